@@ -1,0 +1,3 @@
+//! HTTP between machines, and for the people and programs that ask.
+
+pub mod signature;
