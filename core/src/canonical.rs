@@ -1,0 +1,56 @@
+//! Strict, canonical postcard: one value, one encoding.
+//!
+//! postcard by itself accepts overlong varints and ignores bytes after the value. Everything signed or hashed here is
+//! bytes as stored, so two encodings of one value would be two digests of one statement. Decoding therefore demands
+//! that nothing remains and that encoding the value again gives the same bytes.
+
+use crate::error::DecodeError;
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Encodes a value. The types of this crate cannot fail to encode.
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_allocvec(value).expect("frozen structs hold nothing that postcard cannot encode")
+}
+
+/// Decodes a value from exactly these bytes.
+///
+/// # Errors
+/// [`DecodeError`] when the bytes do not decode, when bytes remain, or when they are not the canonical encoding.
+pub fn decode<T: Serialize + DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, DecodeError> {
+    let (value, rest) = postcard::take_from_bytes::<T>(bytes).map_err(|e| DecodeError::Malformed {
+        what,
+        why: e.to_string(),
+    })?;
+    if !rest.is_empty() {
+        return Err(DecodeError::Trailing {
+            what,
+            count: rest.len(),
+        });
+    }
+    if encode(&value) != bytes {
+        return Err(DecodeError::NotCanonical { what });
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overlong_varint_is_refused() {
+        assert_eq!(
+            decode::<u64>("n", &[0x81, 0x00]),
+            Err(DecodeError::NotCanonical { what: "n" })
+        );
+        assert_eq!(decode::<u64>("n", &[0x01]), Ok(1));
+    }
+
+    #[test]
+    fn a_trailing_byte_is_refused() {
+        assert_eq!(
+            decode::<u64>("n", &[1, 0]),
+            Err(DecodeError::Trailing { what: "n", count: 1 })
+        );
+    }
+}

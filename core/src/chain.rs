@@ -1,0 +1,241 @@
+//! The chain rule of one log, checked one record after another.
+//!
+//! Two duties stay apart: [`Chain::follow`] checks structure (framing, log, fleet, dense seq, links, rising time, the
+//! presence rule of the author signature), [`verify_signatures`] checks the two signatures. Only structure decides
+//! whether a record can stand in a log at all.
+
+use crate::digest::{self, FleetId, LogId, SealDigest, TreeRoot};
+use crate::error::ChainError;
+use crate::hlc::Hlc;
+use crate::key::{PublicKey, VerifyKey};
+use crate::kinds::{Detail, LogGenesis};
+use crate::record::Record;
+use crate::signature;
+use crate::tree::{self, Tree};
+use serde::{Deserialize, Serialize};
+
+/// A log's newest record and the root of the tree that ends with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Head {
+    /// Its seq.
+    pub seq: u64,
+    /// The digest of its seal.
+    pub seal: SealDigest,
+    /// The root over the records 0 to seq.
+    pub root: TreeRoot,
+}
+
+/// The state of a check after some records of one log; holds no records, at most 64 hashes.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    log: LogId,
+    fleet: FleetId,
+    genesis: LogGenesis,
+    machine: VerifyKey,
+    last_seq: u64,
+    last_seal: SealDigest,
+    last_time: Hlc,
+    tree: Tree,
+}
+
+impl Chain {
+    /// Starts with a log's genesis (seq 0).
+    ///
+    /// # Errors
+    /// [`ChainError::Genesis`] when the record is not the genesis of the log that its seal names.
+    pub fn start(record: &Record) -> Result<Self, ChainError> {
+        let (seal, statement) = (record.seal(), record.statement());
+        let log = seal.log;
+        let wrong = |why| ChainError::Genesis { log, why };
+        if statement.kind.as_str() != LogGenesis::KIND || statement.schema != LogGenesis::SCHEMA {
+            return Err(wrong("its first record is not a log.genesis of schema 1"));
+        }
+        if seal.seq != 0 || seal.prev != SealDigest::ZERO {
+            return Err(wrong(
+                "its genesis does not stand at seq 0 with an empty previous seal",
+            ));
+        }
+        if digest::log_id(record.statement_bytes()) != log {
+            return Err(wrong("its LogId is not the digest of its genesis"));
+        }
+        let genesis = LogGenesis::decode(&statement.detail)
+            .map_err(|_| wrong("the detail of its genesis is malformed"))?;
+        if genesis.machine_key != statement.author {
+            return Err(wrong("its genesis is not authored by its machine key"));
+        }
+        let machine = genesis
+            .machine_key
+            .verifier()
+            .map_err(|_| wrong("its machine key is not usable"))?;
+        if genesis.checkpoint_key.verifier().is_err() || genesis.checkpoint_key == genesis.machine_key {
+            return Err(wrong(
+                "its checkpoint key is not usable or not distinct from the machine key",
+            ));
+        }
+        if let Some(founding) = &genesis.founding
+            && digest::fleet_id(&founding.root_key.0, &founding.recovery_key.0, &founding.nonce)
+                != statement.fleet
+        {
+            return Err(wrong(
+                "the fleet is not founded by the keys that its genesis names",
+            ));
+        }
+        if record.author_signature().is_some() {
+            return Err(ChainError::AuthorSignatureSuperfluous { log, seq: 0 });
+        }
+        let mut tree = Tree::new();
+        tree.push(tree::leaf_hash(record.bytes()));
+        Ok(Self {
+            log,
+            fleet: statement.fleet,
+            genesis,
+            machine,
+            last_seq: 0,
+            last_seal: record.seal_digest(),
+            last_time: seal.time,
+            tree,
+        })
+    }
+
+    /// Checks that the record continues the log, and takes it in.
+    ///
+    /// # Errors
+    /// [`ChainError`]; the state is then as before.
+    pub fn follow(&mut self, record: &Record) -> Result<(), ChainError> {
+        let (seal, statement) = (record.seal(), record.statement());
+        let (log, seq) = (self.log, seal.seq);
+        if seal.log != log {
+            return Err(ChainError::OtherLog {
+                expected: log,
+                found: seal.log,
+            });
+        }
+        let expected = self.last_seq + 1;
+        if seq != expected {
+            return Err(ChainError::Seq {
+                log,
+                expected,
+                found: seq,
+            });
+        }
+        if seal.prev != self.last_seal {
+            return Err(ChainError::Prev {
+                log,
+                seq,
+                expected: self.last_seal,
+                found: seal.prev,
+            });
+        }
+        if statement.fleet != self.fleet {
+            return Err(ChainError::OtherFleet { log, seq });
+        }
+        if seal.time <= self.last_time {
+            return Err(ChainError::Time { log, seq });
+        }
+        match (
+            statement.author == self.machine_key(),
+            record.author_signature().is_some(),
+        ) {
+            (true, true) => return Err(ChainError::AuthorSignatureSuperfluous { log, seq }),
+            (false, false) => return Err(ChainError::AuthorSignatureMissing { log, seq }),
+            _ => {}
+        }
+        self.extend(record);
+        Ok(())
+    }
+
+    /// Takes in a record that this process itself just sealed after [`Chain::next_place`].
+    pub fn extend(&mut self, record: &Record) {
+        self.last_seq = record.seal().seq;
+        self.last_seal = record.seal_digest();
+        self.last_time = record.seal().time;
+        self.tree.push(tree::leaf_hash(record.bytes()));
+    }
+
+    /// What the next record's seal must name: seq, previous seal, and a time after this one.
+    pub fn next_place(&self) -> (u64, SealDigest, Hlc) {
+        (self.last_seq + 1, self.last_seal, self.last_time)
+    }
+
+    /// The log.
+    pub fn log(&self) -> LogId {
+        self.log
+    }
+
+    /// The fleet.
+    pub fn fleet(&self) -> FleetId {
+        self.fleet
+    }
+
+    /// What its genesis says.
+    pub fn genesis(&self) -> &LogGenesis {
+        &self.genesis
+    }
+
+    /// The key of the machine that writes it.
+    pub fn machine_key(&self) -> PublicKey {
+        self.machine.public()
+    }
+
+    /// That key, ready for verification.
+    pub fn machine_verifier(&self) -> &VerifyKey {
+        &self.machine
+    }
+
+    /// The newest record's time.
+    pub fn time(&self) -> Hlc {
+        self.last_time
+    }
+
+    /// The newest record. Costs one hash for each set bit of the size.
+    pub fn head(&self) -> Head {
+        Head {
+            seq: self.last_seq,
+            seal: self.last_seal,
+            root: self.tree.root(),
+        }
+    }
+
+    /// Seq and seal digest of the newest record, without the root.
+    pub fn tip(&self) -> (u64, SealDigest) {
+        (self.last_seq, self.last_seal)
+    }
+
+    /// The tree over all records so far.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+}
+
+/// Strictly verifies the log signature and, when there is one, the author signature.
+///
+/// # Errors
+/// [`ChainError::LogSignature`] or [`ChainError::AuthorSignature`].
+pub fn verify_signatures(record: &Record, machine: &VerifyKey) -> Result<(), ChainError> {
+    let (log, seq) = (record.seal().log, record.seal().seq);
+    if !signature::verify_seal(machine, &record.seal_digest(), record.log_signature()) {
+        return Err(ChainError::LogSignature { log, seq });
+    }
+    verify_author(record)
+}
+
+/// Strictly verifies the author signature when there is one.
+///
+/// # Errors
+/// [`ChainError::AuthorSignature`].
+pub fn verify_author(record: &Record) -> Result<(), ChainError> {
+    let (log, seq) = (record.seal().log, record.seal().seq);
+    let Some(author_signature) = record.author_signature() else {
+        return Ok(());
+    };
+    let valid = record
+        .statement()
+        .author
+        .verifier()
+        .is_ok_and(|key| signature::verify_statement(&key, &record.seal().statement, author_signature));
+    if valid {
+        Ok(())
+    } else {
+        Err(ChainError::AuthorSignature { log, seq })
+    }
+}

@@ -1,0 +1,201 @@
+//! The catalogue of kinds: for each (kind, schema) one frozen struct, its stream and who may write it.
+//!
+//! A struct here never changes. A new need is a new schema number with a new struct. Every text in a detail is bounded
+//! by `limits`; the sum stays below [`crate::limits::DETAIL_BYTES_MAX`], which the statement checks.
+
+mod common;
+mod facts;
+mod fleet;
+mod job;
+mod log;
+mod run;
+
+pub use common::{Class, Costs, ErrorClass, Evidence, Fence, InputRef, JobId, Outputs, Role};
+pub use facts::{
+    ArtifactRecorded, ArtifactRemoved, ArtifactSkipped, NodeBooted, NodePulse, SkipReason, Verdict,
+    VerifyCompleted,
+};
+pub use fleet::{
+    CentralDesignated, Credential, EpochStarted, HandlerDeclared, HandlerWithdrawn, InadmissibleReason,
+    KeyGranted, KeyInvited, KeyJoined, KeyRevoked, NodeBack, NodeLost, NodeRetired, NoticeDelivered,
+    NoticeRaised, NoticeTopic, NoticeUndelivered, ReceiptInadmissible,
+};
+pub use job::{
+    JobAccepted, JobAttemptFailed, JobCancelAsked, JobCancelled, JobCheckpointed, JobClaimed, JobExpired,
+    JobFailed, JobFailedOver, JobLateResult, JobLeaseExpired, JobParked, JobReady, JobRequeued,
+    JobResultConflict, JobResumed, JobSpec, JobStarted, JobSucceeded, LateVerdict, ParkedReason, ReadyReason,
+    RequestReceived, RequeueReason, SuccessVerdict,
+};
+pub use log::{Founding, LogClosed, LogGenesis, LogPinned, PinnedRange, Predecessor};
+pub use run::{ArtifactStaged, RunCheckpointed, RunFailed, RunLost, RunProgressed, RunStarted, RunSucceeded};
+
+use crate::canonical;
+use crate::error::DecodeError;
+use crate::kind::Stream;
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A frozen detail of one (kind, schema).
+pub trait Detail: Serialize + DeserializeOwned {
+    /// The kind's name.
+    const KIND: &'static str;
+    /// The revision.
+    const SCHEMA: u16;
+
+    /// Decodes exactly these bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError`] unless they are the canonical encoding of this detail.
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        canonical::decode(Self::KIND, bytes)
+    }
+}
+
+/// Why a detail could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DetailError {
+    /// A (kind, schema) that this program does not know. Keep it, forward it, show it raw.
+    #[error("kind {kind} schema {schema} is not known to this program")]
+    Unknown {
+        /// The kind.
+        kind: String,
+        /// The schema.
+        schema: u16,
+    },
+    /// Known, but the bytes are not its canonical encoding.
+    #[error(transparent)]
+    Malformed(#[from] DecodeError),
+}
+
+/// Who may author a kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Author {
+    /// The machine that writes the log.
+    Machine,
+    /// The machine that holds the role of Central.
+    Central,
+    /// The fleet's root key.
+    Root,
+    /// Any actor that a grant permits.
+    Actor,
+}
+
+/// One row of the catalogue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KindInfo {
+    /// The kind's name.
+    pub kind: &'static str,
+    /// The newest schema.
+    pub schema: u16,
+    /// The streams it may stand in.
+    pub streams: &'static [Stream],
+    /// Who may say it.
+    pub author: Author,
+}
+
+macro_rules! catalogue {
+    ($($name:ident = $kind:literal, $schema:literal, [$($stream:ident),+], $author:ident;)*) => {
+        $(impl Detail for $name {
+            const KIND: &'static str = $kind;
+            const SCHEMA: u16 = $schema;
+        })*
+
+        /// Any detail of the catalogue.
+        #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+        #[serde(untagged)]
+        #[allow(missing_docs, clippy::large_enum_variant)] // each variant is documented as its struct
+        pub enum AnyDetail { $($name($name)),* }
+
+        impl AnyDetail {
+            /// Decodes the detail that (kind, schema) names.
+            ///
+            /// # Errors
+            /// [`DetailError`].
+            pub fn decode(kind: &str, schema: u16, bytes: &[u8]) -> Result<Self, DetailError> {
+                match (kind, schema) {
+                    $(($kind, $schema) => Ok(Self::$name($name::decode(bytes)?)),)*
+                    _ => Err(DetailError::Unknown { kind: kind.to_owned(), schema }),
+                }
+            }
+        }
+
+        /// Every kind of the catalogue.
+        pub const CATALOGUE: &[KindInfo] = &[
+            $(KindInfo { kind: $kind, schema: $schema, streams: &[$(Stream::$stream),+], author: Author::$author }),*
+        ];
+    };
+}
+
+catalogue! {
+    LogGenesis = "log.genesis", 1, [Work, Facts, Pulse, Order], Machine;
+    LogClosed = "log.closed", 1, [Work, Facts, Pulse, Order], Machine;
+    LogPinned = "log.pinned", 1, [Order], Central;
+    EpochStarted = "epoch.started", 1, [Order], Central;
+    CentralDesignated = "central.designated", 1, [Order], Root;
+    KeyInvited = "key.invited", 1, [Order], Root;
+    KeyJoined = "key.joined", 1, [Order], Central;
+    KeyGranted = "key.granted", 1, [Order], Root;
+    KeyRevoked = "key.revoked", 1, [Order], Root;
+    RequestReceived = "request.received", 1, [Order, Facts], Actor;
+    JobAccepted = "job.accepted", 1, [Order], Central;
+    JobReady = "job.ready", 1, [Order], Central;
+    JobClaimed = "job.claimed", 1, [Order], Central;
+    JobStarted = "job.started", 1, [Order], Central;
+    JobCheckpointed = "job.checkpointed", 1, [Order], Central;
+    JobLeaseExpired = "job.lease-expired", 1, [Order], Central;
+    JobResumed = "job.resumed", 1, [Order], Central;
+    JobRequeued = "job.requeued", 1, [Order], Central;
+    JobFailedOver = "job.failed-over", 1, [Order], Central;
+    JobAttemptFailed = "job.attempt-failed", 1, [Order], Central;
+    JobSucceeded = "job.succeeded", 1, [Order], Central;
+    JobFailed = "job.failed", 1, [Order], Central;
+    JobCancelAsked = "job.cancel-asked", 1, [Order], Actor;
+    JobCancelled = "job.cancelled", 1, [Order], Central;
+    JobExpired = "job.expired", 1, [Order], Central;
+    JobParked = "job.parked", 1, [Order], Central;
+    JobResultConflict = "job.result-conflict", 1, [Order], Central;
+    JobLateResult = "job.late-result", 1, [Order], Central;
+    HandlerDeclared = "handler.declared", 1, [Order], Central;
+    HandlerWithdrawn = "handler.withdrawn", 1, [Order], Central;
+    NodeLost = "node.lost", 1, [Order], Central;
+    NodeBack = "node.back", 1, [Order], Central;
+    NodeRetired = "node.retired", 1, [Order], Root;
+    NoticeRaised = "notice.raised", 1, [Order], Central;
+    NoticeDelivered = "notice.delivered", 1, [Order], Central;
+    NoticeUndelivered = "notice.undelivered", 1, [Order], Central;
+    ReceiptInadmissible = "receipt.inadmissible", 1, [Order], Central;
+    RunStarted = "run.started", 1, [Work], Machine;
+    RunCheckpointed = "run.checkpointed", 1, [Work], Machine;
+    RunSucceeded = "run.succeeded", 1, [Work], Machine;
+    RunFailed = "run.failed", 1, [Work], Machine;
+    RunLost = "run.lost", 1, [Work], Machine;
+    ArtifactStaged = "artifact.staged", 1, [Work], Machine;
+    ArtifactRecorded = "artifact.recorded", 1, [Facts], Machine;
+    ArtifactRemoved = "artifact.removed", 1, [Facts], Machine;
+    ArtifactSkipped = "artifact.skipped", 1, [Facts], Machine;
+    NodeBooted = "node.booted", 1, [Facts], Machine;
+    VerifyCompleted = "verify.completed", 1, [Facts], Machine;
+    NodePulse = "node.pulse", 1, [Pulse], Machine;
+    RunProgressed = "run.progressed", 1, [Pulse], Machine;
+}
+
+/// The catalogue's row of a kind.
+pub fn info(kind: &str) -> Option<&'static KindInfo> {
+    CATALOGUE.iter().find(|row| row.kind == kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_named_once_and_validly() {
+        for (i, row) in CATALOGUE.iter().enumerate() {
+            assert!(crate::Kind::new(row.kind).is_ok());
+            assert!(
+                CATALOGUE[i + 1..].iter().all(|other| other.kind != row.kind),
+                "{}",
+                row.kind
+            );
+        }
+    }
+}

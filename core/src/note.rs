@@ -1,0 +1,92 @@
+//! C2SP signed notes (`signed-note`), with Ed25519 signatures (type 0x01).
+
+use crate::error::NoteError;
+use crate::key::{SigningKey, VerifyKey};
+use crate::signature::Signature;
+use data_encoding::BASE64;
+use sha2::{Digest, Sha256};
+
+/// The algorithm byte of Ed25519 in a note's key id.
+const ALGORITHM_ED25519: u8 = 0x01;
+
+/// The four-byte key id of a named Ed25519 key: the beginning of SHA-256(name, newline, 0x01, key).
+pub fn key_id(name: &str, key: &crate::PublicKey) -> [u8; 4] {
+    let hash = Sha256::new()
+        .chain_update(name)
+        .chain_update(*b"\n")
+        .chain_update([ALGORITHM_ED25519])
+        .chain_update(key.0);
+    let hash: [u8; 32] = hash.finalize().into();
+    [hash[0], hash[1], hash[2], hash[3]]
+}
+
+/// The text form of a verifier key: `name+keyid+base64`.
+pub fn verifier_key(name: &str, key: &crate::PublicKey) -> String {
+    let mut typed = vec![ALGORITHM_ED25519];
+    typed.extend_from_slice(&key.0);
+    format!(
+        "{name}+{}+{}",
+        data_encoding::HEXLOWER.encode(&key_id(name, key)),
+        BASE64.encode(&typed)
+    )
+}
+
+/// Signs a text, which must end with a newline, under a key name without spaces or `+`.
+///
+/// # Errors
+/// [`NoteError::Malformed`] when text or name cannot stand in a note.
+pub fn sign(text: &str, name: &str, key: &SigningKey) -> Result<String, NoteError> {
+    if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c == '+') {
+        return Err(NoteError::Malformed("a key name has no spaces and no '+'"));
+    }
+    if !text.ends_with('\n') || text.chars().any(|c| c != '\n' && c.is_control()) {
+        return Err(NoteError::Malformed(
+            "a note's text ends with a newline and has no control characters",
+        ));
+    }
+    let mut blob = key_id(name, &key.public()).to_vec();
+    blob.extend_from_slice(&key.sign_message(text.as_bytes()).0);
+    Ok(format!("{text}\n\u{2014} {name} {}\n", BASE64.encode(&blob)))
+}
+
+/// Opens a note: returns its text when the pinned key signed it. Unknown signatures are ignored, as the specification
+/// demands.
+///
+/// # Errors
+/// [`NoteError`] when the form is wrong, or the key's signature is missing or not valid.
+pub fn open<'a>(note: &'a str, name: &str, key: &VerifyKey) -> Result<&'a str, NoteError> {
+    let split = note
+        .rfind("\n\n")
+        .ok_or(NoteError::Malformed("no empty line between text and signatures"))?;
+    let (text, signatures) = (&note[..=split], &note[split + 2..]);
+    if !signatures.ends_with('\n') || text.chars().any(|c| c != '\n' && c.is_control()) {
+        return Err(NoteError::Malformed(
+            "a note ends with a newline and has no control characters",
+        ));
+    }
+    let wanted = key_id(name, &key.public());
+    for line in signatures.trim_end_matches('\n').split('\n') {
+        let line = line
+            .strip_prefix("\u{2014} ")
+            .ok_or(NoteError::Malformed("a signature line begins with an em dash"))?;
+        let (signer, blob) = line
+            .split_once(' ')
+            .ok_or(NoteError::Malformed("a signature line has name and blob"))?;
+        let blob = BASE64
+            .decode(blob.as_bytes())
+            .map_err(|_| NoteError::Malformed("a signature is base64"))?;
+        let (id, signature) = blob
+            .split_at_checked(4)
+            .ok_or(NoteError::Malformed("a signature begins with a key id"))?;
+        if signer == name && id == wanted {
+            let valid =
+                Signature::from_slice(signature).is_some_and(|s| key.verify_strict(text.as_bytes(), &s));
+            return if valid {
+                Ok(text)
+            } else {
+                Err(NoteError::Signature(name.to_owned()))
+            };
+        }
+    }
+    Err(NoteError::Unsigned(name.to_owned()))
+}

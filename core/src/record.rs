@@ -1,0 +1,211 @@
+//! Records: a statement, its author's signature, its seal and the log's signature, as bytes that are never re-encoded.
+
+use crate::canonical;
+use crate::digest::{self, LogId, SealDigest, StatementDigest};
+use crate::error::RecordError;
+use crate::hlc::Hlc;
+use crate::limits::RECORD_BYTES_MAX;
+use crate::signature::Signature;
+use crate::statement::{PayloadRef, Statement};
+use serde::{Deserialize, Serialize};
+
+/// The 32 random bytes that hide a payload behind its commitment; they die with it.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Salt(pub [u8; 32]);
+
+impl std::fmt::Debug for Salt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Salt(..)")
+    }
+}
+
+/// The free, erasable part of a receipt, beside its record.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Payload {
+    /// Its salt.
+    pub salt: Salt,
+    /// Its bytes, at most 65,536.
+    pub bytes: Vec<u8>,
+}
+
+impl Payload {
+    /// Whether these bytes are what the statement committed to.
+    pub fn matches(&self, wanted: &PayloadRef) -> bool {
+        u32::try_from(self.bytes.len()) == Ok(wanted.bytes)
+            && digest::commitment(&self.salt.0, &self.bytes) == wanted.commitment
+    }
+}
+
+/// Where a log put a statement. The order of the fields is the format; it never changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Seal {
+    /// 1.
+    pub version: u8,
+    /// The log.
+    pub log: LogId,
+    /// Dense, from 0.
+    pub seq: u64,
+    /// Digest of the seal before; zeros at seq 0.
+    pub prev: SealDigest,
+    /// When, by the log's hybrid clock.
+    pub time: Hlc,
+    /// Digest of the statement's bytes.
+    pub statement: StatementDigest,
+}
+
+impl Seal {
+    /// The canonical bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        canonical::encode(self)
+    }
+
+    /// The digest of the canonical bytes.
+    pub fn digest(&self) -> SealDigest {
+        digest::seal_digest(&self.encode())
+    }
+}
+
+/// A parsed record together with its exact bytes. Signatures are not verified by parsing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Record {
+    bytes: Vec<u8>,
+    statement: Statement,
+    seal: Seal,
+    statement_bytes_len: usize,
+    seal_digest: SealDigest,
+    author_signature: Option<Signature>,
+    log_signature: Signature,
+}
+
+impl Record {
+    /// Puts the four parts together.
+    ///
+    /// The caller made the parts by this crate's own functions; a record that arrives as bytes goes through
+    /// [`Record::parse`].
+    ///
+    /// # Panics
+    /// When the parts are larger than a record may be, which their own limits exclude.
+    pub fn assemble(
+        statement: Statement,
+        statement_bytes: &[u8],
+        author_signature: Option<Signature>,
+        seal: Seal,
+        log_signature: Signature,
+    ) -> Self {
+        let seal_bytes = seal.encode();
+        let seal_digest = digest::seal_digest(&seal_bytes);
+        let length = |part: &[u8]| {
+            u16::try_from(part.len())
+                .expect("parts are far below 64 KiB")
+                .to_be_bytes()
+        };
+        let author: &[u8] = author_signature.as_ref().map_or(&[], |s| &s.0);
+        let mut bytes = Vec::with_capacity(statement_bytes.len() + seal_bytes.len() + author.len() + 5 + 64);
+        bytes.extend_from_slice(&length(statement_bytes));
+        bytes.extend_from_slice(statement_bytes);
+        bytes.push(if author.is_empty() { 0 } else { 64 });
+        bytes.extend_from_slice(author);
+        bytes.extend_from_slice(&length(&seal_bytes));
+        bytes.extend_from_slice(&seal_bytes);
+        bytes.extend_from_slice(&log_signature.0);
+        assert!(bytes.len() <= RECORD_BYTES_MAX, "a record is below 64 KiB");
+        let statement_bytes_len = statement_bytes.len();
+        Self {
+            bytes,
+            statement,
+            seal,
+            statement_bytes_len,
+            seal_digest,
+            author_signature,
+            log_signature,
+        }
+    }
+
+    /// Takes a record apart: framing, canonical statement and seal, and that the seal names the statement.
+    ///
+    /// # Errors
+    /// [`RecordError`] naming the first fault. Signatures and the chain are checked by [`crate::chain::Chain`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, RecordError> {
+        if bytes.len() > RECORD_BYTES_MAX {
+            return Err(RecordError::Framing("longer than 65,535 bytes"));
+        }
+        let mut rest = bytes;
+        let statement_bytes = take_u16_prefixed(&mut rest)?;
+        let author_signature = match take(&mut rest, 1)?[0] {
+            0 => None,
+            64 => Signature::from_slice(take(&mut rest, 64)?),
+            _ => return Err(RecordError::Framing("an author signature has 0 or 64 bytes")),
+        };
+        let seal_bytes = take_u16_prefixed(&mut rest)?;
+        let log_signature = Signature::from_slice(take(&mut rest, 64)?).expect("took 64 bytes");
+        if !rest.is_empty() {
+            return Err(RecordError::Framing("bytes remain after the log signature"));
+        }
+        let statement = Statement::decode(statement_bytes)?;
+        let seal: Seal = canonical::decode("seal", seal_bytes)?;
+        if seal.version != 1 {
+            return Err(RecordError::SealVersion(seal.version));
+        }
+        if seal.statement != digest::statement_digest(statement_bytes) {
+            return Err(RecordError::StatementMismatch);
+        }
+        Ok(Self {
+            statement,
+            seal,
+            statement_bytes_len: statement_bytes.len(),
+            seal_digest: digest::seal_digest(seal_bytes),
+            author_signature,
+            log_signature,
+            bytes: bytes.to_vec(),
+        })
+    }
+
+    /// The exact bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The exact bytes of the statement.
+    pub fn statement_bytes(&self) -> &[u8] {
+        &self.bytes[2..2 + self.statement_bytes_len]
+    }
+
+    /// What was said.
+    pub fn statement(&self) -> &Statement {
+        &self.statement
+    }
+
+    /// Where it was put.
+    pub fn seal(&self) -> &Seal {
+        &self.seal
+    }
+
+    /// The digest of the seal's bytes.
+    pub fn seal_digest(&self) -> SealDigest {
+        self.seal_digest
+    }
+
+    /// The author's signature; absent when the author is the log's own machine.
+    pub fn author_signature(&self) -> Option<&Signature> {
+        self.author_signature.as_ref()
+    }
+
+    /// The log's signature over the seal digest.
+    pub fn log_signature(&self) -> &Signature {
+        &self.log_signature
+    }
+}
+
+fn take<'a>(rest: &mut &'a [u8], count: usize) -> Result<&'a [u8], RecordError> {
+    let (head, tail) = rest
+        .split_at_checked(count)
+        .ok_or(RecordError::Framing("ends early"))?;
+    *rest = tail;
+    Ok(head)
+}
+
+fn take_u16_prefixed<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], RecordError> {
+    let length = take(rest, 2)?;
+    take(rest, usize::from(u16::from_be_bytes([length[0], length[1]])))
+}

@@ -1,0 +1,114 @@
+//! Signatures over digests, one context string for each use: Ed25519 over `context || 0x00 || digest`.
+
+use crate::digest::{SealDigest, StatementDigest};
+use crate::key::{SigningKey, VerifyKey};
+use std::fmt;
+
+/// Context of the author's signature over a statement digest.
+pub const CONTEXT_AUTHOR: &str = "ledger v1 author signature";
+/// Context of the log's signature over a seal digest.
+pub const CONTEXT_LOG: &str = "ledger v1 log signature";
+/// Context of a joiner's countersignature over the digest of what it joins with.
+pub const CONTEXT_JOIN: &str = "ledger v1 join signature";
+
+/// An Ed25519 signature, 64 bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Signature(pub [u8; 64]);
+
+impl Signature {
+    /// Takes exactly 64 bytes; `None` for any other length.
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+}
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Signature({})", data_encoding::HEXLOWER.encode(&self.0[..4]))
+    }
+}
+
+impl serde::Serialize for Signature {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        if s.is_human_readable() {
+            return s.serialize_str(&data_encoding::HEXLOWER.encode(&self.0));
+        }
+        let (a, b) = self.0.split_at(32);
+        let halves: ([u8; 32], [u8; 32]) = (a.try_into().expect("32"), b.try_into().expect("32"));
+        halves.serialize(s)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Signature {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        if d.is_human_readable() {
+            let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+            let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok();
+            return bytes
+                .and_then(|b| Self::from_slice(&b))
+                .ok_or_else(|| serde::de::Error::custom("128 hex characters expected"));
+        }
+        let (a, b) = <([u8; 32], [u8; 32])>::deserialize(d)?;
+        let mut bytes = [0; 64];
+        bytes[..32].copy_from_slice(&a);
+        bytes[32..].copy_from_slice(&b);
+        Ok(Self(bytes))
+    }
+}
+
+fn message(context: &str, digest: &[u8; 32]) -> Vec<u8> {
+    let mut message = Vec::with_capacity(context.len() + 33);
+    message.extend_from_slice(context.as_bytes());
+    message.push(0);
+    message.extend_from_slice(digest);
+    message
+}
+
+/// Signs a statement digest as its author.
+pub fn sign_statement(key: &SigningKey, digest: &StatementDigest) -> Signature {
+    key.sign_message(&message(CONTEXT_AUTHOR, &digest.0))
+}
+
+/// Strictly verifies an author's signature.
+pub fn verify_statement(key: &VerifyKey, digest: &StatementDigest, signature: &Signature) -> bool {
+    key.verify_strict(&message(CONTEXT_AUTHOR, &digest.0), signature)
+}
+
+/// Signs a seal digest as the log's machine.
+pub fn sign_seal(key: &SigningKey, digest: &SealDigest) -> Signature {
+    key.sign_message(&message(CONTEXT_LOG, &digest.0))
+}
+
+/// Strictly verifies a log's signature.
+pub fn verify_seal(key: &VerifyKey, digest: &SealDigest, signature: &Signature) -> bool {
+    key.verify_strict(&message(CONTEXT_LOG, &digest.0), signature)
+}
+
+/// Signs the digest of what a machine joins with (see [`crate::kinds::KeyJoined::proof_digest`]).
+pub fn sign_join(key: &SigningKey, digest: &[u8; 32]) -> Signature {
+    key.sign_message(&message(CONTEXT_JOIN, digest))
+}
+
+/// Strictly verifies a joiner's countersignature.
+pub fn verify_join(key: &VerifyKey, digest: &[u8; 32], signature: &Signature) -> bool {
+    key.verify_strict(&message(CONTEXT_JOIN, digest), signature)
+}
+
+/// Verifies many log signatures of one key at once (dalek's randomised batch equation).
+///
+/// This accepts some signatures that strict verification refuses, all made by a dishonest holder of the key. It only
+/// accelerates the check of records that a store admitted strictly before; a stranger's records are checked one by one.
+/// `false` means that at least one is bad: fall back to [`verify_seal`] to name it.
+pub fn verify_seals_batch(key: &VerifyKey, items: &[(SealDigest, Signature)]) -> bool {
+    let messages: Vec<Vec<u8>> = items
+        .iter()
+        .map(|(digest, _)| message(CONTEXT_LOG, &digest.0))
+        .collect();
+    let messages: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
+    let signatures: Vec<_> = items
+        .iter()
+        .map(|(_, s)| ed25519_dalek::Signature::from_bytes(&s.0))
+        .collect();
+    let keys = vec![*key.dalek(); items.len()];
+    ed25519_dalek::verify_batch(&messages, &signatures, &keys).is_ok()
+}
