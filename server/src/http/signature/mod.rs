@@ -33,6 +33,7 @@ mod base;
 mod digest;
 mod error;
 mod field;
+mod key;
 mod nonce;
 mod profile;
 mod sign;
@@ -44,6 +45,7 @@ mod tests;
 pub use base::normal_authority;
 pub use digest::{check_content_digest, content_digest};
 pub use error::SignatureError;
+pub use key::verify_base;
 pub use nonce::{NONCE_BYTES, NONCES_MAX, NONCES_PER_KEY_MAX, NonceCache, NonceError};
 pub use profile::{
     ALGORITHM, BODY_S_MAX, BOOT_BYTES_MAX, CONTENT_DIGEST, CONTENT_DIGEST_BYTES_MAX, CONTENT_TYPE_BYTES_MAX,

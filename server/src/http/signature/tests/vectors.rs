@@ -56,6 +56,19 @@ fn base_and_signature_are_those_of_rfc_9421_b_2_6() {
     assert!(strict(&key, &base, &signature));
     assert_eq!(TestKey::rfc().public_key(), key);
     assert_eq!(TestKey::rfc().sign(&base), signature, "Ed25519 is deterministic");
+
+    let core = ledger_core::key::SigningKey::from_seed(TestKey::rfc().0.to_bytes());
+    assert_eq!(
+        (core.public_key(), RequestSigner::sign(&core, &base)),
+        (key, signature),
+        "and core's is the same"
+    );
+    assert!(verify_base(&key, &base, &signature));
+    assert!(!verify_base(&key, &base[1..], &signature));
+    assert!(
+        !verify_base(&[0; 32], &base, &signature),
+        "a weak key verifies nothing"
+    );
 }
 
 #[test]
