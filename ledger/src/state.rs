@@ -1,0 +1,111 @@
+//! The contract of a state that is folded inside the committer.
+//!
+//! The engine does not understand what it folds. It hands every receipt to the state in the order of the journal, keeps
+//! the rows that changed in the derived store together with the cursor, and after a restart gives the rows back and folds
+//! the rest. Cloning must be cheap (persistent maps): the committer works on a clone, and drops it when a batch fails.
+
+use crate::Receipt;
+use ledger_core::kind::MachineId;
+use ledger_core::{FleetId, PublicKey};
+
+/// What a state may know about the store that it lives in. Constant for the life of a store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StateContext {
+    /// The fleet.
+    pub fleet: FleetId,
+    /// The machine that owns the store.
+    pub machine: MachineId,
+    /// Its machine key.
+    pub machine_key: PublicKey,
+}
+
+/// One row of a state's tables, as it is kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row {
+    /// The table's number, fixed by the state.
+    pub table: u16,
+    /// The key's bytes.
+    pub key: Vec<u8>,
+    /// The value's bytes.
+    pub value: Vec<u8>,
+}
+
+/// What a fold did to one row.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// The table's number.
+    pub table: u16,
+    /// The key's bytes.
+    pub key: Vec<u8>,
+    /// The value before; `None` when there was none.
+    pub old: Option<Vec<u8>>,
+    /// The value after; `None` when it is gone.
+    pub new: Option<Vec<u8>>,
+}
+
+/// Collects what folds do, or nothing when nobody asks.
+#[derive(Debug, Default)]
+pub struct Changes {
+    list: Option<Vec<Change>>,
+}
+
+impl Changes {
+    /// Collects.
+    pub fn recording() -> Self {
+        Self { list: Some(Vec::new()) }
+    }
+
+    /// Does not collect; values are then not even encoded.
+    pub fn discarding() -> Self {
+        Self { list: None }
+    }
+
+    /// Notes a change. The closure is called only when somebody collects.
+    pub fn note(&mut self, change: impl FnOnce() -> Change) {
+        if let Some(list) = &mut self.list {
+            list.push(change());
+        }
+    }
+
+    /// Takes what was collected so far.
+    pub fn take(&mut self) -> Vec<Change> {
+        self.list.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+}
+
+/// A pure fold over receipts with rows that can be kept.
+///
+/// Folding is deterministic: no clock, no randomness, no I/O, and never a payload. A receipt that the state does not
+/// understand or that has no authority is skipped, never an error: a log must not be wedged by one record.
+pub trait State: Clone + Send + Sync + 'static {
+    /// Names its tables in the derived store.
+    const NAME: &'static str;
+    /// A changed version makes the engine fold everything again.
+    const VERSION: u32;
+
+    /// The state before any receipt.
+    fn empty(context: &StateContext) -> Self;
+
+    /// Takes in one receipt.
+    fn fold(&mut self, receipt: &Receipt, changes: &mut Changes);
+
+    /// Takes back one row that an earlier process kept.
+    ///
+    /// # Errors
+    /// A sentence when the row does not decode; the engine then folds everything again.
+    fn load(&mut self, row: &Row) -> Result<(), String>;
+}
+
+/// For stores that fold nothing in the committer.
+impl State for () {
+    const NAME: &'static str = "none";
+    const VERSION: u32 = 1;
+
+    fn empty(_: &StateContext) -> Self {}
+
+    fn fold(&mut self, _: &Receipt, _: &mut Changes) {}
+
+    fn load(&mut self, _: &Row) -> Result<(), String> {
+        Ok(())
+    }
+}
