@@ -1,3 +1,5 @@
 //! Placeholder.
 
+pub mod heartbeat;
 pub mod http;
+pub mod worker;

@@ -1,0 +1,4 @@
+//! The server's integration tests, one binary.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod worker;
