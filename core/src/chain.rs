@@ -25,6 +25,19 @@ pub struct Head {
     pub root: TreeRoot,
 }
 
+/// The state of a [`Chain`] without its genesis.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ChainSnapshot {
+    /// The newest record's seq.
+    pub seq: u64,
+    /// The digest of its seal.
+    pub seal: SealDigest,
+    /// Its time.
+    pub time: Hlc,
+    /// Roots of the tree's perfect subtrees, largest first.
+    pub peaks: Vec<TreeRoot>,
+}
+
 /// The state of a check after some records of one log; holds no records, at most 64 hashes.
 #[derive(Clone, Debug)]
 pub struct Chain {
@@ -102,7 +115,7 @@ impl Chain {
     /// # Errors
     /// [`ChainError`]; the state is then as before.
     pub fn follow(&mut self, record: &Record) -> Result<(), ChainError> {
-        let (seal, statement) = (record.seal(), record.statement());
+        let seal = record.seal();
         let (log, seq) = (self.log, seal.seq);
         if seal.log != log {
             return Err(ChainError::OtherLog {
@@ -126,6 +139,39 @@ impl Chain {
                 found: seal.prev,
             });
         }
+        self.check_unlinked(record)?;
+        self.extend(record);
+        Ok(())
+    }
+
+    /// Goes on after records that could not be read: checks that this is the record at `seq`, and everything but its
+    /// link, and takes it in. From here on [`Chain::head`] and [`Chain::tree`] do not cover the whole log.
+    ///
+    /// # Errors
+    /// [`ChainError`]; the state is then as before.
+    pub fn resume(&mut self, record: &Record, seq: u64) -> Result<(), ChainError> {
+        let (log, found) = (self.log, record.seal().seq);
+        if record.seal().log != log {
+            return Err(ChainError::OtherLog {
+                expected: log,
+                found: record.seal().log,
+            });
+        }
+        if found != seq {
+            return Err(ChainError::Seq {
+                log,
+                expected: seq,
+                found,
+            });
+        }
+        self.check_unlinked(record)?;
+        self.extend(record);
+        Ok(())
+    }
+
+    fn check_unlinked(&self, record: &Record) -> Result<(), ChainError> {
+        let (seal, statement) = (record.seal(), record.statement());
+        let (log, seq) = (self.log, seal.seq);
         if statement.fleet != self.fleet {
             return Err(ChainError::OtherFleet { log, seq });
         }
@@ -140,7 +186,6 @@ impl Chain {
             (false, false) => return Err(ChainError::AuthorSignatureMissing { log, seq }),
             _ => {}
         }
-        self.extend(record);
         Ok(())
     }
 
@@ -150,6 +195,48 @@ impl Chain {
         self.last_seal = record.seal_digest();
         self.last_time = record.seal().time;
         self.tree.push(tree::leaf_hash(record.bytes()));
+    }
+
+    /// Takes in a record that this process itself just sealed, with its leaf hash computed elsewhere.
+    pub fn extend_prepared(&mut self, record: &Record, leaf: tree::Hash) {
+        self.last_seq = record.seal().seq;
+        self.last_seal = record.seal_digest();
+        self.last_time = record.seal().time;
+        self.tree.push(leaf);
+    }
+
+    /// What must be kept to go on later with [`Chain::restore`].
+    pub fn snapshot(&self) -> ChainSnapshot {
+        ChainSnapshot {
+            seq: self.last_seq,
+            seal: self.last_seal,
+            time: self.last_time,
+            peaks: self.tree.peaks().iter().map(|hash| TreeRoot(*hash)).collect(),
+        }
+    }
+
+    /// Goes on where a snapshot was taken.
+    ///
+    /// # Errors
+    /// [`ChainError::Genesis`] when the genesis is not one, or the snapshot does not fit a tree of its size.
+    pub fn restore(genesis: &Record, snapshot: &ChainSnapshot) -> Result<Self, ChainError> {
+        let start = Self::start(genesis)?;
+        let peaks = snapshot.peaks.iter().map(|root| root.0).collect();
+        let tree = snapshot
+            .seq
+            .checked_add(1)
+            .and_then(|size| Tree::from_peaks(size, peaks));
+        let tree = tree.ok_or(ChainError::Genesis {
+            log: start.log,
+            why: "its snapshot does not fit its size",
+        })?;
+        Ok(Self {
+            last_seq: snapshot.seq,
+            last_seal: snapshot.seal,
+            last_time: snapshot.time,
+            tree,
+            ..start
+        })
     }
 
     /// What the next record's seal must name: seq, previous seal, and a time after this one.

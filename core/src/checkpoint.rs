@@ -74,11 +74,17 @@ impl Checkpoint {
             .ok()
             .and_then(|r| r.try_into().ok());
         let root = root.ok_or(NoteError::Malformed("the root is 32 bytes in base64"))?;
-        Ok(Self {
+        let checkpoint = Self {
             log: *log,
             tree_size,
             root: TreeRoot(root),
-        })
+        };
+        if checkpoint.text() != text {
+            return Err(NoteError::Malformed(
+                "the text is not the one spelling of its checkpoint",
+            ));
+        }
+        Ok(checkpoint)
     }
 }
 

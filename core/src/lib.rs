@@ -20,6 +20,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod bundle;
 pub mod canonical;
 pub mod chain;
 pub mod checkpoint;
@@ -38,7 +39,7 @@ pub mod signature;
 pub mod statement;
 pub mod tree;
 
-pub use chain::{Chain, Head};
+pub use chain::{Chain, ChainSnapshot, Head};
 pub use digest::{Commitment, ContentDigest, FleetId, LogId, SealDigest, StatementDigest, TreeRoot};
 pub use error::{ChainError, DecodeError, KeyError, NoteError, RecordError, StatementError};
 pub use hlc::Hlc;

@@ -1,0 +1,385 @@
+//! Verifies a bundle in one pass, with flat memory, and goes on after damage wherever the rest can still be checked.
+//!
+//! Owns the findings and their codes beyond those of `error` (`bundle.*`). Does no I/O, and does not decide whom to
+//! trust: a bundle is checked against its own genesis, whose LogId the reader compares with what it knows.
+
+use super::{Absent, Frame, FrameKind, FrameParser, Header};
+use crate::canonical;
+use crate::chain::{self, Chain};
+use crate::checkpoint::Checkpoint;
+use crate::digest::TreeRoot;
+use crate::error::{NoteError, RecordError};
+use crate::record::Record;
+use crate::statement::PayloadRef;
+use crate::tree::{self, Tree};
+
+/// Findings that a report keeps; further ones are only counted, so that memory stays flat.
+pub const FINDINGS_MAX: usize = 100;
+/// How far a record's seq may lie past the expected one to be taken for the log's continuation after a gap.
+const GAP_MAX: u64 = 1 << 32;
+
+/// Something wrong in a bundle.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finding {
+    /// The receipt, when it is about one.
+    pub seq: Option<u64>,
+    /// A stable code.
+    pub code: &'static str,
+    /// What differs.
+    pub text: String,
+}
+
+/// How a check ended.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct BundleReport {
+    /// The header, when it could be read.
+    pub header: Option<Header>,
+    /// Records that were read.
+    pub records: u64,
+    /// Payloads that fit their commitments.
+    pub payloads: u64,
+    /// Payloads said to be erased.
+    pub erased: u64,
+    /// The tree's root over the records, as computed.
+    pub root: Option<TreeRoot>,
+    /// The first [`FINDINGS_MAX`] findings, in the order of the file.
+    pub findings: Vec<Finding>,
+    /// How many there are in all.
+    pub findings_total: u64,
+}
+
+impl BundleReport {
+    /// Whether nothing was found.
+    pub fn is_clean(&self) -> bool {
+        self.findings_total == 0
+    }
+
+    /// The first finding that names a receipt.
+    pub fn first_bad_seq(&self) -> Option<u64> {
+        self.findings.iter().find_map(|finding| finding.seq)
+    }
+}
+
+/// What may come next.
+#[derive(Debug)]
+enum Expects {
+    Header,
+    Record,
+    /// The payload of the record at this seq.
+    Payload(u64, PayloadRef),
+    /// The record could not be read, so a payload may follow or not.
+    RecordOrPayload,
+    /// The end was seen.
+    Nothing,
+    /// Nothing more can be read.
+    Stopped,
+}
+
+/// Verifies a bundle in one pass: framing, chain, strict signatures, payload commitments, tree and checkpoint.
+///
+/// After damage it goes on wherever the rest can still be checked.
+///
+/// ```
+/// let mut check = ledger_core::bundle::BundleCheck::new();
+/// check.push(b"ledger bundle v1\n");
+/// assert_eq!(check.finish().findings[0].code, "bundle.truncated");
+/// ```
+#[derive(Debug)]
+pub struct BundleCheck {
+    parser: FrameParser,
+    expects: Expects,
+    chain: Option<Chain>,
+    // The seq that the next record should have, and whether the record before it was read.
+    next_seq: u64,
+    linked: bool,
+    tree: Tree,
+    report: BundleReport,
+}
+
+impl Default for BundleCheck {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl BundleCheck {
+    /// A check at the beginning of a file.
+    pub fn new() -> Self {
+        Self {
+            parser: FrameParser::new(),
+            expects: Expects::Header,
+            chain: None,
+            next_seq: 0,
+            linked: true,
+            tree: Tree::new(),
+            report: BundleReport::default(),
+        }
+    }
+
+    /// Checks a whole bundle in memory.
+    pub fn of_bytes(bytes: &[u8]) -> BundleReport {
+        let mut check = Self::new();
+        check.push(bytes);
+        check.finish()
+    }
+
+    /// Takes the file's next bytes; chunks of any size will do.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if matches!(self.expects, Expects::Stopped) {
+            return;
+        }
+        self.parser.push(bytes);
+        while !matches!(self.expects, Expects::Stopped) {
+            match self.parser.next_frame() {
+                Ok(Some(frame)) => self.take_frame(&frame),
+                Ok(None) => return,
+                Err(error) => {
+                    self.found(None, error.code(), &error);
+                    self.expects = Expects::Stopped;
+                }
+            }
+        }
+    }
+
+    /// Ends the check.
+    pub fn finish(mut self) -> BundleReport {
+        match self.expects {
+            Expects::Stopped => {}
+            Expects::Nothing if self.parser.is_at_boundary() => {}
+            Expects::Nothing => self.found(None, "bundle.after-end", &"bytes follow the end"),
+            _ => self.found(
+                None,
+                "bundle.truncated",
+                &"the file ends before the signed checkpoint at its end",
+            ),
+        }
+        self.report.root = Some(self.tree.root());
+        self.report
+    }
+
+    fn found(&mut self, seq: Option<u64>, code: &'static str, text: &dyn std::fmt::Display) {
+        self.report.findings_total += 1;
+        if self.report.findings.len() < FINDINGS_MAX {
+            self.report.findings.push(Finding {
+                seq,
+                code,
+                text: text.to_string(),
+            });
+        }
+    }
+
+    fn take_frame(&mut self, frame: &Frame) {
+        match (frame.kind, std::mem::replace(&mut self.expects, Expects::Record)) {
+            (_, Expects::Nothing | Expects::Stopped) => {
+                self.found(None, "bundle.after-end", &"a frame follows the end");
+                self.expects = Expects::Stopped;
+            }
+            (FrameKind::Header, Expects::Header) => self.take_header(frame),
+            (_, Expects::Header) => {
+                self.found(None, "bundle.order", &"the first frame is not the header");
+                self.expects = Expects::Stopped;
+            }
+            (FrameKind::Payload | FrameKind::Absent, Expects::Payload(seq, wanted)) => {
+                self.take_payload(frame, seq, &wanted);
+            }
+            (FrameKind::Payload | FrameKind::Absent, Expects::RecordOrPayload) => {}
+            (FrameKind::Record, expects) => {
+                self.found_missing_payload(&expects);
+                self.take_record(&frame.bytes);
+            }
+            (FrameKind::End, expects) => {
+                self.found_missing_payload(&expects);
+                self.take_end(&frame.bytes);
+            }
+            (FrameKind::Header | FrameKind::Payload | FrameKind::Absent, expects) => {
+                let text = format!("the frame at byte {} is out of place", frame.offset);
+                self.found(self.next_seq.checked_sub(1), "bundle.order", &text);
+                self.expects = expects;
+            }
+        }
+    }
+
+    fn found_missing_payload(&mut self, expects: &Expects) {
+        if let Expects::Payload(seq, _) = expects {
+            self.found(
+                Some(*seq),
+                "bundle.order",
+                &"neither its payload nor a frame for its absence follows",
+            );
+        }
+    }
+
+    fn take_header(&mut self, frame: &Frame) {
+        match canonical::decode::<Header>("bundle header", &frame.bytes) {
+            Ok(header) => {
+                if header.first != 0 {
+                    self.found(None, "bundle.header", &"a bundle of version 1 begins at seq 0");
+                }
+                self.report.header = Some(header);
+            }
+            Err(error) => {
+                self.found(None, "bundle.header", &error);
+                self.expects = Expects::Stopped;
+            }
+        }
+    }
+
+    fn take_record(&mut self, bytes: &[u8]) {
+        let seq = self.next_seq;
+        self.report.records += 1;
+        self.tree.push(tree::leaf_hash(bytes));
+        self.next_seq = seq.saturating_add(1);
+        let record = match Record::parse(bytes) {
+            Ok(record) => record,
+            Err(error) => {
+                self.linked = false;
+                self.expects = Expects::RecordOrPayload;
+                return self.found_in_record(seq, &error);
+            }
+        };
+        self.place(seq, &record);
+        if let Some(machine) = self.chain.as_ref().map(|chain| chain.machine_verifier().clone())
+            && let Err(error) = chain::verify_signatures(&record, &machine)
+        {
+            self.found(Some(seq), error.code(), &error);
+        }
+        if let Some(payload) = &record.statement().payload {
+            self.expects = Expects::Payload(seq, payload.clone());
+        }
+    }
+
+    fn found_in_record(&mut self, seq: u64, error: &RecordError) {
+        self.found(Some(seq), error.code(), error);
+        if seq == 0 {
+            self.found(
+                Some(0),
+                "chain.genesis",
+                &"without its genesis no link and no signature can be checked",
+            );
+        }
+    }
+
+    // Checks where the record stands, and stays at it when it does not follow, so that what comes next is told apart.
+    fn place(&mut self, seq: u64, record: &Record) {
+        let Some(chain) = &mut self.chain else {
+            if seq == 0 {
+                self.start(record);
+            }
+            return;
+        };
+        let followed = if self.linked {
+            chain.follow(record)
+        } else {
+            chain.resume(record, seq)
+        };
+        self.linked = true;
+        if let Err(error) = followed {
+            let found = record.seal().seq;
+            if record.seal().log == chain.log() && found >= seq && found - seq <= GAP_MAX {
+                chain.extend(record);
+                self.next_seq = found + 1;
+            } else {
+                self.linked = false;
+                // A repeated or foreign record takes no place of its own.
+                self.next_seq = seq;
+            }
+            self.found(Some(seq), error.code(), &error);
+        }
+    }
+
+    fn start(&mut self, record: &Record) {
+        match Chain::start(record) {
+            Ok(chain) => {
+                if self
+                    .report
+                    .header
+                    .is_some_and(|header| header != Header::of(&chain))
+                {
+                    self.found(
+                        Some(0),
+                        "bundle.header",
+                        &"the header does not say what the genesis says",
+                    );
+                }
+                self.chain = Some(chain);
+            }
+            Err(error) => self.found(Some(0), error.code(), &error),
+        }
+    }
+
+    fn take_payload(&mut self, frame: &Frame, seq: u64, wanted: &PayloadRef) {
+        match (frame.payload(), frame.absent()) {
+            (Some(payload), _) if payload.matches(wanted) => self.report.payloads += 1,
+            (_, Some(Absent::Erased)) => self.report.erased += 1,
+            (_, Some(Absent::NotPresent)) => {
+                self.found(
+                    Some(seq),
+                    "bundle.payload-absent",
+                    &"its payload is absent and was not erased",
+                );
+            }
+            (Some(_), _) => {
+                self.found(
+                    Some(seq),
+                    "statement.payload",
+                    &"its payload does not match the commitment",
+                );
+            }
+            (None, None) => {
+                self.found(
+                    Some(seq),
+                    "bundle.absent-reason",
+                    &"the reason of its payload's absence is unknown",
+                );
+            }
+        }
+    }
+
+    fn take_end(&mut self, bytes: &[u8]) {
+        self.expects = Expects::Nothing;
+        if let Err((code, text)) = self.check_end(bytes) {
+            self.found(None, code, &text);
+        }
+    }
+
+    fn check_end(&self, bytes: &[u8]) -> Result<(), (&'static str, String)> {
+        let Some(chain) = &self.chain else {
+            return Err((
+                "bundle.checkpoint",
+                "without its genesis the checkpoint cannot be checked".into(),
+            ));
+        };
+        let note = |error: NoteError| (error.code(), error.to_string());
+        let signed =
+            std::str::from_utf8(bytes).map_err(|_| note(NoteError::Malformed("a signed note is UTF-8")))?;
+        let key = chain
+            .genesis()
+            .checkpoint_key
+            .verifier()
+            .map_err(|e| (e.code(), e.to_string()))?;
+        let checkpoint = Checkpoint::open(signed, &chain.log(), &key).map_err(note)?;
+        // A note may carry others' signatures; in a bundle their bits would be covered by nothing.
+        if signed.lines().count() != 5 {
+            return Err(note(NoteError::Malformed(
+                "the checkpoint of a bundle has exactly one signature",
+            )));
+        }
+        if checkpoint.tree_size != self.tree.size() {
+            let text = format!(
+                "the checkpoint covers {} records, {} are here",
+                checkpoint.tree_size,
+                self.tree.size()
+            );
+            return Err(("bundle.tree-size", text));
+        }
+        if checkpoint.root != self.tree.root() {
+            let text = format!(
+                "the checkpoint's root is {}, that of the records {}",
+                checkpoint.root,
+                self.tree.root()
+            );
+            return Err(("bundle.root", text));
+        }
+        Ok(())
+    }
+}
