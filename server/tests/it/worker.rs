@@ -15,7 +15,7 @@ use ledger_server::worker::{
     HandlerConfig, Outcome, OutputLimits, Recovered, ReportLine, ReportReader, Run, RunRequest, RunResult,
     WorkerError, collect_outputs, prepare, recover, start, stdout_path, supervise_main,
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const ENTER_SUPERVISOR: &str = "ENTER_SUPERVISOR";
@@ -114,6 +114,9 @@ fn wait_for(what: &str, mut happened: impl FnMut() -> bool) {
 
 /// A zombie is dead: whoever inherited it may take its time to reap it.
 fn is_alive(pid: i32) -> bool {
+    if !cfg!(target_os = "linux") {
+        return test_kill_process(Pid::from_raw(pid).unwrap()).is_ok();
+    }
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ")
         .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
@@ -275,6 +278,7 @@ fn a_cancelled_handler_may_clean_up_within_the_grace() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs setsid and adoption of orphans")]
 fn what_a_handler_leaves_running_is_killed_when_it_ends() {
     let bench = bench(
         r#"sleep 600 & echo $! > "$LEDGER_OUT/background"
@@ -301,6 +305,7 @@ fn a_flood_of_output_is_bounded_and_the_result_after_it_still_counts() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs setsid and adoption of orphans")]
 fn dropping_a_run_ends_it_and_waits_for_that() {
     let bench = bench(HIDING_CHILDREN);
     let run = bench.start();
@@ -320,6 +325,7 @@ fn dropping_a_run_ends_it_and_waits_for_that() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs setsid and adoption of orphans")]
 fn killing_the_daemon_leaves_no_orphan_and_the_next_daemon_knows_the_run_lost() {
     let bench = bench(HIDING_CHILDREN);
     let mut daemon = bench.start_daemon();
@@ -340,6 +346,7 @@ fn killing_the_daemon_leaves_no_orphan_and_the_next_daemon_knows_the_run_lost() 
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs setsid and adoption of orphans")]
 fn killing_the_supervisor_is_noticed_by_the_daemon_and_leaves_no_orphan() {
     let bench = bench(HIDING_CHILDREN);
     let mut run = bench.start();
@@ -354,6 +361,20 @@ fn killing_the_supervisor_is_noticed_by_the_daemon_and_leaves_no_orphan() {
 }
 
 #[test]
+fn a_process_that_gave_the_lock_away_is_found_when_the_supervisor_is_killed() {
+    let bench = bench(
+        r#"exec 0<&- 1>&- 2>&- 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-
+           echo $$ > "$LEDGER_OUT/closed"; exec sleep 600"#,
+    );
+    let mut run = bench.start();
+    let pid = bench.pid("closed");
+    kill(i32::try_from(run.supervisor_pid()).unwrap());
+    assert_eq!(run.wait().unwrap_err().code(), "worker.supervisor-lost");
+    assert_dead(&[pid]);
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs setsid and adoption of orphans")]
 fn killing_daemon_and_supervisor_together_leaves_no_orphan_once_recovered() {
     let bench = bench(HIDING_CHILDREN);
     let mut daemon = bench.start_daemon();
