@@ -1,0 +1,8 @@
+//! The record format against golden vectors, foreign vectors and properties.
+
+#![allow(clippy::unwrap_used)] // a failed expectation in a test is a panic
+
+mod golden;
+mod properties;
+mod small_order;
+mod wycheproof;
