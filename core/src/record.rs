@@ -143,10 +143,10 @@ impl Record {
             return Err(RecordError::Framing("bytes remain after the log signature"));
         }
         let statement = Statement::decode(statement_bytes)?;
-        let seal: Seal = canonical::decode("seal", seal_bytes)?;
-        if seal.version != 1 {
-            return Err(RecordError::SealVersion(seal.version));
+        if let Some(version) = seal_bytes.first().filter(|version| **version != 1) {
+            return Err(RecordError::SealVersion(*version));
         }
+        let seal: Seal = canonical::decode("seal", seal_bytes)?;
         if seal.statement != digest::statement_digest(statement_bytes) {
             return Err(RecordError::StatementMismatch);
         }
@@ -159,6 +159,13 @@ impl Record {
             log_signature,
             bytes: bytes.to_vec(),
         })
+    }
+
+    /// Puts the log's signature in its place, for a record that was assembled before it was signed.
+    pub fn set_log_signature(&mut self, signature: Signature) {
+        let at = self.bytes.len() - signature.0.len();
+        self.bytes[at..].copy_from_slice(&signature.0);
+        self.log_signature = signature;
     }
 
     /// The exact bytes.
@@ -184,6 +191,11 @@ impl Record {
     /// The digest of the seal's bytes.
     pub fn seal_digest(&self) -> SealDigest {
         self.seal_digest
+    }
+
+    /// The digest of the statement's bytes.
+    pub fn statement_digest(&self) -> StatementDigest {
+        self.seal.statement
     }
 
     /// The author's signature; absent when the author is the log's own machine.

@@ -104,6 +104,10 @@ impl Statement {
     /// [`StatementError`] when the bytes are not canonical or a field breaks its bound. An unknown kind or schema is
     /// no error: it is kept and shown raw.
     pub fn decode(bytes: &[u8]) -> Result<Self, StatementError> {
+        // Another version may have other fields, so the first byte is looked at before the rest is read.
+        if let Some(version) = bytes.first().filter(|version| **version != 1) {
+            return Err(StatementError::Version(*version));
+        }
         let statement: Self = canonical::decode("statement", bytes)?;
         statement.check()?;
         Ok(statement)
@@ -124,9 +128,6 @@ impl Statement {
 
     fn check(&self) -> Result<(), StatementError> {
         let too_long = |field, bytes, limit| Err(StatementError::TooLong { field, bytes, limit });
-        if self.version != 1 {
-            return Err(StatementError::Version(self.version));
-        }
         if !self.id.is_admissible() {
             return Err(StatementError::Id(self.id.to_string()));
         }
