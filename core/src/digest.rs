@@ -109,6 +109,8 @@ pub const CONTEXT_SECRET: &str = "ledger v1 secret digest";
 pub const CONTEXT_MANIFEST: &str = "ledger v1 outputs manifest";
 /// Context of a path's digest.
 pub const CONTEXT_PATH: &str = "ledger v1 path digest";
+/// Context of a fold's running digest (derived data; in no record).
+pub const CONTEXT_FOLD: &str = "ledger v1 fold digest";
 
 static KEY_LOG: LazyLock<[u8; 32]> = LazyLock::new(|| hash_derive_key_context(CONTEXT_LOG));
 static KEY_STATEMENT: LazyLock<[u8; 32]> = LazyLock::new(|| hash_derive_key_context(CONTEXT_STATEMENT));
@@ -184,6 +186,17 @@ pub fn outputs_manifest<'a>(outputs: impl IntoIterator<Item = (&'a str, ContentD
             .update(path.as_bytes())
             .update(&content.0)
             .update(&size.to_be_bytes());
+    }
+    *hasher.finalize().as_bytes()
+}
+
+/// A fold's running digest: the one before, then parts, each preceded by its length (u64 be).
+pub fn fold_digest(previous: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_derive_key(CONTEXT_FOLD);
+    hasher.update(previous);
+    for part in parts {
+        let length = u64::try_from(part.len()).expect("a length fits 64 bits");
+        hasher.update(&length.to_be_bytes()).update(part);
     }
     *hasher.finalize().as_bytes()
 }

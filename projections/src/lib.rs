@@ -1,1 +1,17 @@
-//! Placeholder.
+//! Pure folds over the ledger: the fleet's order, its members, the job queue with its deciders, health, Vault, timeline.
+//!
+//! [`FleetState`] is folded inside the committer. Everything that decides is in [`queue::decide`], [`members`] and
+//! [`notices`]: functions from that state and a command to drafts for the order. What may lag behind the committer
+//! follows the contract of [`projection`]. Nothing here appends a receipt, reads a clock or opens a socket.
+
+pub mod fleet;
+pub mod members;
+pub mod notices;
+pub mod order;
+pub mod queue;
+pub mod runs;
+pub mod table;
+
+pub use fleet::{FleetState, micros_of};
+pub use order::{Place, pin};
+pub use queue::{Answer, Policy, Refusal, answer_for};

@@ -1,0 +1,521 @@
+//! The one state that the committer folds: the order, the members, the queue, the notices, and this store's own runs.
+//!
+//! Everything but `logs` and `runs` is a fold of the order alone, so that every store that has the order has the same.
+//! A receipt without authority, or one that is not possible in the state that it meets, is counted and changes nothing.
+
+use crate::members::{CredentialRow, Invitation, Machine, MachineStatus, Members};
+use crate::notices::{Notice, Notices};
+use crate::order::{
+    Designation, EpochRow, LogRow, Order, OrderTables, Pin, Place, Standing as OrderStanding,
+};
+use crate::queue::{Claim, Handler, Job, Phase, Queue, RunVerdict, Standing};
+use crate::runs::{Run, Runs, Staged};
+use crate::table::Table;
+use ledger::{Changes, Receipt, Row, State, StateContext};
+use ledger_core::kinds::{
+    AnyDetail, Author, Credential, Detail, Fence, InadmissibleReason, JobId, LogGenesis, NoticeTopic, Role,
+    info,
+};
+use ledger_core::{LogId, MachineId, PublicKey, ReceiptId, Statement, Stream, chain};
+
+mod tables {
+    pub(super) const ORDER: u16 = 1;
+    pub(super) const EPOCHS: u16 = 2;
+    pub(super) const DESIGNATIONS: u16 = 3;
+    pub(super) const PINS: u16 = 4;
+    pub(super) const LOGS: u16 = 5;
+    pub(super) const STREAMS: u16 = 6;
+    pub(super) const EFFECTIVE: u16 = 7;
+    pub(super) const CREDENTIALS: u16 = 8;
+    pub(super) const MACHINES: u16 = 9;
+    pub(super) const BY_KEY: u16 = 10;
+    pub(super) const INVITATIONS: u16 = 11;
+    pub(super) const JOBS: u16 = 12;
+    pub(super) const CLAIMS: u16 = 13;
+    pub(super) const CLAIM_IDS: u16 = 14;
+    pub(super) const HANDLERS: u16 = 15;
+    pub(super) const RUNS: u16 = 16;
+    pub(super) const STAGED: u16 = 17;
+    pub(super) const NOTICES: u16 = 18;
+}
+
+/// The fleet as this store knows it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FleetState {
+    context: StateContext,
+    pub(crate) order: OrderTables,
+    /// Statements of others than Central that took effect in the order: the first sealing counts, later ones are inert.
+    effective: Table<(PublicKey, ReceiptId), Place>,
+    pub(crate) members: Members,
+    pub(crate) queue: Queue,
+    pub(crate) runs: Runs,
+    pub(crate) notices: Notices,
+}
+
+impl State for FleetState {
+    const NAME: &'static str = "fleet";
+    const VERSION: u32 = 1;
+
+    fn empty(context: &StateContext) -> Self {
+        Self {
+            context: context.clone(),
+            order: OrderTables {
+                order: Table::new(tables::ORDER),
+                epochs: Table::new(tables::EPOCHS),
+                designations: Table::new(tables::DESIGNATIONS),
+                pins: Table::new(tables::PINS),
+                logs: Table::new(tables::LOGS),
+                streams: Table::new(tables::STREAMS),
+            },
+            effective: Table::new(tables::EFFECTIVE),
+            members: Members {
+                credentials: Table::new(tables::CREDENTIALS),
+                machines: Table::new(tables::MACHINES),
+                by_key: Table::new(tables::BY_KEY),
+                invitations: Table::new(tables::INVITATIONS),
+            },
+            queue: Queue::new(tables::JOBS, tables::CLAIMS, tables::CLAIM_IDS, tables::HANDLERS),
+            runs: Runs {
+                runs: Table::new(tables::RUNS),
+                staged: Table::new(tables::STAGED),
+            },
+            notices: Notices {
+                notices: Table::new(tables::NOTICES),
+            },
+        }
+    }
+
+    fn fold(&mut self, receipt: &Receipt, changes: &mut Changes) {
+        if receipt.statement().fleet != self.context.fleet {
+            return;
+        }
+        if receipt.seq() == 0 {
+            if let Some(genesis) = detail_of::<LogGenesis>(receipt) {
+                self.order.note_genesis(receipt, genesis, changes);
+            }
+            return;
+        }
+        let Some(log) = self.order.logs.get(&receipt.log()) else {
+            return;
+        };
+        match log.stream {
+            Stream::Order => {
+                let log = log.clone();
+                self.fold_order(receipt, &log, changes);
+            }
+            Stream::Work if log.machine_key == self.context.machine_key => {
+                self.runs.fold(receipt, &self.queue, changes);
+            }
+            _ => {}
+        }
+    }
+
+    fn load(&mut self, row: &Row) -> Result<(), String> {
+        match row.table {
+            tables::ORDER => self.order.order.load(row).map(drop),
+            tables::EPOCHS => self.order.epochs.load(row).map(drop),
+            tables::DESIGNATIONS => self.order.designations.load(row).map(drop),
+            tables::PINS => self.order.pins.load(row).map(drop),
+            tables::LOGS => self.order.logs.load(row).map(drop),
+            tables::STREAMS => self.order.streams.load(row).map(drop),
+            tables::EFFECTIVE => self.effective.load(row).map(drop),
+            tables::CREDENTIALS => self.members.credentials.load(row).map(drop),
+            tables::MACHINES => self.members.machines.load(row).map(drop),
+            tables::BY_KEY => self.members.by_key.load(row).map(drop),
+            tables::INVITATIONS => self.members.invitations.load(row).map(drop),
+            tables::JOBS => self.queue.load_job(row),
+            tables::CLAIMS => self.queue.claims.load(row).map(drop),
+            tables::CLAIM_IDS => self.queue.claim_ids.load(row).map(drop),
+            tables::HANDLERS => self.queue.load_handler(row),
+            tables::RUNS => self.runs.runs.load(row).map(drop),
+            tables::STAGED => self.runs.staged.load(row).map(drop),
+            tables::NOTICES => self.notices.notices.load(row).map(drop),
+            other => Err(format!("table {other} is not one of this state's")),
+        }
+    }
+}
+
+impl FleetState {
+    fn fold_order(&mut self, receipt: &Receipt, log: &LogRow, changes: &mut Changes) {
+        match self.order.advance(receipt, log, changes) {
+            OrderStanding::Outside => {}
+            OrderStanding::Began => {
+                if receipt.statement().author != log.machine_key {
+                    let place = self.place_of(receipt);
+                    self.effective
+                        .set((receipt.statement().author, receipt.id()), place, changes);
+                }
+            }
+            OrderStanding::Decision => {
+                if !self.decide_fold(receipt, log, changes) {
+                    self.order.count_inert(changes);
+                }
+            }
+        }
+    }
+
+    fn place_of(&self, receipt: &Receipt) -> Place {
+        Place {
+            epoch: self.order.order.get(&()).map_or(0, |order| order.epoch),
+            seq: receipt.seq(),
+        }
+    }
+
+    /// Folds one decision; `false` when it took no effect though its kind is one that this fold reads.
+    fn decide_fold(&mut self, receipt: &Receipt, log: &LogRow, changes: &mut Changes) -> bool {
+        let statement = receipt.statement();
+        let Some(kind) = info(statement.kind.as_str()) else {
+            // Custom kinds are nobody's business here; an unknown one of the order's families is.
+            return statement.kind.is_custom();
+        };
+        let own = statement.author == log.machine_key;
+        let at = micros_of(receipt);
+        let place = self.place_of(receipt);
+        if kind.author == Author::Root || kind.author == Author::Actor {
+            let key = (statement.author, receipt.id());
+            if self.effective.get(&key).is_some() {
+                return false;
+            }
+            let permitted = self.authorise(statement, Stream::Order, own, at).is_ok();
+            if !permitted || !(own || author_is_proven(receipt)) {
+                return false;
+            }
+            if !own {
+                self.effective.set(key, place, changes);
+            }
+        } else if !own {
+            return false;
+        }
+        match statement.any_detail() {
+            Ok(detail) => self.take_in(receipt, detail, place, changes),
+            Err(_) => false,
+        }
+    }
+
+    fn take_in(&mut self, receipt: &Receipt, detail: AnyDetail, place: Place, changes: &mut Changes) -> bool {
+        let at = micros_of(receipt);
+        match detail {
+            AnyDetail::CentralDesignated(d) => self.order.designate(receipt.id(), d, changes),
+            AnyDetail::LogPinned(d) => self.order.pin(&d, place, changes),
+            AnyDetail::KeyInvited(d) => self.members.invited(receipt.id(), d, changes),
+            AnyDetail::KeyGranted(d) => self.members.granted(d, at, changes),
+            AnyDetail::KeyJoined(d) => return self.members.joined(d, at, place, changes),
+            AnyDetail::KeyRevoked(d) => self.members.revoked(&d, place, changes),
+            AnyDetail::NodeLost(d) => {
+                let status = MachineStatus::Lost {
+                    last_heard: d.last_heard,
+                };
+                return self
+                    .members
+                    .change(&d.machine, changes, |machine| machine.status = status);
+            }
+            AnyDetail::NodeBack(d) => {
+                let status = MachineStatus::Online { since: d.first_heard };
+                return self
+                    .members
+                    .change(&d.machine, changes, |machine| machine.status = status);
+            }
+            AnyDetail::NodeRetired(d) => {
+                return self
+                    .members
+                    .change(&d.machine, changes, |machine| machine.retired = true);
+            }
+            AnyDetail::NoticeRaised(d) => {
+                let about = d.machine.clone().zip(match d.topic {
+                    NoticeTopic::NodeOffline => Some(true),
+                    NoticeTopic::NodeOnline => Some(false),
+                    _ => None,
+                });
+                if !self.notices.raised(receipt.id(), d, at, changes) {
+                    return false;
+                }
+                if let Some((machine, offline)) = about {
+                    return self
+                        .members
+                        .change(&machine, changes, |row| row.offline_notice = offline);
+                }
+            }
+            AnyDetail::NoticeDelivered(d) => {
+                return self
+                    .notices
+                    .told(&d.notice, &d.destination, d.attempt, true, changes);
+            }
+            AnyDetail::NoticeUndelivered(d) => {
+                return self
+                    .notices
+                    .told(&d.notice, &d.destination, d.attempt, false, changes);
+            }
+            // A request alone changes nothing: `job.accepted` does. A verdict on a record is there to be read.
+            AnyDetail::RequestReceived(_) | AnyDetail::ReceiptInadmissible(_) | AnyDetail::LogClosed(_) => {}
+            detail => {
+                use crate::queue::{At, Folded};
+                let cause = receipt.statement().cause;
+                match self.queue.fold(
+                    receipt,
+                    detail,
+                    At {
+                        place,
+                        time: at,
+                        cause,
+                    },
+                    changes,
+                ) {
+                    Folded::Done => {}
+                    Folded::Judged(fence, report) => self.runs.judged(&fence, &report, changes),
+                    Folded::Inert => return false,
+                }
+            }
+        }
+        true
+    }
+
+    /// What the state knows about its store.
+    pub fn context(&self) -> &StateContext {
+        &self.context
+    }
+
+    /// The fleet's order as folded so far; absent in a store that has none.
+    pub fn order(&self) -> Option<&Order> {
+        self.order.order.get(&())
+    }
+
+    /// The epochs, their order logs and where those end.
+    pub fn epochs(&self) -> impl DoubleEndedIterator<Item = (&u64, &EpochRow)> {
+        self.order.epochs.iter()
+    }
+
+    /// Who may write the order, by the id of the designation.
+    pub fn designations(&self) -> impl Iterator<Item = (&ReceiptId, &Designation)> {
+        self.order.designations.iter()
+    }
+
+    /// The machine that writes the order now.
+    pub fn central(&self) -> Option<&MachineId> {
+        self.order().map(|order| &order.central)
+    }
+
+    /// Whether this store's machine writes the order now.
+    pub fn is_central(&self) -> bool {
+        self.order()
+            .is_some_and(|order| order.central_key == self.context.machine_key)
+    }
+
+    /// The fleet's root key, once the order is founded here.
+    pub fn root_key(&self) -> Option<PublicKey> {
+        self.order().map(|order| order.founding.root_key)
+    }
+
+    /// How far the order has taken in a log.
+    pub fn pin(&self, log: &LogId) -> Option<&Pin> {
+        self.order.pins.get(log)
+    }
+
+    /// What a log's genesis says, for a log of this store.
+    pub fn log(&self, log: &LogId) -> Option<&LogRow> {
+        self.order.logs.get(log)
+    }
+
+    /// Every log of this store.
+    pub fn logs(&self) -> impl Iterator<Item = (&LogId, &LogRow)> {
+        self.order.logs.iter()
+    }
+
+    /// The newest log of a machine key and stream: by the genesis in this store, else as it joined.
+    pub fn log_of(&self, machine_key: &PublicKey, stream: Stream) -> Option<LogId> {
+        let newest = self
+            .order
+            .streams
+            .range((*machine_key, stream, 0)..=(*machine_key, stream, u32::MAX))
+            .next_back()
+            .map(|(_, log)| *log);
+        newest.or_else(|| {
+            let [work, facts, pulse] = self.machine_by_key(machine_key)?.logs?;
+            match stream {
+                Stream::Work => Some(work),
+                Stream::Facts => Some(facts),
+                Stream::Pulse => Some(pulse),
+                Stream::Order => None,
+            }
+        })
+    }
+
+    /// This store's own newest log of a stream.
+    pub fn own_log(&self, stream: Stream) -> Option<LogId> {
+        self.log_of(&self.context.machine_key, stream)
+    }
+
+    /// A machine of the fleet.
+    pub fn machine(&self, machine: &MachineId) -> Option<&Machine> {
+        self.members.machines.get(machine)
+    }
+
+    /// The machines of the fleet, by name.
+    pub fn machines(&self) -> impl Iterator<Item = &Machine> {
+        self.members.machines.iter().map(|(_, machine)| machine)
+    }
+
+    /// The machine of a machine key.
+    pub fn machine_by_key(&self, key: &PublicKey) -> Option<&Machine> {
+        self.members
+            .by_key
+            .get(key)
+            .and_then(|machine| self.machine(machine))
+    }
+
+    /// What a key or token was granted.
+    pub fn credential(&self, credential: &Credential) -> Option<&CredentialRow> {
+        self.members.credentials.get(credential)
+    }
+
+    /// All keys and tokens.
+    pub fn credentials(&self) -> impl Iterator<Item = (&Credential, &CredentialRow)> {
+        self.members.credentials.iter()
+    }
+
+    /// The strongest role of a credential that is in force at `now`, microseconds since 1970.
+    pub fn role_of(&self, credential: &Credential, now: i64) -> Option<Role> {
+        self.members.role_of(credential, now)
+    }
+
+    /// What people call the holder of a key: the grant's name, the machine's, `root`, or the key's beginning.
+    pub fn name_of(&self, key: &PublicKey) -> String {
+        if let Some(machine) = self.machine_by_key(key) {
+            return machine.id.to_string();
+        }
+        if let Some(name) = self
+            .credential(&Credential::Key(*key))
+            .and_then(CredentialRow::name)
+        {
+            return name.to_owned();
+        }
+        if self.root_key() == Some(*key) {
+            return "root".to_owned();
+        }
+        let own = self
+            .order
+            .streams
+            .range((*key, Stream::Work, 0)..)
+            .next()
+            .filter(|((of, ..), _)| of == key);
+        match own.and_then(|(_, log)| self.log(log)) {
+            Some(log) => log.machine.to_string(),
+            None => key.short(),
+        }
+    }
+
+    /// Whether an author may say this in a stream. `own_log`: the author is the machine whose log it is or will be;
+    /// `now` is in microseconds since 1970.
+    ///
+    /// # Errors
+    /// [`InadmissibleReason`]: the record would be kept and inert.
+    pub fn authorise(
+        &self,
+        statement: &Statement,
+        stream: Stream,
+        own_log: bool,
+        now: i64,
+    ) -> Result<(), InadmissibleReason> {
+        let root = self.root_key() == Some(statement.author);
+        self.members.authorise(statement, stream, root, own_log, now)
+    }
+
+    /// The invitation of a code, by the code's digest.
+    pub fn invitation(&self, code: &[u8; 32]) -> Option<&Invitation> {
+        self.members.invitations.get(code)
+    }
+
+    /// A machine's declaration of a handler.
+    pub fn handler(&self, machine: &MachineId, handler: &str) -> Option<&Handler> {
+        self.queue.handlers.get(&(machine.clone(), handler.to_owned()))
+    }
+
+    /// All declarations, by machine and handler.
+    pub fn handlers(&self) -> impl Iterator<Item = (&(MachineId, String), &Handler)> {
+        self.queue.handlers.iter()
+    }
+
+    /// The queue with all its questions.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// A job.
+    pub fn job(&self, job: &JobId) -> Option<&Job> {
+        self.queue.job(job)
+    }
+
+    /// All jobs in the order of their acceptance.
+    pub fn jobs(&self) -> impl DoubleEndedIterator<Item = &Job> {
+        self.queue.jobs()
+    }
+
+    /// The jobs in a state, in the order of their acceptance.
+    pub fn jobs_in(&self, phase: Phase) -> impl DoubleEndedIterator<Item = &Job> {
+        self.queue.jobs_in(phase)
+    }
+
+    /// The jobs that a machine holds a claim for, leased or suspect.
+    pub fn jobs_on<'a>(&'a self, machine: &'a MachineId) -> impl Iterator<Item = &'a Job> {
+        self.queue.jobs_on(machine)
+    }
+
+    /// A claim that was once given.
+    pub fn fence(&self, fence: &Fence) -> Option<&Claim> {
+        self.queue.claims.get(fence)
+    }
+
+    /// The claim that a machine made under an id of its own.
+    pub fn claim_of(&self, machine: &MachineId, claim: &[u8; 16]) -> Option<Fence> {
+        self.queue.claim_ids.get(&(machine.clone(), *claim)).copied()
+    }
+
+    /// What a claim is worth now.
+    pub fn standing(&self, fence: &Fence) -> Standing {
+        self.queue.standing(fence)
+    }
+
+    /// The final verdict on a report under a claim, when it has one.
+    pub fn verdict(&self, fence: &Fence, report: &ReceiptId) -> Option<RunVerdict> {
+        self.queue.verdict(fence, report)
+    }
+
+    /// All notices by id.
+    pub fn notices(&self) -> impl Iterator<Item = (&ReceiptId, &Notice)> {
+        self.notices.notices.iter()
+    }
+
+    /// This machine's own runs that have no final verdict yet: going on, or ended and still to be judged.
+    pub fn runs(&self) -> impl Iterator<Item = (&Fence, &Run)> {
+        self.runs.runs.iter()
+    }
+
+    /// The own run under a claim.
+    pub fn run(&self, fence: &Fence) -> Option<&Run> {
+        self.runs.runs.get(fence)
+    }
+
+    /// The outputs that an own run staged, by their seq in the work log.
+    pub fn staged(&self, fence: &Fence) -> impl Iterator<Item = (u64, &Staged)> {
+        self.runs
+            .staged
+            .range((*fence, 0)..=(*fence, u64::MAX))
+            .map(|((_, seq), staged)| (*seq, staged))
+    }
+}
+
+/// The detail of a receipt when it is of this kind and readable.
+pub(crate) fn detail_of<D: Detail>(receipt: &Receipt) -> Option<D> {
+    let statement = receipt.statement();
+    let right = statement.kind.as_str() == D::KIND && statement.schema == D::SCHEMA;
+    right.then(|| D::decode(&statement.detail).ok()).flatten()
+}
+
+/// Whether the author's own signature stands and verifies; what a machine says in its own log carries none.
+pub(crate) fn author_is_proven(receipt: &Receipt) -> bool {
+    receipt.record.author_signature().is_some() && chain::verify_author(&receipt.record).is_ok()
+}
+
+/// The time of a receipt's seal in microseconds since 1970.
+pub fn micros_of(receipt: &Receipt) -> i64 {
+    i64::try_from(receipt.time().unix_ms().saturating_mul(1000)).unwrap_or(i64::MAX)
+}

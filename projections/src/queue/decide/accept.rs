@@ -1,0 +1,190 @@
+//! A request becomes a job, once.
+
+use super::{OrderDraft, about, parked, ready, routing};
+use crate::FleetState;
+use crate::fleet::{author_is_proven, detail_of};
+use crate::queue::{Policy, Refusal};
+use ledger::Receipt;
+use ledger_core::kinds::{
+    Detail, InadmissibleReason, JobAccepted, JobCancelled, JobId, JobSpec, ParkedReason, ReadyReason,
+    ReceiptInadmissible, RequestReceived,
+};
+use ledger_core::limits::{DEPENDS_ON_MAX, LABELS_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use ledger_core::{Stream, Subject};
+
+/// Attempts that one job may have at most: a request that asks for more asks for a loop.
+pub const ATTEMPTS_MAX: u16 = 1000;
+
+/// Whether a request is within its bounds and may be sealed: asked before the API seals it, so that the caller hears the
+/// refusal instead of finding a verdict later.
+///
+/// # Errors
+/// [`Refusal::Spec`] naming the field, [`Refusal::UniqueKey`] naming the job that holds the key.
+pub fn check_spec(state: &FleetState, spec: &JobSpec) -> Result<(), Refusal> {
+    bounds(spec)?;
+    if let Some(key) = &spec.unique_key
+        && let Some(job) = state.queue().holder_of(key)
+    {
+        return Err(Refusal::UniqueKey {
+            key: key.clone(),
+            job,
+        });
+    }
+    Ok(())
+}
+
+fn bounds(spec: &JobSpec) -> Result<(), Refusal> {
+    let wrong = |field, why: String| Err(Refusal::Spec { field, why });
+    let name =
+        |text: &str| !text.is_empty() && text.len() <= NAME_BYTES_MAX && !text.chars().any(char::is_control);
+    if !name(&spec.handler) {
+        return wrong(
+            "handler",
+            format!("1 to {NAME_BYTES_MAX} bytes without control characters are expected"),
+        );
+    }
+    if spec.labels.len() > LABELS_MAX || !spec.labels.iter().all(|label| name(label)) {
+        return wrong(
+            "labels",
+            format!("at most {LABELS_MAX} labels of 1 to {NAME_BYTES_MAX} bytes are expected"),
+        );
+    }
+    if !(1..=ATTEMPTS_MAX).contains(&spec.attempts_max) {
+        return wrong(
+            "attempts_max",
+            format!("1 to {ATTEMPTS_MAX} is expected, {} found", spec.attempts_max),
+        );
+    }
+    for (field, key) in [
+        ("unique_key", &spec.unique_key),
+        ("concurrency_key", &spec.concurrency_key),
+    ] {
+        if key.as_ref().is_some_and(|key| !name(key)) {
+            return wrong(
+                field,
+                format!("1 to {NAME_BYTES_MAX} bytes without control characters are expected"),
+            );
+        }
+    }
+    if spec.depends_on.len() > DEPENDS_ON_MAX {
+        return wrong(
+            "depends_on",
+            format!("at most {DEPENDS_ON_MAX} jobs are expected"),
+        );
+    }
+    if !spec.depends_on.is_empty() {
+        return wrong(
+            "depends_on",
+            "this version runs jobs without dependencies only".to_owned(),
+        );
+    }
+    if let (Some(not_before), Some(deadline)) = (spec.not_before, spec.deadline)
+        && deadline <= not_before
+    {
+        return wrong("deadline", "a time after not_before is expected".to_owned());
+    }
+    if spec
+        .input
+        .as_ref()
+        .is_some_and(|input| usize::try_from(input.bytes).map_or(true, |n| n > PAYLOAD_BYTES_MAX))
+    {
+        return wrong("input", format!("at most {PAYLOAD_BYTES_MAX} bytes are expected"));
+    }
+    Ok(())
+}
+
+/// A sealed `request.received` (in the order, or in a pinned facts log) becomes a job: accepted, then ready, scheduled or
+/// parked. A request that is a job already gives nothing. One without authority or beyond its bounds is named by
+/// `receipt.inadmissible`. One whose unique key is held is accepted and cancelled, so that it stays visible.
+///
+/// # Errors
+/// [`Refusal::Kind`] for another kind of receipt.
+pub fn accept_request(
+    state: &FleetState,
+    request: &Receipt,
+    now: i64,
+    policy: &Policy,
+) -> Result<Vec<OrderDraft>, Refusal> {
+    let statement = request.statement();
+    if statement.kind.as_str() != RequestReceived::KIND {
+        return Err(Refusal::Kind {
+            expected: RequestReceived::KIND,
+            found: statement.kind.to_string(),
+        });
+    }
+    let id = JobId::of_request(&statement.author, &statement.id);
+    if state.job(&id).is_some() {
+        return Ok(Vec::new());
+    }
+    let own_log = request.record.author_signature().is_none();
+    let in_order = state.order().is_some_and(|order| order.log == request.log());
+    let stream = if in_order { Stream::Order } else { Stream::Facts };
+    if let Err(reason) = state.authorise(statement, stream, own_log, now) {
+        return Ok(vec![inadmissible(request, reason)]);
+    }
+    if !own_log && !author_is_proven(request) {
+        return Ok(vec![inadmissible(request, InadmissibleReason::AuthorSignature)]);
+    }
+    if statement.schema != RequestReceived::SCHEMA {
+        return Ok(vec![inadmissible(request, InadmissibleReason::UnknownSchema)]);
+    }
+    let Some(RequestReceived { spec }) = detail_of::<RequestReceived>(request) else {
+        return Ok(vec![inadmissible(request, InadmissibleReason::MalformedDetail)]);
+    };
+    if bounds(&spec).is_err() {
+        return Ok(vec![inadmissible(request, InadmissibleReason::NotPermitted)]);
+    }
+    let cause = Some(statement.id);
+    let held_by = spec
+        .unique_key
+        .as_ref()
+        .and_then(|key| state.queue().holder_of(key));
+    let known = routing::fitting(state, &spec).next().is_some();
+    let later = spec.not_before.is_some_and(|not_before| not_before > now);
+    let handler = spec.handler.clone();
+    let accepted = JobAccepted {
+        job: id,
+        request: statement.id,
+        requester: statement.author,
+        evidence: (!in_order).then(|| request.evidence()),
+        spec,
+        losses_max: policy.losses_cap(),
+    };
+    let mut drafts = vec![about(&id, &accepted, cause)];
+    if let Some(holder) = held_by {
+        let cancelled = JobCancelled {
+            job: id,
+            fence: None,
+            evidence: None,
+        };
+        let why = format!("unfinished job {holder} holds the unique key").into_bytes();
+        drafts.push(
+            about(&id, &cancelled, cause)
+                .payload("text/plain", why)
+                .expect("a short text"),
+        );
+    } else if !known {
+        drafts.extend(parked(
+            state,
+            &id,
+            &handler,
+            ParkedReason::UnknownHandler,
+            None,
+            None,
+        ));
+    } else if !later {
+        drafts.push(ready(&id, ReadyReason::Accepted, cause));
+    }
+    Ok(drafts)
+}
+
+/// Names a record that is kept and inert.
+pub(super) fn inadmissible(receipt: &Receipt, reason: InadmissibleReason) -> OrderDraft {
+    let named = ReceiptInadmissible {
+        record: receipt.evidence(),
+        id: receipt.id(),
+        reason,
+    };
+    let subject = Subject::new(&format!("receipt/{}", receipt.id())).expect("short and printable");
+    OrderDraft::of(&named, subject).cause(receipt.id())
+}

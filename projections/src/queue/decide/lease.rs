@@ -1,0 +1,225 @@
+//! What becomes of a claim when its machine falls silent, and when it is heard again.
+
+use super::{OrderDraft, about, after_loss, job, parked, routing, working_machine};
+use crate::FleetState;
+use crate::members::Machine;
+use crate::queue::{Job, JobState, Phase, Policy, Refusal, micros};
+use ledger_core::MachineId;
+use ledger_core::kinds::{
+    Class, Fence, JobCancelled, JobFailedOver, JobId, JobLeaseExpired, JobRequeued, JobResumed, ParkedReason,
+    RequeueReason,
+};
+
+/// The lease of a claim ran out: the job is suspect. A light one is ready again at once, a heavy one waits for its
+/// failover, an exclusive one for its machine or a person.
+///
+/// # Errors
+/// [`Refusal::JobUnknown`], or [`Refusal::FenceNotInForce`] when the job is not leased under this claim.
+pub fn expire_lease(
+    state: &FleetState,
+    id: &JobId,
+    fence: &Fence,
+    now: i64,
+    policy: &Policy,
+) -> Result<Vec<OrderDraft>, Refusal> {
+    let job = job(state, id)?;
+    match &job.state {
+        JobState::Leased(lease) if lease.fence == *fence => {
+            Ok(suspect(state, job, now, policy, RequeueReason::LeaseExpired))
+        }
+        _ => Err(Refusal::FenceNotInForce {
+            job: *id,
+            fence: *fence,
+        }),
+    }
+}
+
+fn suspect(
+    state: &FleetState,
+    job: &Job,
+    now: i64,
+    policy: &Policy,
+    reason: RequeueReason,
+) -> Vec<OrderDraft> {
+    let Some(lease) = job.lease() else {
+        return Vec::new();
+    };
+    let (id, fence) = (job.id, lease.fence);
+    let failover_at =
+        (lease.class == Class::Heavy).then(|| now.saturating_add(micros(policy.failover_after_ms)));
+    let mut drafts = vec![about(
+        &id,
+        &JobLeaseExpired {
+            job: id,
+            fence,
+            failover_at,
+        },
+        Some(job.request),
+    )];
+    if lease.class != Class::Light {
+        return drafts;
+    }
+    if job.cancel_asked {
+        let cancelled = JobCancelled {
+            job: id,
+            fence: Some(fence),
+            evidence: None,
+        };
+        drafts.push(about(&id, &cancelled, None));
+    } else if reason == RequeueReason::LeaseExpired
+        && lease.started
+        && job.losses.saturating_add(1) > job.losses_max
+    {
+        let reason = ParkedReason::LossesUsedUp;
+        drafts.extend(parked(state, &id, &job.spec.handler, reason, Some(fence), None));
+    } else {
+        let requeued = JobRequeued {
+            job: id,
+            fence,
+            reason,
+            evidence: None,
+        };
+        drafts.push(about(&id, &requeued, None));
+    }
+    drafts
+}
+
+/// A machine says that it goes to sleep, drains or shuts down: each of its leases is suspect at once, and
+/// none is charged for it.
+///
+/// # Errors
+/// [`Refusal::MachineUnknown`] or [`Refusal::MachineRetired`].
+pub fn stand_down(
+    state: &FleetState,
+    machine: &MachineId,
+    now: i64,
+    policy: &Policy,
+) -> Result<Vec<OrderDraft>, Refusal> {
+    working_machine(state, machine)?;
+    let leased = state.jobs_on(machine).filter(|job| job.phase() == Phase::Leased);
+    Ok(leased
+        .flat_map(|job| suspect(state, job, now, policy, RequeueReason::Yielded))
+        .collect())
+}
+
+/// Whether Central hears any machine but itself and the one in question. If everybody vanished at once, Central is the
+/// one that is cut off, and no failover clock runs.
+pub fn sees_another(state: &FleetState, machine: &MachineId) -> bool {
+    let central = state.central();
+    state
+        .machines()
+        .any(|row| row.id != *machine && Some(&row.id) != central && row.is_online())
+}
+
+/// The suspect jobs whose failover is due at `now`.
+pub fn failovers_due(state: &FleetState, now: i64) -> Vec<JobId> {
+    state
+        .queue()
+        .timed_until(now)
+        .filter(|job| matches!(job.state, JobState::Suspect { failover_at: Some(at), .. } if at <= now))
+        .map(|job| job.id)
+        .collect()
+}
+
+/// A heavy job whose machine stays silent goes to the backups, with its last progress checkpoint; beyond the cap it is
+/// parked. It stays where it is while Central sees nobody else, and while no other machine could run it.
+///
+/// # Errors
+/// [`Refusal::JobUnknown`], or [`Refusal::NoFailover`] saying what it waits for.
+pub fn failover(
+    state: &FleetState,
+    id: &JobId,
+    now: i64,
+    policy: &Policy,
+) -> Result<Vec<OrderDraft>, Refusal> {
+    let job = job(state, id)?;
+    let not = |why| Err(Refusal::NoFailover { job: *id, why });
+    let JobState::Suspect {
+        lease, failover_at, ..
+    } = &job.state
+    else {
+        return not("it is not suspect");
+    };
+    match failover_at {
+        None => return not("only heavy jobs do by themselves; its machine's return or a person decides"),
+        Some(at) if *at > now => return not("its time has not come"),
+        Some(_) => {}
+    }
+    if !sees_another(state, &lease.machine) {
+        return not("no other machine is heard: Central itself may be the one that is cut off");
+    }
+    if job.cancel_asked {
+        let cancelled = JobCancelled {
+            job: *id,
+            fence: Some(lease.fence),
+            evidence: None,
+        };
+        return Ok(vec![about(id, &cancelled, None)]);
+    }
+    let elsewhere = routing::fitting(state, &job.spec).any(|(machine, _)| {
+        *machine != lease.machine && state.machine(machine).is_some_and(Machine::is_online)
+    });
+    if !elsewhere {
+        return not("no other machine that is heard declares the handler");
+    }
+    if !policy.permits_failover(job.failovers) {
+        let reason = ParkedReason::LossesUsedUp;
+        return Ok(parked(
+            state,
+            id,
+            &job.spec.handler,
+            reason,
+            Some(lease.fence),
+            None,
+        ));
+    }
+    let failed_over = JobFailedOver {
+        job: *id,
+        fence: lease.fence,
+        excluded: lease.machine.clone(),
+    };
+    Ok(vec![about(id, &failed_over, Some(job.request))])
+}
+
+/// A machine is heard again and says which claims it holds: those that are running, and those whose end it has not been
+/// judged for. Call it after what it pushed before was judged.
+///
+/// A claim that it holds goes on under the same fence, if nobody else got the job. One that Central waits for and it
+/// does not hold never started, or is lost.
+///
+/// # Errors
+/// [`Refusal::MachineUnknown`] or [`Refusal::MachineRetired`].
+pub fn resume(
+    state: &FleetState,
+    machine: &MachineId,
+    held: &[Fence],
+    now: i64,
+    policy: &Policy,
+) -> Result<Vec<OrderDraft>, Refusal> {
+    let _ = (now, policy);
+    working_machine(state, machine)?;
+    let mut drafts = Vec::new();
+    for job in state.jobs_on(machine) {
+        let lease = job.lease().expect("jobs on a machine are claimed");
+        if !held.contains(&lease.fence) {
+            drafts.extend(after_loss(state, job, lease.fence, lease.started, None, None));
+        } else if job.phase() == Phase::Suspect {
+            drafts.push(resumed(job, lease.fence));
+        }
+    }
+    for fence in held {
+        let released = state.fence(fence).filter(|claim| claim.machine == *machine);
+        let job = released.and_then(|claim| state.job(&claim.job));
+        if let Some(job) = job
+            && job.phase() == Phase::Ready
+            && job.last_fence == Some(*fence)
+        {
+            drafts.push(resumed(job, *fence));
+        }
+    }
+    Ok(drafts)
+}
+
+fn resumed(job: &Job, fence: Fence) -> OrderDraft {
+    about(&job.id, &JobResumed { job: job.id, fence }, Some(job.request))
+}

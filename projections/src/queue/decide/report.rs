@@ -1,0 +1,356 @@
+//! A machine tells what became of a run: every end gets exactly one final verdict.
+//!
+//! The rows of the table of late results (`docs/QUEUE.md`) are here, one arm each. A verdict names its report as its
+//! cause, so that a report that has one is recognised.
+
+use super::accept::inadmissible;
+use super::{OrderDraft, about, after_loss, ready};
+use crate::FleetState;
+use crate::notices;
+use crate::queue::{Claim, Job, Phase, Policy, Refusal};
+use ledger::Receipt;
+use ledger_core::kinds::{
+    AnyDetail, Class, Detail, ErrorClass, Evidence, Fence, InadmissibleReason, JobAttemptFailed,
+    JobCancelled, JobCheckpointed, JobFailed, JobId, JobLateResult, JobResultConflict, JobStarted,
+    JobSucceeded, LateVerdict, NoticeTopic, ReadyReason, RunCheckpointed, RunFailed, RunLost, RunStarted,
+    RunSucceeded, SuccessVerdict,
+};
+use ledger_core::{MachineId, ReceiptId};
+
+const KINDS: [&str; 5] = [
+    RunStarted::KIND,
+    RunCheckpointed::KIND,
+    RunSucceeded::KIND,
+    RunFailed::KIND,
+    RunLost::KIND,
+];
+
+/// A report under a claim that this order gave to that very machine.
+struct Known<'a> {
+    job: &'a Job,
+    claim: &'a Claim,
+    fence: Fence,
+    /// Whether the claim is in force.
+    in_force: bool,
+    report: ReceiptId,
+    evidence: Evidence,
+}
+
+/// What follows from a `run.*` receipt of a machine's work log. Other kinds, and reports that have their verdict, give
+/// nothing. `machine` is whose log the caller took it from.
+///
+/// # Errors
+/// [`Refusal::MachineUnknown`] when the fleet has no such machine.
+pub fn report(
+    state: &FleetState,
+    report: &Receipt,
+    machine: &MachineId,
+    now: i64,
+    policy: &Policy,
+) -> Result<Vec<OrderDraft>, Refusal> {
+    // Attempts are tried again at once here; a period between them would be decided from these two.
+    let _ = (now, policy);
+    let statement = report.statement();
+    if !KINDS.contains(&statement.kind.as_str()) {
+        return Ok(Vec::new());
+    }
+    let row = state
+        .machine(machine)
+        .ok_or_else(|| Refusal::MachineUnknown(machine.clone()))?;
+    if row.machine_key != statement.author || report.record.author_signature().is_some() {
+        return Ok(vec![inadmissible(report, InadmissibleReason::NotPermitted)]);
+    }
+    let detail = match statement.any_detail() {
+        Ok(detail) => detail,
+        Err(ledger_core::kinds::DetailError::Unknown { .. }) => {
+            return Ok(vec![inadmissible(report, InadmissibleReason::UnknownSchema)]);
+        }
+        Err(_) => return Ok(vec![inadmissible(report, InadmissibleReason::MalformedDetail)]),
+    };
+    let Some((job, fence, ends)) = names(&detail) else {
+        return Ok(Vec::new());
+    };
+    if state.verdict(&fence, &report.id()).is_some() {
+        return Ok(Vec::new());
+    }
+    let known = state
+        .fence(&fence)
+        .filter(|claim| claim.job == job && claim.machine == *machine);
+    let Some((claim, row)) = known.and_then(|claim| Some((claim, state.job(&job)?))) else {
+        let rejected = late(&job, fence, LateVerdict::Rejected, report.id(), report.evidence());
+        return Ok(if ends { vec![rejected] } else { Vec::new() });
+    };
+    let in_force = row.lease().is_some_and(|lease| lease.fence == fence);
+    let known = Known {
+        job: row,
+        claim,
+        fence,
+        in_force,
+        report: report.id(),
+        evidence: report.evidence(),
+    };
+    Ok(match detail {
+        AnyDetail::RunStarted(_) => started(&known),
+        AnyDetail::RunCheckpointed(_) => checkpointed(&known),
+        AnyDetail::RunSucceeded(success) => succeeded(state, &known, &success),
+        AnyDetail::RunFailed(failure) => failed(&known, &failure),
+        AnyDetail::RunLost(_) => lost(state, &known),
+        _ => Vec::new(),
+    })
+}
+
+/// The job and claim that a report names, and whether it ends the run.
+fn names(detail: &AnyDetail) -> Option<(JobId, Fence, bool)> {
+    Some(match detail {
+        AnyDetail::RunStarted(d) => (d.job, d.fence, false),
+        AnyDetail::RunCheckpointed(d) => (d.job, d.fence, false),
+        AnyDetail::RunSucceeded(d) => (d.job, d.fence, true),
+        AnyDetail::RunFailed(d) => (d.job, d.fence, true),
+        AnyDetail::RunLost(d) => (d.job, d.fence, true),
+        _ => return None,
+    })
+}
+
+fn late(
+    job: &JobId,
+    fence: Fence,
+    verdict: LateVerdict,
+    report: ReceiptId,
+    evidence: Evidence,
+) -> OrderDraft {
+    about(
+        job,
+        &JobLateResult {
+            job: *job,
+            fence,
+            verdict,
+            evidence,
+        },
+        Some(report),
+    )
+}
+
+fn started(known: &Known<'_>) -> Vec<OrderDraft> {
+    let Known {
+        job,
+        claim,
+        fence,
+        in_force,
+        report,
+        evidence,
+    } = *known;
+    if !in_force || claim.started {
+        return Vec::new();
+    }
+    vec![about(
+        &job.id,
+        &JobStarted {
+            job: job.id,
+            fence,
+            evidence,
+        },
+        Some(report),
+    )]
+}
+
+fn checkpointed(known: &Known<'_>) -> Vec<OrderDraft> {
+    let Known {
+        job,
+        fence,
+        in_force,
+        report,
+        evidence,
+        ..
+    } = *known;
+    if !in_force || job.progress == Some(evidence) {
+        return Vec::new();
+    }
+    vec![about(
+        &job.id,
+        &JobCheckpointed {
+            job: job.id,
+            fence,
+            evidence,
+        },
+        Some(report),
+    )]
+}
+
+fn succeeded(state: &FleetState, known: &Known<'_>, success: &RunSucceeded) -> Vec<OrderDraft> {
+    let Known {
+        job,
+        claim,
+        fence,
+        in_force,
+        report,
+        evidence,
+    } = *known;
+    let stands = |verdict| {
+        let succeeded = JobSucceeded {
+            job: job.id,
+            fence,
+            machine: claim.machine.clone(),
+            verdict,
+            result: success.result,
+            outputs: success.outputs,
+            costs: success.costs,
+            evidence,
+        };
+        vec![about(&job.id, &succeeded, Some(report))]
+    };
+    let exclusive = claim.class == Class::Exclusive;
+    let last = job.last_fence == Some(fence);
+    match job.phase() {
+        Phase::Leased | Phase::Suspect if in_force => stands(SuccessVerdict::OnTime),
+        Phase::Leased | Phase::Suspect if !exclusive => stands(SuccessVerdict::Adopted),
+        Phase::Leased | Phase::Suspect => superseded(state, known, "a newer run goes on"),
+        Phase::Parked if exclusive => superseded(state, known, "it is parked; decide by hand"),
+        Phase::Held | Phase::Scheduled | Phase::Ready | Phase::Backoff if exclusive && !last => {
+            superseded(state, known, "a newer claim was given since")
+        }
+        Phase::Held | Phase::Scheduled | Phase::Ready | Phase::Backoff | Phase::Parked => {
+            stands(SuccessVerdict::Adopted)
+        }
+        Phase::Succeeded => duplicate(state, known, success),
+        Phase::Failed | Phase::Cancelled | Phase::Expired | Phase::Discarded => {
+            vec![late(&job.id, fence, LateVerdict::Discarded, report, evidence)]
+        }
+        // No claim can have been given yet.
+        Phase::Absent | Phase::Accepted => {
+            vec![late(&job.id, fence, LateVerdict::Rejected, report, evidence)]
+        }
+    }
+}
+
+/// Recorded, its outputs quarantined, and told: a person decides.
+fn superseded(state: &FleetState, known: &Known<'_>, why: &str) -> Vec<OrderDraft> {
+    let Known {
+        job,
+        claim,
+        fence,
+        report,
+        evidence,
+        ..
+    } = *known;
+    let mut drafts = vec![late(&job.id, fence, LateVerdict::Superseded, report, evidence)];
+    let text = format!(
+        "exclusive job {} also succeeded on {} under an older claim: {why}",
+        job.id, claim.machine
+    );
+    let key: [&[u8]; 3] = [b"superseded", &job.id.0.0, &fence.digest];
+    drafts.extend(notices::raise(
+        state,
+        NoticeTopic::ResultConflict,
+        Some(&claim.machine),
+        &text,
+        &key,
+    ));
+    drafts
+}
+
+fn duplicate(state: &FleetState, known: &Known<'_>, success: &RunSucceeded) -> Vec<OrderDraft> {
+    let Known {
+        job,
+        claim,
+        fence,
+        report,
+        evidence,
+        ..
+    } = *known;
+    let stands = job.success().expect("the state is succeeded");
+    if stands.evidence == evidence {
+        return Vec::new();
+    }
+    if stands.result == success.result && stands.outputs == success.outputs {
+        return vec![late(
+            &job.id,
+            fence,
+            LateVerdict::DuplicateAgrees,
+            report,
+            evidence,
+        )];
+    }
+    let conflict = JobResultConflict {
+        job: job.id,
+        fence,
+        outputs: success.outputs,
+        evidence,
+    };
+    let mut drafts = vec![about(&job.id, &conflict, Some(report))];
+    let text = format!(
+        "job {} succeeded twice with different results: {}'s stands, {}'s came later",
+        job.id, stands.machine, claim.machine
+    );
+    let key: [&[u8]; 3] = [b"differs", &job.id.0.0, &fence.digest];
+    drafts.extend(notices::raise(
+        state,
+        NoticeTopic::ResultConflict,
+        Some(&claim.machine),
+        &text,
+        &key,
+    ));
+    drafts
+}
+
+fn failed(known: &Known<'_>, failure: &RunFailed) -> Vec<OrderDraft> {
+    let Known {
+        job,
+        claim,
+        fence,
+        in_force,
+        report,
+        evidence,
+    } = *known;
+    if !in_force {
+        return vec![late(&job.id, fence, LateVerdict::Stale, report, evidence)];
+    }
+    // Whatever ended it, it runs no longer and is not wanted any more.
+    if job.cancel_asked {
+        let cancelled = JobCancelled {
+            job: job.id,
+            fence: Some(fence),
+            evidence: Some(evidence),
+        };
+        return vec![about(&job.id, &cancelled, Some(report))];
+    }
+    // Told to stop by nobody in the order: the machine's own decision, which trying again answers.
+    let permanent = failure.permanent && failure.error != ErrorClass::Cancelled;
+    let attempt_failed = JobAttemptFailed {
+        job: job.id,
+        fence,
+        attempt: claim.attempt,
+        error: failure.error,
+        permanent,
+        retry_at: None,
+        costs: failure.costs,
+        evidence,
+    };
+    let mut drafts = vec![about(&job.id, &attempt_failed, Some(report))];
+    if permanent || job.attempts.saturating_add(1) >= job.spec.attempts_max {
+        let failed = JobFailed {
+            job: job.id,
+            fence: Some(fence),
+            error: failure.error,
+            evidence: Some(evidence),
+        };
+        drafts.push(about(&job.id, &failed, Some(report)));
+    } else {
+        drafts.push(ready(&job.id, ReadyReason::Retry, Some(report)));
+    }
+    drafts
+}
+
+fn lost(state: &FleetState, known: &Known<'_>) -> Vec<OrderDraft> {
+    let Known {
+        job,
+        claim,
+        fence,
+        in_force,
+        report,
+        evidence,
+    } = *known;
+    if !in_force {
+        return vec![late(&job.id, fence, LateVerdict::Stale, report, evidence)];
+    }
+    after_loss(state, job, fence, claim.started, Some(evidence), Some(report))
+}

@@ -1,0 +1,518 @@
+//! The queue's rows and their indexes.
+//!
+//! Rows (jobs, claims, handlers) are kept; indexes follow from them and are built again when rows are loaded. Every
+//! change of a job goes through `Queue::set_job`, which moves the indexes along.
+
+use super::table::Phase;
+use crate::order::Place;
+use crate::table::Table;
+use imbl::{OrdMap, OrdSet};
+use ledger::{Changes, Row};
+use ledger_core::kinds::{
+    Class, Costs, ErrorClass, Evidence, Fence, JobId, JobSpec, LateVerdict, Outputs, ParkedReason,
+    SuccessVerdict,
+};
+use ledger_core::{ContentDigest, MachineId, PublicKey, ReceiptId};
+use serde::{Deserialize, Serialize};
+
+/// The right to run a job, as it is in force.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Lease {
+    /// The claim.
+    pub fence: Fence,
+    /// Who holds it.
+    pub machine: MachineId,
+    /// In which incarnation.
+    pub incarnation: u32,
+    /// The class under which it runs.
+    pub class: Class,
+    /// Which attempt, from 1.
+    pub attempt: u16,
+    /// The term in milliseconds.
+    pub term_ms: u32,
+    /// Whether the machine reported the start.
+    pub started: bool,
+}
+
+/// The result that stands.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Success {
+    /// The claim.
+    pub fence: Fence,
+    /// Who did it.
+    pub machine: MachineId,
+    /// On time or adopted.
+    pub verdict: SuccessVerdict,
+    /// Digest of the result.
+    pub result: ContentDigest,
+    /// Its outputs.
+    pub outputs: Outputs,
+    /// What it cost.
+    pub costs: Costs,
+    /// The `run.succeeded`.
+    pub evidence: Evidence,
+}
+
+/// Where a job stands. One variant for each state of the table.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobState {
+    /// Accepted; what follows is decided in the same commit.
+    Accepted,
+    /// Waits for a release.
+    Held,
+    /// Waits for its time.
+    Scheduled {
+        /// Microseconds since 1970.
+        not_before: i64,
+    },
+    /// May be claimed.
+    Ready,
+    /// Claimed, within its lease.
+    Leased(Lease),
+    /// Claimed, and its lease ran out. That does not mean that the work stopped.
+    Suspect {
+        /// The claim.
+        lease: Lease,
+        /// Since when, microseconds since 1970.
+        since: i64,
+        /// When a backup may run it, microseconds since 1970.
+        failover_at: Option<i64>,
+    },
+    /// An attempt failed.
+    Backoff {
+        /// When it is tried again, microseconds since 1970.
+        retry_at: Option<i64>,
+        /// What made it fail.
+        error: ErrorClass,
+    },
+    /// Among the dead letters.
+    Parked(ParkedReason),
+    /// Done.
+    Succeeded(Success),
+    /// Failed for good.
+    Failed(ErrorClass),
+    /// Stopped on demand.
+    Cancelled,
+    /// Its deadline passed.
+    Expired,
+    /// Taken from the dead letters for good.
+    Discarded,
+}
+
+impl JobState {
+    /// Its name.
+    pub fn phase(&self) -> Phase {
+        match self {
+            Self::Accepted => Phase::Accepted,
+            Self::Held => Phase::Held,
+            Self::Scheduled { .. } => Phase::Scheduled,
+            Self::Ready => Phase::Ready,
+            Self::Leased(_) => Phase::Leased,
+            Self::Suspect { .. } => Phase::Suspect,
+            Self::Backoff { .. } => Phase::Backoff,
+            Self::Parked(_) => Phase::Parked,
+            Self::Succeeded(_) => Phase::Succeeded,
+            Self::Failed(_) => Phase::Failed,
+            Self::Cancelled => Phase::Cancelled,
+            Self::Expired => Phase::Expired,
+            Self::Discarded => Phase::Discarded,
+        }
+    }
+}
+
+/// A job.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// What it is.
+    pub spec: JobSpec,
+    /// Who asked.
+    pub requester: PublicKey,
+    /// The request.
+    pub request: ReceiptId,
+    /// Where the request stands; absent when it stands in the order log that accepted it.
+    pub evidence: Option<Evidence>,
+    /// Where the order accepted it.
+    pub accepted: Place,
+    /// When, microseconds since 1970.
+    pub accepted_at: i64,
+    /// When the order last changed it, microseconds since 1970.
+    pub changed_at: i64,
+    /// Where it stands.
+    pub state: JobState,
+    /// The last claim.
+    pub last_fence: Option<Fence>,
+    /// Failures that the handler reported.
+    pub attempts: u16,
+    /// Leases lost after the start.
+    pub losses: u16,
+    /// How often it went to a backup.
+    pub failovers: u16,
+    /// More losses than these park it; the largest number is no cap.
+    pub losses_max: u16,
+    /// Machines that do not get it again, as long as another can.
+    pub excluded: Vec<MachineId>,
+    /// Its last progress checkpoint.
+    pub progress: Option<Evidence>,
+    /// Somebody wants it stopped.
+    pub cancel_asked: bool,
+    /// Later successes that differ from the one that stands.
+    pub conflicts: u16,
+}
+
+impl Job {
+    /// The name of its state.
+    pub fn phase(&self) -> Phase {
+        self.state.phase()
+    }
+
+    /// The claim in force, when it is leased or suspect.
+    pub fn lease(&self) -> Option<&Lease> {
+        match &self.state {
+            JobState::Leased(lease) | JobState::Suspect { lease, .. } => Some(lease),
+            _ => None,
+        }
+    }
+
+    /// The result that stands.
+    pub fn success(&self) -> Option<&Success> {
+        match &self.state {
+            JobState::Succeeded(success) => Some(success),
+            _ => None,
+        }
+    }
+}
+
+/// The final verdict on a report.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunVerdict {
+    /// The success stands.
+    Success(SuccessVerdict),
+    /// The failure was charged, and the attempt ended by it.
+    Failure,
+    /// The loss ended the claim.
+    Loss,
+    /// The cancellation is final.
+    Cancelled,
+    /// It came late.
+    Late(LateVerdict),
+}
+
+/// A report and its verdict.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Judged {
+    /// The report's id.
+    pub report: ReceiptId,
+    /// The verdict.
+    pub verdict: RunVerdict,
+}
+
+/// A claim that was once given. Kept for ever, so that whatever comes late finds it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Claim {
+    /// The job.
+    pub job: JobId,
+    /// Who got it.
+    pub machine: MachineId,
+    /// In which incarnation.
+    pub incarnation: u32,
+    /// The class under which it ran.
+    pub class: Class,
+    /// Which attempt, from 1.
+    pub attempt: u16,
+    /// The term in milliseconds.
+    pub term_ms: u32,
+    /// The id that the machine gave it.
+    pub claim: [u8; 16],
+    /// Whether the machine reported the start.
+    pub started: bool,
+    /// The reports under it that have their verdict; the newest few.
+    pub judged: Vec<Judged>,
+}
+
+/// How many verdicts one claim keeps. A sound machine ends a claim once; more come only from broken ones.
+pub(super) const JUDGED_MAX: usize = 4;
+
+impl Claim {
+    pub(super) fn lease(&self, fence: Fence) -> Lease {
+        Lease {
+            fence,
+            machine: self.machine.clone(),
+            incarnation: self.incarnation,
+            class: self.class,
+            attempt: self.attempt,
+            term_ms: self.term_ms,
+            started: self.started,
+        }
+    }
+}
+
+/// What a claim is worth now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// Leased or suspect: go on.
+    InForce,
+    /// In force, and somebody wants it stopped: stop and confirm.
+    CancelAsked,
+    /// In force no longer, but nobody else has the job: what runs may go on, nothing new is to be started.
+    Released,
+    /// Somebody else has the job, or it is final: stop.
+    Over,
+    /// This order never gave it.
+    Unknown,
+}
+
+/// A machine's declaration of a handler.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Handler {
+    /// Its class there.
+    pub class: Class,
+    /// Its labels there.
+    pub labels: Vec<String>,
+    /// How many run at once there.
+    pub slots: u16,
+}
+
+/// The label that makes a machine a backup for a handler.
+pub const LABEL_BACKUP: &str = "backup";
+
+impl Handler {
+    /// Whether it is a backup only.
+    pub fn is_backup(&self) -> bool {
+        self.labels.iter().any(|label| label == LABEL_BACKUP)
+    }
+}
+
+/// Ready jobs in the order in which a handler's are given out: priority from the highest, then age.
+type ReadyKey = (String, i32, Place);
+
+/// The queue's tables and indexes.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Queue {
+    pub(crate) jobs: Table<JobId, Job>,
+    pub(crate) claims: Table<Fence, Claim>,
+    pub(crate) claim_ids: Table<(MachineId, [u8; 16]), Fence>,
+    pub(crate) handlers: Table<(MachineId, String), Handler>,
+    ready: OrdMap<ReadyKey, JobId>,
+    by_age: OrdMap<Place, JobId>,
+    by_phase: OrdSet<(Phase, Place, JobId)>,
+    by_machine: OrdSet<(MachineId, Place, JobId)>,
+    by_unique_key: OrdSet<(String, Place, JobId)>,
+    timed: OrdSet<(i64, JobId)>,
+    by_handler: OrdSet<(String, MachineId)>,
+}
+
+impl Queue {
+    pub(crate) fn new(jobs: u16, claims: u16, claim_ids: u16, handlers: u16) -> Self {
+        Self {
+            jobs: Table::new(jobs),
+            claims: Table::new(claims),
+            claim_ids: Table::new(claim_ids),
+            handlers: Table::new(handlers),
+            ready: OrdMap::new(),
+            by_age: OrdMap::new(),
+            by_phase: OrdSet::new(),
+            by_machine: OrdSet::new(),
+            by_unique_key: OrdSet::new(),
+            timed: OrdSet::new(),
+            by_handler: OrdSet::new(),
+        }
+    }
+
+    /// The job of an id.
+    pub fn job(&self, id: &JobId) -> Option<&Job> {
+        self.jobs.get(id)
+    }
+
+    /// All jobs in the order of their acceptance.
+    pub fn jobs(&self) -> impl DoubleEndedIterator<Item = &Job> {
+        self.by_age.values().filter_map(|id| self.jobs.get(id))
+    }
+
+    /// The jobs in a state, in the order of their acceptance.
+    pub fn jobs_in(&self, phase: Phase) -> impl DoubleEndedIterator<Item = &Job> {
+        let least = JobId(ReceiptId([0; 16]));
+        let most = JobId(ReceiptId([0xff; 16]));
+        self.by_phase
+            .range((phase, Place::MIN, least)..=(phase, Place::MAX, most))
+            .filter_map(|(_, _, id)| self.jobs.get(id))
+    }
+
+    /// The jobs that a machine holds a claim for, leased or suspect.
+    pub fn jobs_on<'a>(&'a self, machine: &'a MachineId) -> impl Iterator<Item = &'a Job> {
+        self.by_machine
+            .range((machine.clone(), Place::MIN, JobId(ReceiptId([0; 16])))..)
+            .take_while(move |(on, _, _)| on == machine)
+            .filter_map(|(_, _, id)| self.jobs.get(id))
+    }
+
+    /// Ready jobs of a handler, in the order in which they are given out.
+    pub fn ready<'a>(&'a self, handler: &str) -> impl Iterator<Item = &'a Job> + use<'a> {
+        let first = (handler.to_owned(), i32::MIN, Place::MIN);
+        let last = (handler.to_owned(), i32::MAX, Place::MAX);
+        self.ready
+            .range(first..=last)
+            .filter_map(|(_, id)| self.jobs.get(id))
+    }
+
+    /// How many jobs are ready.
+    pub fn ready_len(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Unfinished jobs whose time (not before, retry, deadline, failover) is at or before a time, microseconds since 1970.
+    pub fn timed_until(&self, now: i64) -> impl Iterator<Item = &Job> {
+        self.timed
+            .range(..=(now, JobId(ReceiptId([0xff; 16]))))
+            .filter_map(|(_, id)| self.jobs.get(id))
+    }
+
+    /// The unfinished job that holds a unique key.
+    pub fn holder_of(&self, unique_key: &str) -> Option<JobId> {
+        let first = (unique_key.to_owned(), Place::MIN, JobId(ReceiptId([0; 16])));
+        let (key, _, job) = self.by_unique_key.range(first..).next()?;
+        (key == unique_key).then_some(*job)
+    }
+
+    /// The machines that declare a handler.
+    pub fn machines_with<'a>(
+        &'a self,
+        handler: &'a str,
+    ) -> impl Iterator<Item = (&'a MachineId, &'a Handler)> {
+        let first = MachineId::new("-").expect("the least of all names");
+        self.by_handler
+            .range((handler.to_owned(), first)..)
+            .take_while(move |(name, _)| name == handler)
+            .filter_map(|(name, machine)| {
+                Some((machine, self.handlers.get(&(machine.clone(), name.clone()))?))
+            })
+    }
+
+    /// The verdict on a report under a claim, when it has one.
+    pub fn verdict(&self, fence: &Fence, report: &ReceiptId) -> Option<RunVerdict> {
+        let judged = &self.claims.get(fence)?.judged;
+        judged
+            .iter()
+            .find(|judged| judged.report == *report)
+            .map(|judged| judged.verdict)
+    }
+
+    /// What a claim is worth now.
+    pub fn standing(&self, fence: &Fence) -> Standing {
+        let Some(job) = self.claims.get(fence).and_then(|claim| self.jobs.get(&claim.job)) else {
+            return Standing::Unknown;
+        };
+        match job.lease() {
+            Some(lease) if lease.fence == *fence && job.cancel_asked => Standing::CancelAsked,
+            Some(lease) if lease.fence == *fence => Standing::InForce,
+            Some(_) => Standing::Over,
+            None if job.phase().is_final() => Standing::Over,
+            None => Standing::Released,
+        }
+    }
+
+    pub(super) fn set_job(&mut self, job: Job, changes: &mut Changes) {
+        if let Some(old) = self.jobs.get(&job.id).cloned() {
+            self.unindex(&old);
+        }
+        self.index(&job);
+        self.jobs.set(job.id, job, changes);
+    }
+
+    pub(super) fn set_handler(
+        &mut self,
+        key: (MachineId, String),
+        handler: Option<Handler>,
+        changes: &mut Changes,
+    ) {
+        let entry = (key.1.clone(), key.0.clone());
+        match handler {
+            Some(handler) => {
+                self.by_handler.insert(entry);
+                self.handlers.set(key, handler, changes);
+            }
+            None => {
+                self.by_handler.remove(&entry);
+                self.handlers.remove(&key, changes);
+            }
+        }
+    }
+
+    pub(crate) fn load_job(&mut self, row: &Row) -> Result<(), String> {
+        let id = self.jobs.load(row)?;
+        let job = self
+            .jobs
+            .get(&id)
+            .cloned()
+            .ok_or("a row that was loaded is there")?;
+        self.index(&job);
+        Ok(())
+    }
+
+    pub(crate) fn load_handler(&mut self, row: &Row) -> Result<(), String> {
+        let (machine, handler) = self.handlers.load(row)?;
+        self.by_handler.insert((handler, machine));
+        Ok(())
+    }
+
+    fn index(&mut self, job: &Job) {
+        self.by_age.insert(job.accepted, job.id);
+        self.by_phase.insert((job.phase(), job.accepted, job.id));
+        if job.phase() == Phase::Ready {
+            self.ready.insert(ready_key(job), job.id);
+        }
+        if let Some(lease) = job.lease() {
+            self.by_machine
+                .insert((lease.machine.clone(), job.accepted, job.id));
+        }
+        if job.phase().is_final() {
+            return;
+        }
+        if let Some(key) = &job.spec.unique_key {
+            self.by_unique_key.insert((key.clone(), job.accepted, job.id));
+        }
+        if let Some(at) = next_time(job) {
+            self.timed.insert((at, job.id));
+        }
+    }
+
+    fn unindex(&mut self, job: &Job) {
+        self.by_phase.remove(&(job.phase(), job.accepted, job.id));
+        if job.phase() == Phase::Ready {
+            self.ready.remove(&ready_key(job));
+        }
+        if let Some(lease) = job.lease() {
+            self.by_machine
+                .remove(&(lease.machine.clone(), job.accepted, job.id));
+        }
+        if let Some(key) = &job.spec.unique_key {
+            self.by_unique_key.remove(&(key.clone(), job.accepted, job.id));
+        }
+        if let Some(at) = next_time(job) {
+            self.timed.remove(&(at, job.id));
+        }
+    }
+}
+
+fn ready_key(job: &Job) -> ReadyKey {
+    (
+        job.spec.handler.clone(),
+        -i32::from(job.spec.priority),
+        job.accepted,
+    )
+}
+
+/// The next time at which the ticker has to look at a job.
+fn next_time(job: &Job) -> Option<i64> {
+    let own = match &job.state {
+        JobState::Scheduled { not_before } => Some(*not_before),
+        JobState::Suspect { failover_at, .. } => *failover_at,
+        JobState::Backoff { retry_at, .. } => *retry_at,
+        _ => None,
+    };
+    [own, job.spec.deadline].into_iter().flatten().min()
+}
