@@ -1,0 +1,433 @@
+//! The anchor: the small file beside the keys that remembers what the store has promised.
+//!
+//! It lies apart from the data, so that a lost or rolled-back disk is noticed: store, epoch, boot, how far the journal is
+//! durable, and the head of each own log. Two slots of [`SLOT_BYTES`], written in turn and synced; reading takes the
+//! newest sound one. What a crash leaves: the slot before, whole. It does not decide anything; the opener does.
+//!
+//! ```text
+//! slot = magic "LANCHOR\n", u32 version = 1, u64 generation, u32 length, postcard of Anchor, zeros, 32 checksum
+//! ```
+//! Numbers are big-endian; the checksum is a digest of all bytes of the slot before it, under a context of its own.
+
+use crate::Position;
+use crate::journal::StoreId;
+use crate::storage::{Access, Storage, StorageFile};
+use ledger_core::{DecodeError, Head, LogId, canonical};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Bytes of one slot: a block of most disks, so that writing one never touches the other.
+pub const SLOT_BYTES: usize = 4096;
+/// Own logs that an anchor remembers: four streams, and room for what ROADMAP may bring.
+pub const ANCHOR_LOGS_MAX: usize = 16;
+/// Bytes of the operating system's boot id.
+pub const BOOT_BYTES_MAX: usize = 64;
+
+const MAGIC: [u8; 8] = *b"LANCHOR\n";
+const VERSION: u32 = 1;
+const CONTEXT: &str = "ledger v1 anchor slot";
+const HEADER_BYTES: usize = 8 + 4 + 8 + 4;
+const BODY_BYTES_MAX: usize = SLOT_BYTES - HEADER_BYTES - 32;
+// store, state, epoch, boot, clean, durable, count; then log, incarnation, head (seq, seal, root), checkpoint size each.
+const _: () = assert!(
+    16 + 1 + 10 + 1 + BOOT_BYTES_MAX + 1 + 10 + 2 + ANCHOR_LOGS_MAX * (32 + 5 + 10 + 32 + 32 + 10)
+        <= BODY_BYTES_MAX
+);
+
+/// Whether the store is there yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum AnchorState {
+    /// The store is being made; without one, creation starts anew.
+    Creating,
+    /// The store exists; without one, the disk was lost.
+    Live,
+}
+
+/// One of the store's own logs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AnchorLog {
+    /// The log.
+    pub log: LogId,
+    /// Of the machine's set of logs, from 1.
+    pub incarnation: u32,
+    /// Its newest durable record.
+    pub head: Head,
+    /// Records under its last released checkpoint; 0 when there is none.
+    pub checkpoint_size: u64,
+}
+
+/// What the anchor says.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Anchor {
+    /// The store.
+    pub store: StoreId,
+    /// Whether it is there yet.
+    pub state: AnchorState,
+    /// The highest epoch that this machine knows of.
+    pub epoch: u64,
+    /// The operating system's id of this boot, at most [`BOOT_BYTES_MAX`] bytes; empty when unknown.
+    pub boot: String,
+    /// Whether the store was closed.
+    pub clean: bool,
+    /// Behind what is durable in the journal.
+    pub durable: Position,
+    /// The store's own logs, at most [`ANCHOR_LOGS_MAX`].
+    pub logs: Vec<AnchorLog>,
+}
+
+/// Why an anchor cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum AnchorError {
+    /// Neither slot is sound.
+    #[error(
+        "anchor {path}: neither of its two slots is sound; restore it from a backup of the keys, or open the store \
+         read-only"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Written by a newer program.
+    #[error("anchor {path}: format version {found}; this program knows version 1; upgrade it")]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version found.
+        found: u32,
+    },
+    /// A sound slot whose content does not decode.
+    #[error("anchor {path}: {source}")]
+    Decode {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: DecodeError,
+    },
+    /// More than an anchor may hold.
+    #[error("anchor: {what} of {found} is over the limit of {limit}")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// How large it is.
+        found: usize,
+        /// How large it may be.
+        limit: usize,
+    },
+    /// The disk refused.
+    #[error(
+        "anchor: cannot {doing} {path}: {source}; nothing more is acknowledged until the store is opened again"
+    )]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// An earlier write failed.
+    #[error("anchor {path}: an earlier write failed; open the store again")]
+    Poisoned {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl AnchorError {
+    /// The stable code of this error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Damaged { .. } => "anchor.damaged",
+            Self::Version { .. } => "anchor.version",
+            Self::Decode { .. } => "anchor.decode",
+            Self::TooLarge { .. } => "anchor.too-large",
+            Self::Io { .. } => "anchor.io",
+            Self::Poisoned { .. } => "anchor.poisoned",
+        }
+    }
+
+    fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { doing, path, source }
+    }
+}
+
+impl Anchor {
+    /// Reads the newest sound slot; `None` when there is no anchor.
+    ///
+    /// # Errors
+    /// [`AnchorError::Damaged`] when the file is there and neither slot is sound.
+    pub fn load(storage: &dyn Storage, path: &Path) -> Result<Option<Anchor>, AnchorError> {
+        let file = match storage.open(path, Access::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(AnchorError::io("open", path)(error)),
+        };
+        newest(file.as_ref(), path).map(|(_, anchor)| Some(anchor))
+    }
+
+    fn encode_slot(&self, generation: u64) -> Result<Vec<u8>, AnchorError> {
+        let too_large = |what, found, limit| Err(AnchorError::TooLarge { what, found, limit });
+        if self.logs.len() > ANCHOR_LOGS_MAX {
+            return too_large("number of logs", self.logs.len(), ANCHOR_LOGS_MAX);
+        }
+        if self.boot.len() > BOOT_BYTES_MAX {
+            return too_large("boot id's length", self.boot.len(), BOOT_BYTES_MAX);
+        }
+        let body = canonical::encode(self);
+        assert!(
+            body.len() <= BODY_BYTES_MAX,
+            "the bounds above keep an anchor within its slot"
+        );
+        let length = u32::try_from(body.len()).expect("less than a slot");
+        let mut slot = Vec::with_capacity(SLOT_BYTES);
+        slot.extend_from_slice(&MAGIC);
+        slot.extend_from_slice(&VERSION.to_be_bytes());
+        slot.extend_from_slice(&generation.to_be_bytes());
+        slot.extend_from_slice(&length.to_be_bytes());
+        slot.extend_from_slice(&body);
+        slot.resize(SLOT_BYTES - 32, 0);
+        let checksum = blake3::derive_key(CONTEXT, &slot);
+        slot.extend_from_slice(&checksum);
+        Ok(slot)
+    }
+}
+
+// Generation and content of a sound slot; `None` when its checksum does not hold.
+fn decode_slot(slot: &[u8], path: &Path) -> Result<Option<(u64, Anchor)>, AnchorError> {
+    let Some((checked, checksum)) = slot.split_at_checked(SLOT_BYTES - 32) else {
+        return Ok(None);
+    };
+    if checked[..8] != MAGIC || blake3::derive_key(CONTEXT, checked) != *checksum {
+        return Ok(None);
+    }
+    let word =
+        |at: usize| u32::from_be_bytes([checked[at], checked[at + 1], checked[at + 2], checked[at + 3]]);
+    let version = word(8);
+    if version != VERSION {
+        return Err(AnchorError::Version {
+            path: path.to_owned(),
+            found: version,
+        });
+    }
+    let generation = (u64::from(word(12)) << 32) | u64::from(word(16));
+    let length = word(20) as usize;
+    let Some(body) = checked[HEADER_BYTES..].get(..length) else {
+        return Ok(None);
+    };
+    let anchor = canonical::decode("anchor", body).map_err(|source| AnchorError::Decode {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(Some((generation, anchor)))
+}
+
+fn newest(file: &dyn StorageFile, path: &Path) -> Result<(u64, Anchor), AnchorError> {
+    let mut bytes = vec![0; 2 * SLOT_BYTES];
+    let read = file
+        .read_at(0, &mut bytes)
+        .map_err(AnchorError::io("read", path))?;
+    bytes.truncate(read);
+    let slot = |number: usize| {
+        bytes
+            .get(number * SLOT_BYTES..(number + 1) * SLOT_BYTES)
+            .unwrap_or(&[])
+    };
+    let found = [decode_slot(slot(0), path)?, decode_slot(slot(1), path)?];
+    found
+        .into_iter()
+        .flatten()
+        .max_by_key(|(generation, _)| *generation)
+        .ok_or_else(|| AnchorError::Damaged {
+            path: path.to_owned(),
+        })
+}
+
+/// The anchor's file, open for writing. Whoever holds it holds the store's lock.
+#[derive(Debug)]
+pub struct AnchorFile {
+    file: Arc<dyn StorageFile>,
+    path: PathBuf,
+    generation: u64,
+    poisoned: bool,
+}
+
+impl AnchorFile {
+    /// Makes the file with its first content; durable, name included, when it returns.
+    ///
+    /// # Errors
+    /// [`AnchorError::Io`] when it exists already, or when the disk refuses.
+    pub fn create(storage: Arc<dyn Storage>, path: &Path, anchor: &Anchor) -> Result<Self, AnchorError> {
+        let io = |doing| AnchorError::io(doing, path);
+        if storage.exists(path).map_err(io("look for"))? {
+            return Err(io("make")(std::io::ErrorKind::AlreadyExists.into()));
+        }
+        let mut content = anchor.encode_slot(0)?;
+        content.resize(2 * SLOT_BYTES, 0);
+        // Under its name it is whole or not there: an anchor without a sound slot would be an alarm.
+        let unfinished = path.with_extension("new");
+        if storage.exists(&unfinished).map_err(io("look for"))? {
+            storage.remove(&unfinished).map_err(io("make"))?;
+        }
+        let file = storage.create_new(&unfinished).map_err(io("make"))?;
+        file.write_at(0, &content)
+            .and_then(|()| file.sync_data())
+            .map_err(io("write"))?;
+        storage.rename(&unfinished, path).map_err(io("rename"))?;
+        let dir = path.parent().unwrap_or(Path::new("."));
+        storage.sync_dir(dir).map_err(io("sync the folder of"))?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            generation: 0,
+            poisoned: false,
+        })
+    }
+
+    /// Opens the file and reads it; `None` when there is no anchor.
+    ///
+    /// # Errors
+    /// As [`Anchor::load`].
+    pub fn open(storage: Arc<dyn Storage>, path: &Path) -> Result<Option<(Self, Anchor)>, AnchorError> {
+        let file = match storage.open(path, Access::Write) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(AnchorError::io("open", path)(error)),
+        };
+        let (generation, anchor) = newest(file.as_ref(), path)?;
+        Ok(Some((
+            Self {
+                file,
+                path: path.to_owned(),
+                generation,
+                poisoned: false,
+            },
+            anchor,
+        )))
+    }
+
+    /// Writes the slot that is not the newest; durable when it returns.
+    ///
+    /// # Errors
+    /// [`AnchorError::Io`] when the disk refuses; every later write is then refused, for nobody knows which slot counts.
+    pub fn write(&mut self, anchor: &Anchor) -> Result<(), AnchorError> {
+        if self.poisoned {
+            return Err(AnchorError::Poisoned {
+                path: self.path.clone(),
+            });
+        }
+        let generation = self.generation + 1;
+        let slot = anchor.encode_slot(generation)?;
+        let offset = (generation % 2) * SLOT_BYTES as u64;
+        self.file
+            .write_at(offset, &slot)
+            .and_then(|()| self.file.sync_data())
+            .map_err(|source| {
+                self.poisoned = true;
+                AnchorError::Io {
+                    doing: "write",
+                    path: self.path.clone(),
+                    source,
+                }
+            })?;
+        self.generation = generation;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::DiskStorage;
+    use ledger_core::{SealDigest, TreeRoot};
+
+    fn sample(epoch: u64) -> Anchor {
+        let log = AnchorLog {
+            log: LogId([9; 32]),
+            incarnation: 1,
+            head: Head {
+                seq: u64::MAX,
+                seal: SealDigest([1; 32]),
+                root: TreeRoot([2; 32]),
+            },
+            checkpoint_size: u64::MAX,
+        };
+        Anchor {
+            store: StoreId([3; 16]),
+            state: AnchorState::Live,
+            epoch,
+            boot: "b".repeat(BOOT_BYTES_MAX),
+            clean: false,
+            durable: Position {
+                segment: 2,
+                offset: 700,
+            },
+            logs: vec![log; ANCHOR_LOGS_MAX],
+        }
+    }
+
+    #[test]
+    fn the_newest_slot_counts_and_a_torn_one_leaves_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("anchor");
+        let disk: Arc<dyn Storage> = Arc::new(DiskStorage);
+        assert_eq!(Anchor::load(&DiskStorage, &path).unwrap(), None);
+        let mut file = AnchorFile::create(disk.clone(), &path, &sample(0)).unwrap();
+        for epoch in 1..=3 {
+            file.write(&sample(epoch)).unwrap();
+            assert_eq!(Anchor::load(&DiskStorage, &path).unwrap(), Some(sample(epoch)));
+        }
+        // Generation 3 lies in slot 1; each of its bits matters.
+        let whole = std::fs::read(&path).unwrap();
+        for bit in 0..SLOT_BYTES * 8 {
+            let mut torn = whole.clone();
+            torn[SLOT_BYTES + bit / 8] ^= 1 << (bit % 8);
+            let found = newest(&Bytes(torn), &path).unwrap();
+            assert_eq!(found, (2, sample(2)), "bit {bit}");
+        }
+        for length in 0..whole.len() {
+            let found = newest(&Bytes(whole[..length].to_vec()), &path);
+            if length < SLOT_BYTES {
+                assert_eq!(found.unwrap_err().code(), "anchor.damaged");
+            } else {
+                assert_eq!(found.unwrap().0, 2);
+            }
+        }
+        let (mut file, anchor) = AnchorFile::open(disk, &path).unwrap().unwrap();
+        assert_eq!(anchor, sample(3));
+        file.write(&sample(4)).unwrap();
+        assert_eq!(Anchor::load(&DiskStorage, &path).unwrap(), Some(sample(4)));
+    }
+
+    #[test]
+    fn more_logs_than_fit_are_refused_before_anything_is_written() {
+        let mut anchor = sample(0);
+        anchor.logs.push(anchor.logs[0]);
+        assert_eq!(anchor.encode_slot(1).unwrap_err().code(), "anchor.too-large");
+    }
+
+    #[derive(Debug)]
+    struct Bytes(Vec<u8>);
+
+    impl StorageFile for Bytes {
+        fn read_at(&self, offset: u64, into: &mut [u8]) -> std::io::Result<usize> {
+            let from = usize::try_from(offset).unwrap().min(self.0.len());
+            let count = into.len().min(self.0.len() - from);
+            into[..count].copy_from_slice(&self.0[from..from + count]);
+            Ok(count)
+        }
+        fn write_at(&self, _: u64, _: &[u8]) -> std::io::Result<()> {
+            Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
+        }
+        fn sync_data(&self) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn set_len(&self, _: u64) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn len(&self) -> std::io::Result<u64> {
+            Ok(self.0.len() as u64)
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What writer and readers of one journal share: the segments, how far each may be read, and open files.
+//!
+//! Contract: the writer alone adds segments and moves ends, and an end moves only over durable bytes. Readers see an end
+//! either before or after a batch, never inside. At most [`HANDLES_MAX`] files are open for reading at a time.
+
+use super::error::JournalError;
+use super::format::{BATCHES_START, SegmentHeader, StoreId};
+use super::segment;
+use crate::Position;
+use crate::storage::{Access, Storage, StorageFile};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// Open files for reading: far below the 256 that some systems allow a process.
+const HANDLES_MAX: usize = 16;
+
+/// One segment as readers know it.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) header: SegmentHeader,
+    end: AtomicU32,
+    samples: RwLock<Vec<u32>>,
+}
+
+impl Segment {
+    pub(crate) fn new(header: SegmentHeader, end: u32, samples: Vec<u32>) -> Self {
+        Self {
+            header,
+            end: AtomicU32::new(end),
+            samples: RwLock::new(samples),
+        }
+    }
+
+    /// The offset behind its last readable batch.
+    pub(crate) fn end(&self) -> u32 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// A batch's offset at or before the given one.
+    pub(crate) fn sample_before(&self, offset: u32) -> u32 {
+        let samples = self.samples.read().unwrap_or_else(PoisonError::into_inner);
+        let after = samples.partition_point(|sample| *sample <= offset);
+        if after == 0 {
+            BATCHES_START
+        } else {
+            samples[after - 1]
+        }
+    }
+}
+
+/// The shared part of a journal.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) dir: PathBuf,
+    pub(crate) store: StoreId,
+    segments: RwLock<BTreeMap<u32, Arc<Segment>>>,
+    end: AtomicU64,
+    handles: Mutex<VecDeque<(u32, Arc<dyn StorageFile>)>>,
+}
+
+impl Catalog {
+    pub(crate) fn new(storage: Arc<dyn Storage>, dir: &Path, store: StoreId, segments: Vec<Segment>) -> Self {
+        let end = segments.last().map_or(Position::START, |last| Position {
+            segment: last.header.segment,
+            offset: last.end(),
+        });
+        Self {
+            storage,
+            dir: dir.to_owned(),
+            store,
+            segments: RwLock::new(
+                segments
+                    .into_iter()
+                    .map(|s| (s.header.segment, Arc::new(s)))
+                    .collect(),
+            ),
+            end: AtomicU64::new(pack(end)),
+            handles: Mutex::new(VecDeque::new()),
+        }
+    }
+
+    /// Behind the last durable batch.
+    pub(crate) fn end(&self) -> Position {
+        Position::from_be_bytes(self.end.load(Ordering::Acquire).to_be_bytes())
+    }
+
+    /// Lets readers read up to here, in the newest segment; a batch that begins at `sample` is remembered for scans.
+    pub(crate) fn publish(&self, end: Position, sample: Option<u32>) {
+        if let Some(segment) = self.segment(end.segment) {
+            if let Some(sample) = sample {
+                segment
+                    .samples
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(sample);
+            }
+            segment.end.store(end.offset, Ordering::Release);
+        }
+        self.end.store(pack(end), Ordering::Release);
+    }
+
+    /// Adds the next segment.
+    pub(crate) fn add(&self, segment: Segment) {
+        let end = Position {
+            segment: segment.header.segment,
+            offset: segment.end(),
+        };
+        self.segments
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(segment.header.segment, Arc::new(segment));
+        self.end.store(pack(end), Ordering::Release);
+    }
+
+    /// Lets readers read the confirming batches at the end of a segment that is being sealed.
+    pub(crate) fn seal(&self, segment: u32, end: u32) {
+        if let Some(segment) = self.segment(segment) {
+            segment.end.store(end, Ordering::Release);
+        }
+    }
+
+    pub(crate) fn segment(&self, number: u32) -> Option<Arc<Segment>> {
+        self.segments
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&number)
+            .cloned()
+    }
+
+    /// The first segment with this number or a higher one.
+    pub(crate) fn segment_from(&self, number: u32) -> Option<Arc<Segment>> {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        segments
+            .range(number..)
+            .next()
+            .map(|(_, segment)| segment.clone())
+    }
+
+    /// An open file for reading a segment.
+    pub(crate) fn file(&self, number: u32) -> Result<Arc<dyn StorageFile>, JournalError> {
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, file)) = handles.iter().find(|(segment, _)| *segment == number) {
+            return Ok(file.clone());
+        }
+        let path = segment::path(&self.dir, number);
+        let file = self
+            .storage
+            .open(&path, Access::Read)
+            .map_err(JournalError::io("open", path))?;
+        if handles.len() == HANDLES_MAX {
+            handles.pop_front();
+        }
+        handles.push_back((number, file.clone()));
+        Ok(file)
+    }
+}
+
+fn pack(position: Position) -> u64 {
+    u64::from_be_bytes(position.to_be_bytes())
+}

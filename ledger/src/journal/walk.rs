@@ -1,0 +1,500 @@
+//! The offline walk over a journal's folder, for verification: tolerant, read-only, needs neither keys nor anchor.
+//!
+//! Contract: every byte of every segment is looked at. A byte is either covered by a check whose failure is told as
+//! [`WalkItem::Damage`] or [`WalkItem::Torn`], or part of a payload (checked by the caller against its commitment), or
+//! behind the end of a cut segment, where nothing means anything. After damage the walk goes on at the next place that
+//! is sound. Memory is bounded by one segment.
+
+use super::batch::{Batch, BatchFault, Link, find_header};
+use super::error::JournalError;
+use super::examine::is_proven_behind;
+use super::footer::{Footer, Tally};
+use super::format::{
+    BATCH_HEADER_BYTES, BATCHES_START, BatchHeader, ENTRY_HEADER_BYTES, EntryHeader, HeaderFault,
+    PreviousKind, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, StoreId,
+};
+use super::{StoredEntry, batch, segment};
+use crate::Position;
+use crate::storage::{Access, Storage};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Something that the walk came upon, in the journal's order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum WalkItem {
+    /// A segment begins.
+    Segment {
+        /// Its number.
+        segment: u32,
+        /// The store that it names.
+        store: StoreId,
+        /// The number of its first batch.
+        first_batch: u64,
+        /// Whether the next segment says that it has a footer.
+        sealed: bool,
+    },
+    /// A batch begins.
+    Batch {
+        /// Its number, dense over the journal.
+        number: u64,
+        /// Where its header stands.
+        position: Position,
+        /// How many entries it says to have; 0 for a confirming one.
+        entries: u32,
+    },
+    /// An entry, with its payload as it lies there.
+    Entry {
+        /// The number of its batch.
+        batch: u64,
+        /// The entry.
+        entry: StoredEntry,
+    },
+    /// Something is wrong.
+    Damage {
+        /// The segment.
+        segment: u32,
+        /// Bytes from its beginning.
+        offset: u32,
+        /// What is wrong, in words.
+        what: String,
+        /// The stable code of it.
+        code: &'static str,
+        /// Whether something later proves that it was durable. What is not proven is [`WalkItem::Torn`].
+        proven: bool,
+    },
+    /// The end of the journal is torn: what stands there was not proven durable.
+    Torn {
+        /// The segment.
+        segment: u32,
+        /// Bytes from its beginning.
+        offset: u32,
+        /// How many bytes up to the last that is not zero.
+        bytes: u64,
+        /// What is wrong at the beginning, in words.
+        what: String,
+    },
+}
+
+/// Walks over the journal in a folder, from its first segment. Writes nothing.
+///
+/// # Errors
+/// [`JournalError::Missing`] when there is no segment; [`JournalError::Io`].
+pub fn walk(storage: Arc<dyn Storage>, dir: &Path) -> Result<Walk, JournalError> {
+    let (numbers, _) = segment::list(storage.as_ref(), dir)?;
+    if numbers.is_empty() {
+        return Err(JournalError::Missing { dir: dir.to_owned() });
+    }
+    Ok(Walk {
+        storage,
+        dir: dir.to_owned(),
+        numbers: numbers.into(),
+        expected: 1,
+        store: None,
+        link: None,
+        at: None,
+        ready: VecDeque::new(),
+        failed: false,
+    })
+}
+
+/// See [`walk`]. An error of the disk ends it.
+#[derive(Debug)]
+pub struct Walk {
+    storage: Arc<dyn Storage>,
+    dir: PathBuf,
+    numbers: VecDeque<u32>,
+    expected: u32,
+    store: Option<StoreId>,
+    link: Option<Link>,
+    at: Option<InSegment>,
+    ready: VecDeque<WalkItem>,
+    failed: bool,
+}
+
+// Where the walk stands in a segment, all of which is in memory.
+#[derive(Debug)]
+struct InSegment {
+    header: SegmentHeader,
+    bytes: Vec<u8>,
+    offset: u32,
+    // What the next segment says of this one's end; unknown for the last, or when the next one's header is damaged.
+    end: Option<(u32, PreviousKind)>,
+    is_last: bool,
+    tally: Tally,
+    // Whether everything so far was sound, so that the footer can be compared.
+    whole: bool,
+}
+
+impl Walk {
+    fn damage(&mut self, segment: u32, offset: u32, code: &'static str, what: impl Into<String>) {
+        self.ready.push_back(WalkItem::Damage {
+            segment,
+            offset,
+            what: what.into(),
+            code,
+            proven: true,
+        });
+    }
+
+    fn enter(&mut self, number: u32) -> Result<(), JournalError> {
+        if number != self.expected {
+            let what = format!("segments {:08} to {:08} are missing", self.expected, number - 1);
+            self.damage(self.expected, 0, "journal.segment-missing", what);
+            self.link = None;
+        }
+        self.expected = number.saturating_add(1);
+        let path = segment::path(&self.dir, number);
+        let io = |doing| JournalError::io(doing, &path);
+        let file = self.storage.open(&path, Access::Read).map_err(io("open"))?;
+        let limit = u64::from(SEGMENT_BYTES_MAX);
+        let Some(bytes) = segment::read_whole(file.as_ref(), limit).map_err(io("read"))? else {
+            let what = format!("the file is larger than the {limit} bytes that a segment may have");
+            self.damage(number, 0, "journal.segment-size", what);
+            self.link = None;
+            return Ok(());
+        };
+        let is_last = self.numbers.is_empty();
+        let (header, both) = match segment::decode_header(&bytes) {
+            Ok(found) => found,
+            Err(fault) => {
+                self.bad_header(number, &bytes, &fault, is_last);
+                return Ok(());
+            }
+        };
+        if !both {
+            let first = SegmentHeader::decode(&bytes[..SEGMENT_HEADER_BYTES as usize]).is_ok();
+            let offset = if first { SEGMENT_HEADER_BYTES } else { 0 };
+            self.damage(
+                number,
+                offset,
+                "journal.header-copy",
+                "one of the two copies of the segment header is damaged",
+            );
+        }
+        if header.segment != number {
+            let what = format!("the header is that of segment {}", header.segment);
+            self.damage(number, 0, "journal.segment-header", what);
+            self.link = None;
+            return Ok(());
+        }
+        if *self.store.get_or_insert(header.store) != header.store {
+            let what = format!(
+                "belongs to another store ({}) than the segments before",
+                header.store
+            );
+            self.damage(number, 0, "journal.other-store", what);
+        }
+        let follows = self
+            .link
+            .is_none_or(|link| link.number == header.first_batch && link.digest == header.previous.digest);
+        if !follows {
+            self.damage(
+                number,
+                0,
+                "journal.link",
+                "this segment does not follow the last batch of the one before",
+            );
+        }
+        self.link = Some(Link {
+            number: header.first_batch,
+            digest: header.previous.digest,
+        });
+        let end = self.end_of(number)?;
+        self.ready.push_back(WalkItem::Segment {
+            segment: number,
+            store: header.store,
+            first_batch: header.first_batch,
+            sealed: matches!(end, Some((_, PreviousKind::Sealed))),
+        });
+        let tally = Tally::new(&header);
+        self.at = Some(InSegment {
+            header,
+            bytes,
+            offset: BATCHES_START,
+            end,
+            is_last,
+            tally,
+            whole: true,
+        });
+        Ok(())
+    }
+
+    fn bad_header(&mut self, number: u32, bytes: &[u8], fault: &HeaderFault, is_last: bool) {
+        self.link = None;
+        let blank = bytes.iter().skip(BATCHES_START as usize).all(|byte| *byte == 0);
+        match fault {
+            HeaderFault::Version(version) => {
+                let what = format!("format version {version}; this program knows version 1");
+                self.damage(number, 0, "journal.version", what);
+            }
+            HeaderFault::Damaged if is_last && blank => self.ready.push_back(WalkItem::Torn {
+                segment: number,
+                offset: 0,
+                bytes: nonzero(bytes),
+                what: "a segment that was being made".to_owned(),
+            }),
+            HeaderFault::Damaged => {
+                let what = "both copies of the segment header are damaged; its batches cannot be read";
+                self.damage(number, 0, "journal.segment-header", what);
+            }
+        }
+    }
+
+    // What the segment behind this one says about where it ends.
+    fn end_of(&self, number: u32) -> Result<Option<(u32, PreviousKind)>, JournalError> {
+        let Some(next) = self
+            .numbers
+            .front()
+            .copied()
+            .filter(|next| Some(*next) == number.checked_add(1))
+        else {
+            return Ok(None);
+        };
+        let path = segment::path(&self.dir, next);
+        let file = self
+            .storage
+            .open(&path, Access::Read)
+            .map_err(JournalError::io("open", &path))?;
+        let header = segment::read_header(file.as_ref()).map_err(JournalError::io("read", &path))?;
+        let previous = header.ok().map(|(header, _)| header.previous);
+        Ok(previous.filter(|p| p.segment == number).map(|p| (p.end, p.kind)))
+    }
+
+    // Takes one batch, or ends the segment.
+    fn step(&mut self, mut here: InSegment) {
+        let number = here.header.segment;
+        let at = Position {
+            segment: number,
+            offset: here.offset,
+        };
+        let limit = here
+            .end
+            .map_or(here.bytes.len(), |(end, _)| (end as usize).min(here.bytes.len()));
+        if here.end.is_some_and(|(end, _)| here.offset >= end) {
+            return self.end_segment(&here);
+        }
+        let rest = here.bytes.get(here.offset as usize..limit).unwrap_or(&[]);
+        let fault = match Batch::parse(&here.header.key, at, rest, true) {
+            Ok(batch) => {
+                if self.link.is_some_and(|link| !link.is_followed_by(&batch.header)) {
+                    self.damage(
+                        number,
+                        at.offset,
+                        BatchFault::Link.code(),
+                        BatchFault::Link.what(),
+                    );
+                    here.whole = false;
+                }
+                let (header, digest) = (batch.header.clone(), batch.digest);
+                self.ready.push_back(WalkItem::Batch {
+                    number: header.number,
+                    position: at,
+                    entries: header.entries,
+                });
+                here.tally
+                    .note_batch(at.offset, &header, &rest[..BATCH_HEADER_BYTES as usize], digest);
+                for entry in batch.entries() {
+                    here.tally.note_record(entry.record);
+                    self.ready.push_back(WalkItem::Entry {
+                        batch: header.number,
+                        entry: entry.to_stored(),
+                    });
+                }
+                self.link = Some(Link::after(&header, digest));
+                here.offset = at.offset.saturating_add(header.batch_bytes());
+                self.at = Some(here);
+                return;
+            }
+            Err(fault) => fault,
+        };
+        if here.end.is_none() && (rest.iter().all(|byte| *byte == 0) || self.is_footer(&here, at, rest)) {
+            return self.end_segment(&here);
+        }
+        let proven = !here.is_last || is_proven_behind(&here.header, &here.bytes, at.offset);
+        if !proven {
+            let (bytes, what) = (nonzero(rest), fault.what().to_owned());
+            self.ready.push_back(WalkItem::Torn {
+                segment: number,
+                offset: at.offset,
+                bytes,
+                what,
+            });
+            return;
+        }
+        here.whole = false;
+        self.skip(here, at, limit, &fault);
+    }
+
+    // Names what is damaged, saves what is not, and goes on behind it.
+    fn skip(&mut self, mut here: InSegment, at: Position, limit: usize, fault: &BatchFault) {
+        let rest = here.bytes.get(at.offset as usize..limit).unwrap_or(&[]);
+        match (fault, BatchHeader::decode(&here.header.key, at, rest)) {
+            (BatchFault::Records | BatchFault::Entries, Some((header, digest))) => {
+                self.ready.push_back(WalkItem::Batch {
+                    number: header.number,
+                    position: at,
+                    entries: header.entries,
+                });
+                let named = self.salvage(&header, at, rest);
+                if !named {
+                    self.damage(at.segment, at.offset, fault.code(), fault.what());
+                }
+                self.link = Some(Link::after(&header, digest));
+                here.offset = at.offset.saturating_add(header.batch_bytes());
+            }
+            _ => {
+                self.damage(at.segment, at.offset, fault.code(), fault.what());
+                self.link = None;
+                let base = Position {
+                    segment: at.segment,
+                    offset: 0,
+                };
+                let bytes = &here.bytes[..limit];
+                let next = find_header(&here.header.key, base, bytes, at.offset as usize + 1);
+                let end = u32::try_from(limit).unwrap_or(u32::MAX);
+                here.offset = next
+                    .and_then(|(index, _, _)| u32::try_from(index).ok())
+                    .unwrap_or(end);
+                if let Some((end, _)) = here.end
+                    && here.offset as usize >= limit
+                {
+                    here.offset = end;
+                }
+            }
+        }
+        self.at = Some(here);
+    }
+
+    // The entries of a batch whose records are damaged: those that fit their crc are handed out, the others named. Whether
+    // any was named.
+    fn salvage(&mut self, header: &BatchHeader, at: Position, bytes: &[u8]) -> bool {
+        let records_end = (BATCH_HEADER_BYTES + header.records_bytes) as usize;
+        let (mut index, mut named) = (BATCH_HEADER_BYTES as usize, false);
+        while index < records_end {
+            let position = Position {
+                segment: at.segment,
+                offset: at.offset + u32::try_from(index).unwrap_or(0),
+            };
+            let parsed = EntryHeader::decode(&bytes[index..records_end]).and_then(|entry| {
+                let begin = index + ENTRY_HEADER_BYTES as usize;
+                let record = bytes[..records_end].get(begin..begin + usize::from(entry.record_bytes))?;
+                Some((entry, record))
+            });
+            let Some((entry, record)) = parsed else {
+                let what = "an entry's header is damaged; it and those behind it in its batch cannot be read";
+                self.damage(at.segment, position.offset, BatchFault::Records.code(), what);
+                return true;
+            };
+            if entry.fits(position, record) {
+                let place = batch::place_of(at.segment, &entry);
+                let payload = place.and_then(|place| {
+                    let from = place.offset.checked_sub(at.offset)? as usize;
+                    batch::split_payload(bytes.get(from..from + place.bytes as usize)?)
+                });
+                let entry = StoredEntry {
+                    position,
+                    record: record.to_vec(),
+                    payload,
+                    place,
+                };
+                self.ready.push_back(WalkItem::Entry {
+                    batch: header.number,
+                    entry,
+                });
+            } else {
+                named = true;
+                let what = "the entry's bytes do not match its crc";
+                self.damage(at.segment, position.offset, BatchFault::Records.code(), what);
+            }
+            index += ENTRY_HEADER_BYTES as usize + record.len();
+        }
+        named
+    }
+
+    fn is_footer(&self, here: &InSegment, at: Position, rest: &[u8]) -> bool {
+        Footer::decode(&here.header.key, at, rest).is_some()
+    }
+
+    // Checks what stands behind the last batch.
+    fn end_segment(&mut self, here: &InSegment) {
+        let (number, offset) = (here.header.segment, here.offset);
+        let rest = here.bytes.get(offset as usize..).unwrap_or(&[]);
+        if let Some((end, _)) = here.end
+            && (here.bytes.len() < end as usize)
+        {
+            self.damage(
+                number,
+                end,
+                "journal.segment-short",
+                "the file ends before its last acknowledged batch",
+            );
+        }
+        let kind = here.end.map(|(_, kind)| kind);
+        if kind == Some(PreviousKind::Cut) || (kind.is_none() && rest.iter().all(|byte| *byte == 0)) {
+            return;
+        }
+        let place = Position {
+            segment: number,
+            offset,
+        };
+        let Some((footer, length)) = Footer::decode(&here.header.key, place, rest) else {
+            self.damage(
+                number,
+                offset,
+                "journal.footer",
+                "the footer of this sealed segment is damaged or missing",
+            );
+            return;
+        };
+        if here.whole && footer != here.tally.footer() {
+            self.damage(
+                number,
+                offset,
+                "journal.footer",
+                "the footer says something else than the segment's batches",
+            );
+        }
+        if let Some(stray) = rest[length..].iter().position(|byte| *byte != 0) {
+            let offset = u32::try_from(offset as usize + length + stray).unwrap_or(u32::MAX);
+            self.damage(
+                number,
+                offset,
+                "journal.stray",
+                "bytes behind the footer that are not zero",
+            );
+        }
+    }
+}
+
+// Bytes up to the last that is not zero.
+fn nonzero(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |last| last as u64 + 1)
+}
+
+impl Iterator for Walk {
+    type Item = Result<WalkItem, JournalError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(item) = self.ready.pop_front() {
+                return Some(Ok(item));
+            }
+            if self.failed {
+                return None;
+            }
+            if let Some(here) = self.at.take() {
+                self.step(here);
+            } else {
+                let number = self.numbers.pop_front()?;
+                if let Err(error) = self.enter(number) {
+                    self.failed = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
