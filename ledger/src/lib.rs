@@ -3,16 +3,42 @@
 //! The journal is the truth; everything in fjall beside it can be deleted and is rebuilt. The engine needs no runtime,
 //! opens no socket, reads no environment and does not know what a job is.
 
+//!
+//! The life of a receipt here: somebody drafts a statement -> [`Ledger::submit`] -> the committer decides, stamps, chains,
+//! signs, writes, syncs (`commit/`) -> readers see it ([`Ledger::get`], [`Ledger::tail`]) -> [`verify`] reads it back from
+//! disk.
+
 pub mod anchor;
+pub mod clock;
+pub mod commit;
+pub mod derived;
+pub mod error;
+mod housekeeper;
+mod index;
+pub mod intake;
 pub mod journal;
+pub mod keyring;
+pub mod ledger;
 pub mod lock;
+pub mod open;
+pub mod options;
 pub mod position;
+pub mod read;
 pub mod receipt;
 pub mod recovery;
 pub mod state;
 pub mod storage;
+pub mod tail;
 
+pub use commit::{Appended, CommitError, Committed, Intake, Ticket, Tx};
+pub use error::LedgerError;
+pub use keyring::Keyring;
+pub use ledger::{Ledger, OpenOptions, Published};
 pub use ledger_core as core;
+pub use open::{Fleet, NewStore};
+pub use options::Paths;
 pub use position::Position;
+pub use read::PayloadState;
 pub use receipt::Receipt;
 pub use state::{Change, Changes, Row, State, StateContext};
+pub use tail::Tail;

@@ -14,7 +14,10 @@ pub struct Position {
 
 impl Position {
     /// Before every entry.
-    pub const START: Position = Position { segment: 0, offset: 0 };
+    pub const START: Position = Position {
+        segment: 0,
+        offset: 0,
+    };
 
     /// Eight bytes whose order is the order of positions.
     pub fn to_be_bytes(self) -> [u8; 8] {
@@ -27,7 +30,10 @@ impl Position {
     /// The inverse of [`Position::to_be_bytes`].
     pub fn from_be_bytes(bytes: [u8; 8]) -> Self {
         let [a, b, c, d, e, f, g, h] = bytes;
-        Self { segment: u32::from_be_bytes([a, b, c, d]), offset: u32::from_be_bytes([e, f, g, h]) }
+        Self {
+            segment: u32::from_be_bytes([a, b, c, d]),
+            offset: u32::from_be_bytes([e, f, g, h]),
+        }
     }
 }
 

@@ -52,6 +52,10 @@ impl Receipt {
 
     /// How a decision cites it.
     pub fn evidence(&self) -> Evidence {
-        Evidence { log: self.log(), seq: self.seq(), seal: self.seal_digest() }
+        Evidence {
+            log: self.log(),
+            seq: self.seq(),
+            seal: self.seal_digest(),
+        }
     }
 }

@@ -52,7 +52,9 @@ pub struct Changes {
 impl Changes {
     /// Collects.
     pub fn recording() -> Self {
-        Self { list: Some(Vec::new()) }
+        Self {
+            list: Some(Vec::new()),
+        }
     }
 
     /// Does not collect; values are then not even encoded.

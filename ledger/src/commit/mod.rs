@@ -1,0 +1,16 @@
+//! The commit path: commands wait in a bounded queue, one thread decides, stamps, chains, signs, writes and syncs a
+//! batch of them, and answers when it is durable.
+//!
+//! What a crash leaves: before the write nothing; after it a batch that recovery keeps whole or sets aside whole; an
+//! answer only ever follows a successful sync.
+
+mod batch;
+mod committer;
+mod ticket;
+mod tx;
+
+pub(crate) use committer::{BatchHook, Call, Committer, Order};
+
+pub(crate) use ticket::ticket;
+pub use ticket::{CommitError, Committed, Ticket};
+pub use tx::{Appended, Intake, Tx};

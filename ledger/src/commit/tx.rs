@@ -1,0 +1,364 @@
+//! What a command sees and may do: read the state as of this batch, append to the store's own logs, take in others'.
+
+use super::batch::{Overlay, Pending, Tip};
+use crate::clock::Pool;
+use crate::error::LedgerError;
+use crate::intake::VerifiedRun;
+use crate::ledger::Shared;
+use crate::state::State;
+use crate::{Position, Receipt, clock};
+use ledger_core::limits::DRIFT_MS_MAX;
+use ledger_core::record::Seal;
+use ledger_core::statement::VerifiedStatement;
+use ledger_core::{Chain, Draft, Hlc, LogId, PublicKey, ReceiptId, Record, Signature, Stream};
+use std::sync::Arc;
+
+/// What became of a statement.
+#[derive(Clone, Debug)]
+pub enum Appended {
+    /// It is new. Its position and the log's signature are known only when the batch is durable; see
+    /// [`super::Committed::receipts`].
+    New(Receipt),
+    /// The author said it before; here is what stands.
+    Before(Receipt),
+}
+
+impl Appended {
+    /// The receipt, new or not.
+    pub fn receipt(&self) -> &Receipt {
+        match self {
+            Self::New(receipt) | Self::Before(receipt) => receipt,
+        }
+    }
+
+    /// Whether it was said before.
+    pub fn is_repetition(&self) -> bool {
+        matches!(self, Self::Before(_))
+    }
+}
+
+/// What a log's run came to.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    /// The receipts that were new here.
+    pub new: Vec<Receipt>,
+    /// How many were here already.
+    pub known: u64,
+    /// The newest seq of the log.
+    pub head_seq: u64,
+}
+
+/// The transaction of one command. Dropping it by an error leaves nothing behind.
+pub struct Tx<'a, S: State> {
+    pub(super) overlay: &'a mut Overlay<S>,
+    pub(super) shared: &'a Shared<S>,
+    pub(super) pool: &'a mut Pool,
+    pub(super) now_us: i64,
+}
+
+impl<S: State> Tx<'_, S> {
+    /// The state with everything that this batch decided so far.
+    pub fn state(&self) -> &S {
+        &self.overlay.state
+    }
+
+    /// The time of this batch, microseconds since 1970.
+    pub fn now_us(&self) -> i64 {
+        self.now_us
+    }
+
+    /// Random bytes.
+    pub fn random<const N: usize>(&mut self) -> [u8; N] {
+        self.pool.take()
+    }
+
+    /// The store's own log of a stream.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotCommitted`] when this store does not write that stream.
+    pub fn own_log(&self, stream: Stream) -> Result<LogId, LedgerError> {
+        self.shared.own_log(stream)
+    }
+
+    /// The receipts of this batch so far that are not ours to decide upon again: log, seq and seal digest of each, in
+    /// their order. For embedders that pin what a batch brought.
+    pub fn batch(&self) -> impl Iterator<Item = (&Record, bool)> {
+        self.overlay.pending.iter().map(|p| (&*p.record, p.own))
+    }
+
+    /// The chain of a foreign log, with what this batch took in.
+    pub fn foreign(&self, log: &LogId) -> Option<Arc<Chain>> {
+        match self.overlay.tips.get(log) {
+            Some(Tip::Foreign(chain)) => Some(Arc::new((**chain).clone())),
+            _ => self.shared.chain(log),
+        }
+    }
+
+    /// The next place of an own log.
+    fn tip(&self, log: &LogId) -> Result<(u64, ledger_core::SealDigest), LedgerError> {
+        match self.overlay.tips.get(log) {
+            Some(Tip::Own { seq, prev }) => Ok((*seq, *prev)),
+            Some(Tip::Foreign(_)) => Err(LedgerError::NotOwn(*log)),
+            None => {
+                let chain = self.shared.chain(log).ok_or(LedgerError::UnknownLog(*log))?;
+                let (seq, prev, _) = chain.next_place();
+                Ok((seq, prev))
+            }
+        }
+    }
+
+    /// Fails unless the newest seq of an own log is the expected one (this batch included).
+    ///
+    /// # Errors
+    /// [`LedgerError::HeadMoved`].
+    pub fn expect_head(&self, stream: Stream, expected: u64) -> Result<(), LedgerError> {
+        let log = self.own_log(stream)?;
+        let found = self.tip(&log)?.0 - 1;
+        if found == expected {
+            Ok(())
+        } else {
+            Err(LedgerError::HeadMoved { log, expected, found })
+        }
+    }
+
+    /// The receipt that an author made under an id, in this batch or before.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the store cannot be read.
+    pub fn find(&self, author: &PublicKey, id: &ReceiptId) -> Result<Option<Receipt>, LedgerError> {
+        if let Some(at) = self.overlay.ids.get(&(*author, *id)) {
+            return Ok(Some(provisional(&self.overlay.pending[*at].record)));
+        }
+        let found = self.shared.find(id)?;
+        Ok(found
+            .into_iter()
+            .find(|receipt| receipt.statement().author == *author))
+    }
+
+    /// Says something as this machine. A draft with an id of its own that was said before with the same content gives the
+    /// first receipt again.
+    ///
+    /// # Errors
+    /// [`LedgerError::IdTaken`] for other content under the same id; [`LedgerError::Statement`] for a broken bound.
+    pub fn append(&mut self, stream: Stream, draft: Draft) -> Result<Appended, LedgerError> {
+        let author = self.shared.keyring.machine.public();
+        if let Some(id) = draft.id
+            && let Some(before) = self.find(&author, &id)?
+        {
+            let same = self.same_content(&before, &draft)?;
+            return if same {
+                Ok(Appended::Before(before))
+            } else {
+                Err(taken(&before))
+            };
+        }
+        let fresh_id = ReceiptId::v7(clock::unix_ms(self.now_us), self.pool.take());
+        let salt = if draft.content.is_some() {
+            self.pool.take()
+        } else {
+            [0; 32]
+        };
+        let fleet = self.shared.context.fleet;
+        let authored = draft.into_statement(fleet, author, fresh_id, self.now_us, salt)?;
+        let seal_of = authored.digest;
+        self.put(stream, authored.payload, |seal| {
+            let seal = Seal {
+                statement: seal_of,
+                ..seal
+            };
+            Record::assemble(authored.statement, &authored.bytes, None, seal, UNSIGNED)
+        })
+    }
+
+    /// Seals what somebody else said and signed. The same statement again gives the first receipt.
+    ///
+    /// # Errors
+    /// [`LedgerError::OtherFleet`]; [`LedgerError::IdTaken`] for another statement under the same id.
+    pub fn append_signed(
+        &mut self,
+        stream: Stream,
+        said: &VerifiedStatement,
+    ) -> Result<Appended, LedgerError> {
+        let statement = said.statement();
+        if statement.fleet != self.shared.context.fleet {
+            return Err(LedgerError::OtherFleet(statement.id));
+        }
+        if let Some(before) = self.find(&statement.author, &statement.id)? {
+            if before.record.statement_digest() == said.digest() {
+                return Ok(Appended::Before(before));
+            }
+            return Err(taken(&before));
+        }
+        let machine_says = statement.author == self.shared.keyring.machine.public();
+        let signature = (!machine_says).then_some(said.signed().signature);
+        self.put(stream, said.signed().payload.clone(), |seal| {
+            let seal = Seal {
+                statement: said.digest(),
+                ..seal
+            };
+            Record::assemble(statement.clone(), &said.signed().bytes, signature, seal, UNSIGNED)
+        })
+    }
+
+    fn put(
+        &mut self,
+        stream: Stream,
+        payload: Option<ledger_core::Payload>,
+        assemble: impl FnOnce(Seal) -> Record,
+    ) -> Result<Appended, LedgerError> {
+        let log = self.own_log(stream)?;
+        let (seq, prev) = self.tip(&log)?;
+        let time = self.overlay.clock.tick(clock::unix_ms(self.now_us));
+        self.overlay.clock = time;
+        let statement = ledger_core::StatementDigest([0; 32]);
+        let record = Arc::new(assemble(Seal {
+            version: 1,
+            log,
+            seq,
+            prev,
+            time,
+            statement,
+        }));
+        self.overlay.tips.insert(
+            log,
+            Tip::Own {
+                seq: seq + 1,
+                prev: record.seal_digest(),
+            },
+        );
+        Ok(Appended::New(self.take(record, payload, true)))
+    }
+
+    /// Takes in a run of another machine's log, exactly as it is. What is here already is skipped; a gap is an error.
+    ///
+    /// # Errors
+    /// [`LedgerError::Chain`] when the run does not continue the log; [`LedgerError::Fork`] when another record stands at
+    /// a place of the run; [`LedgerError::NotOwn`]'s opposite: our own logs are never taken in ([`LedgerError::Fork`] if
+    /// they differ).
+    pub fn intake(&mut self, run: &VerifiedRun) -> Result<Intake, LedgerError> {
+        let log = run.log();
+        if run.fleet() != self.shared.context.fleet {
+            return Err(LedgerError::OtherFleet(run.records()[0].0.statement().id));
+        }
+        let own = self.shared.is_own(&log);
+        let mut chain = match self.overlay.tips.get(&log) {
+            Some(Tip::Foreign(chain)) => Some((**chain).clone()),
+            _ => self.shared.chain(&log).map(|chain| (*chain).clone()),
+        };
+        let mut intake = Intake {
+            new: Vec::new(),
+            known: 0,
+            head_seq: 0,
+        };
+        for (record, payload) in run.records() {
+            let seq = record.seal().seq;
+            match &mut chain {
+                None => chain = Some(Chain::start(record)?),
+                Some(known) if seq <= known.tip().0 => {
+                    let stands = if seq == known.tip().0 {
+                        Some(known.tip().1)
+                    } else {
+                        self.seal_at(&log, seq)?
+                    };
+                    if stands != Some(record.seal_digest()) {
+                        return Err(LedgerError::Fork { log, seq });
+                    }
+                    intake.known += 1;
+                    continue;
+                }
+                Some(_) if own => return Err(LedgerError::Fork { log, seq }),
+                Some(known) => known.follow(record)?,
+            }
+            let wall_ms = clock::unix_ms(self.now_us);
+            self.overlay.clock = self
+                .overlay
+                .clock
+                .merge(record.seal().time, wall_ms, DRIFT_MS_MAX);
+            let taken = self.take(Arc::clone(record), payload.clone(), false);
+            intake.new.push(taken);
+        }
+        if let Some(chain) = chain {
+            intake.head_seq = chain.tip().0;
+            if !own {
+                self.overlay.tips.insert(log, Tip::Foreign(Box::new(chain)));
+            }
+        }
+        Ok(intake)
+    }
+
+    // Drafts of the machine itself are compared by content: time and salt differ between two tries.
+    fn same_content(&self, before: &Receipt, draft: &Draft) -> Result<bool, LedgerError> {
+        let stands = before.statement();
+        let said = stands.kind == draft.kind
+            && stands.schema == draft.schema
+            && stands.subject == draft.subject
+            && stands.detail == draft.detail;
+        let (Some(wanted), Some((media, bytes))) = (&stands.payload, &draft.content) else {
+            return Ok(said && stands.payload.is_none() && draft.content.is_none());
+        };
+        if !said || wanted.media != *media {
+            return Ok(false);
+        }
+        let here = self
+            .overlay
+            .pending
+            .iter()
+            .find(|p| Arc::ptr_eq(&p.record, &before.record));
+        let stored = match here {
+            Some(pending) => pending.payload.clone(),
+            None => self.shared.payload(before)?.present(),
+        };
+        // An erased payload cannot be compared; the id then decides.
+        Ok(stored.is_none_or(|payload| payload.bytes == *bytes))
+    }
+
+    fn seal_at(&self, log: &LogId, seq: u64) -> Result<Option<ledger_core::SealDigest>, LedgerError> {
+        let here = self
+            .overlay
+            .pending
+            .iter()
+            .map(|p| &p.record)
+            .find(|r| r.seal().log == *log && r.seal().seq == seq);
+        if let Some(record) = here {
+            return Ok(Some(record.seal_digest()));
+        }
+        Ok(self.shared.get(log, seq)?.map(|receipt| receipt.seal_digest()))
+    }
+
+    fn take(&mut self, record: Arc<Record>, payload: Option<ledger_core::Payload>, own: bool) -> Receipt {
+        let statement = record.statement();
+        let at = self.overlay.pending.len();
+        // The first statement under an id is the one that counts.
+        self.overlay
+            .ids
+            .entry((statement.author, statement.id))
+            .or_insert(at);
+        let receipt = provisional(&record);
+        self.overlay.bytes += record.bytes().len() + payload.as_ref().map_or(0, |p| p.bytes.len() + 32);
+        self.overlay.state.fold(&receipt, &mut self.overlay.changes);
+        self.overlay.pending.push(Pending { record, payload, own });
+        receipt
+    }
+
+    /// The hybrid clock of this batch.
+    pub fn clock(&self) -> Hlc {
+        self.overlay.clock
+    }
+}
+
+const UNSIGNED: Signature = Signature([0; 64]);
+
+fn provisional(record: &Arc<Record>) -> Receipt {
+    Receipt {
+        position: Position::START,
+        record: Arc::clone(record),
+    }
+}
+
+fn taken(before: &Receipt) -> LedgerError {
+    LedgerError::IdTaken {
+        id: before.id(),
+        log: before.log(),
+        seq: before.seq(),
+    }
+}

@@ -1,0 +1,180 @@
+//! What can go wrong in the engine. Each error has a stable code, names the thing and says what to do.
+
+use crate::Position;
+use ledger_core::error::{ChainError, KeyError, RecordError, StatementError};
+use ledger_core::{LogId, ReceiptId};
+use std::path::PathBuf;
+
+/// An error of the engine.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// The operating system refused.
+    #[error("{what} {path}: {source}", path = path.display())]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] crate::journal::JournalError),
+    /// The anchor.
+    #[error(transparent)]
+    Anchor(#[from] crate::anchor::AnchorError),
+    /// The lock.
+    #[error(transparent)]
+    Lock(#[from] crate::lock::LockError),
+    /// The derived store.
+    #[error(
+        "derived store, {what}: {why}; it can be deleted (DIR/data/derived) and is rebuilt at the next open"
+    )]
+    Derived {
+        /// What was being done.
+        what: &'static str,
+        /// fjall's reason.
+        why: String,
+    },
+    /// There is no store here.
+    #[error("{path} holds no ledger; make one with `ledger init`, or name another directory", path = .0.display())]
+    NoStore(PathBuf),
+    /// There is a store here already.
+    #[error("{path} holds a ledger already; open it, or name another directory", path = .0.display())]
+    StoreExists(PathBuf),
+    /// The keys say that a store was here, and it is gone.
+    #[error("{path}: the keys belong to a store that is not there; restore DIR/data from a copy, or enrol this machine anew", path = .0.display())]
+    StoreLost(PathBuf),
+    /// The keys belong to another store.
+    #[error("{path}: the keys in DIR/keys belong to another store; put the matching keys and data together again", path = .0.display())]
+    ForeignKeys(PathBuf),
+    /// A key file that others may read, or that is no key file.
+    #[error("{path}: {why}", path = path.display())]
+    KeyFile {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+    /// The store lacks receipts that it acknowledged.
+    #[error(
+        "log {log}: the anchor knows seq {anchored}, the journal ends at {found}: acknowledged receipts are gone; restore a newer copy of DIR/data"
+    )]
+    BehindAnchor {
+        /// The log.
+        log: LogId,
+        /// What was acknowledged.
+        anchored: u64,
+        /// What is there (`none` when the log is absent).
+        found: String,
+    },
+    /// A log that this store does not have.
+    #[error("log {0} is not in this store")]
+    UnknownLog(LogId),
+    /// A record in the journal that does not continue its log.
+    #[error("journal position {position}: {source}; run `ledger verify` and restore the store from a copy")]
+    Corrupt {
+        /// Where.
+        position: Position,
+        /// What.
+        source: ChainError,
+    },
+    /// The head is not the one the caller expected.
+    #[error(
+        "log {log}: the head is at seq {found}, the caller expected {expected}; read what came and decide anew"
+    )]
+    HeadMoved {
+        /// The log.
+        log: LogId,
+        /// What the caller expected.
+        expected: u64,
+        /// What is there.
+        found: u64,
+    },
+    /// The id stands for something else already.
+    #[error("receipt {id} of this author exists with other content (seq {seq} of log {log}); draw a new id")]
+    IdTaken {
+        /// The id.
+        id: ReceiptId,
+        /// The log that has it.
+        log: LogId,
+        /// Where.
+        seq: u64,
+    },
+    /// A log that only its own machine appends to.
+    #[error("log {0} belongs to another machine; its records are only taken in as they are")]
+    NotOwn(LogId),
+    /// A statement of another fleet.
+    #[error("statement {0}: belongs to another fleet than this store")]
+    OtherFleet(ReceiptId),
+    /// Two records for one place.
+    #[error(
+        "log {log} seq {seq}: another record stands here already: a fork; both are kept as evidence, ask the machine's owner"
+    )]
+    Fork {
+        /// The log.
+        log: LogId,
+        /// The place.
+        seq: u64,
+    },
+    /// The statement breaks a rule.
+    #[error(transparent)]
+    Statement(#[from] StatementError),
+    /// A record breaks a rule.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A record does not continue its log.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// A key is unusable.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The queue to the committer is full.
+    #[error("the ledger is busy: {0} commands wait already; try again in a moment")]
+    Busy(usize),
+    /// The engine stopped, or its last write failed.
+    #[error("the ledger is closed to appends: {0}; reopen it")]
+    Closed(String),
+    /// A write failed in a way that leaves open whether it is durable.
+    #[error("commit outcome unknown: {0}; reopen the store, then look for the receipt by its id")]
+    Unknown(String),
+    /// Nothing of it was committed.
+    #[error("not committed: {0}")]
+    NotCommitted(String),
+}
+
+impl LedgerError {
+    /// The stable code of this error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Io { .. } => "ledger.io",
+            Self::Journal(e) => e.code(),
+            Self::Anchor(e) => e.code(),
+            Self::Lock(e) => e.code(),
+            Self::Derived { .. } => "ledger.derived",
+            Self::NoStore(_) => "ledger.no-store",
+            Self::StoreExists(_) => "ledger.store-exists",
+            Self::StoreLost(_) => "ledger.store-lost",
+            Self::ForeignKeys(_) => "ledger.foreign-keys",
+            Self::KeyFile { .. } => "ledger.key-file",
+            Self::BehindAnchor { .. } => "ledger.behind-anchor",
+            Self::UnknownLog(_) => "ledger.unknown-log",
+            Self::Corrupt { .. } => "ledger.corrupt",
+            Self::HeadMoved { .. } => "ledger.head-moved",
+            Self::IdTaken { .. } => "ledger.id-taken",
+            Self::NotOwn(_) => "ledger.not-own",
+            Self::OtherFleet(_) => "ledger.other-fleet",
+            Self::Fork { .. } => "ledger.fork",
+            Self::Statement(e) => e.code(),
+            Self::Record(e) => e.code(),
+            Self::Chain(e) => e.code(),
+            Self::Key(e) => e.code(),
+            Self::Busy(_) => "ledger.busy",
+            Self::Closed(_) => "ledger.closed",
+            Self::Unknown(_) => "ledger.unknown",
+            Self::NotCommitted(_) => "ledger.not-committed",
+        }
+    }
+}

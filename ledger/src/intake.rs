@@ -1,0 +1,136 @@
+//! Other logs' records, verbatim: parsed and strictly verified before they reach the committer.
+//!
+//! Only structure and the log's own signature can keep a record out. An author signature that does not verify is a verdict
+//! ([`VerifiedRun::inadmissible`]): the record is kept, since a dense log must never be wedged by one bad record.
+
+use crate::error::LedgerError;
+use ledger_core::error::ChainError;
+use ledger_core::{Chain, FleetId, LogId, Payload, Record, VerifyKey, chain};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// Below so many records the work is not spread over threads.
+const PARALLEL_MIN: usize = 16;
+
+/// A contiguous run of one log whose signatures were verified strictly.
+#[derive(Debug)]
+pub struct VerifiedRun {
+    log: LogId,
+    fleet: FleetId,
+    records: Vec<(Arc<Record>, Option<Payload>)>,
+    inadmissible: Vec<u64>,
+}
+
+/// A record's exact bytes and, when the sender has it, its payload.
+pub type RawRecord = (Vec<u8>, Option<Payload>);
+
+impl VerifiedRun {
+    /// Parses and verifies a run. `known` is the chain of this log as far as the store has it; without it the run must
+    /// begin with the genesis.
+    ///
+    /// # Errors
+    /// [`LedgerError::Record`] or [`LedgerError::Chain`] naming the first record that cannot be taken in: broken framing,
+    /// another log, a gap within the run, a log signature that is not valid, a payload that does not match.
+    pub fn verify(raw: Vec<RawRecord>, known: Option<&Chain>) -> Result<Option<Self>, LedgerError> {
+        let parse = |(bytes, payload): RawRecord| Ok((Arc::new(Record::parse(&bytes)?), payload));
+        let parallel = raw.len() >= PARALLEL_MIN;
+        let records: Vec<(Arc<Record>, Option<Payload>)> = if parallel {
+            raw.into_par_iter()
+                .map(parse)
+                .collect::<Result<_, LedgerError>>()?
+        } else {
+            raw.into_iter().map(parse).collect::<Result<_, LedgerError>>()?
+        };
+        let Some((first, _)) = records.first() else {
+            return Ok(None);
+        };
+        let log = first.seal().log;
+        let fleet = first.statement().fleet;
+        let key = match known {
+            Some(chain) => chain.machine_verifier().clone(),
+            None => Chain::start(first)?.machine_verifier().clone(),
+        };
+        for pair in records.windows(2) {
+            let (before, record) = (&pair[0].0, &pair[1].0);
+            let seq = record.seal().seq;
+            if record.seal().log != log {
+                return Err(ChainError::OtherLog {
+                    expected: log,
+                    found: record.seal().log,
+                }
+                .into());
+            }
+            let expected = before.seal().seq.saturating_add(1);
+            if seq != expected {
+                return Err(ChainError::Seq {
+                    log,
+                    expected,
+                    found: seq,
+                }
+                .into());
+            }
+            if record.seal().prev != before.seal_digest() {
+                let (expected, found) = (before.seal_digest(), record.seal().prev);
+                return Err(ChainError::Prev {
+                    log,
+                    seq,
+                    expected,
+                    found,
+                }
+                .into());
+            }
+        }
+        let check =
+            |(record, payload): &(Arc<Record>, Option<Payload>)| check(record, payload.as_ref(), &key);
+        let verdicts: Vec<Option<u64>> = if parallel {
+            records.par_iter().map(check).collect::<Result<_, _>>()?
+        } else {
+            records.iter().map(check).collect::<Result<_, _>>()?
+        };
+        Ok(Some(Self {
+            log,
+            fleet,
+            records,
+            inadmissible: verdicts.into_iter().flatten().collect(),
+        }))
+    }
+
+    /// The log.
+    pub fn log(&self) -> LogId {
+        self.log
+    }
+
+    /// The fleet that its first record names; the chain check holds the others to it.
+    pub fn fleet(&self) -> FleetId {
+        self.fleet
+    }
+
+    /// The records with their payloads, in order.
+    pub fn records(&self) -> &[(Arc<Record>, Option<Payload>)] {
+        &self.records
+    }
+
+    /// The seqs whose author signature is not valid.
+    pub fn inadmissible(&self) -> &[u64] {
+        &self.inadmissible
+    }
+}
+
+// The seq when the record is to be kept but inert.
+fn check(record: &Record, payload: Option<&Payload>, key: &VerifyKey) -> Result<Option<u64>, LedgerError> {
+    let seq = record.seal().seq;
+    let matches = match (&record.statement().payload, payload) {
+        (Some(wanted), Some(payload)) => payload.matches(wanted),
+        (None, Some(_)) => false,
+        (_, None) => true,
+    };
+    if !matches {
+        let id = record.statement().id.to_string();
+        return Err(ledger_core::StatementError::Payload { id }.into());
+    }
+    match chain::verify_signatures(record, key) {
+        Ok(()) => Ok(None),
+        Err(ChainError::AuthorSignature { .. }) => Ok(Some(seq)),
+        Err(e) => Err(e.into()),
+    }
+}

@@ -1,0 +1,451 @@
+//! The facade: one store, opened once in one process, shared by cheap clones.
+//!
+//! Owns the threads (committer, housekeeper) and what readers see. A crash leaves whatever the journal has; everything
+//! here is made again from it.
+
+use crate::clock::{Clock, Entropy, Pool, SystemClock, SystemEntropy};
+use crate::commit::{BatchHook, Call, CommitError, Committed, Committer, Order, Ticket, Tx, ticket};
+use crate::derived::Derived;
+use crate::error::LedgerError;
+use crate::housekeeper::{Backlog, Housekeeper, Step};
+use crate::index::Index;
+use crate::journal::JournalReader;
+use crate::keyring::Keyring;
+use crate::options::Paths;
+use crate::recovery::RecoveryReport;
+use crate::state::{State, StateContext};
+use crate::{Position, Receipt};
+use ledger_core::statement::VerifiedStatement;
+use ledger_core::{Chain, Draft, Head, Hlc, LogId, ReceiptId, Stream};
+use std::collections::BTreeMap;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What readers see: the store as of its last durable batch.
+pub struct Published<S> {
+    /// The state folded by the committer.
+    pub state: S,
+    /// Every log of the store, own and taken in.
+    pub logs: BTreeMap<LogId, Arc<Chain>>,
+    /// Behind the last durable entry.
+    pub end: Position,
+    /// The hybrid clock.
+    pub clock: Hlc,
+    /// How many receipts the store holds.
+    pub receipts: u64,
+    /// The receipt that came last, if any did since the store was opened or rebuilt.
+    pub newest: Option<Receipt>,
+}
+
+type Watcher = Box<dyn Fn(Position) + Send + Sync>;
+
+/// What all parts of an open store share.
+pub(crate) struct Shared<S: State> {
+    pub(crate) paths: Paths,
+    pub(crate) context: StateContext,
+    pub(crate) keyring: Keyring,
+    pub(crate) own: BTreeMap<Stream, LogId>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) index: Index,
+    pub(crate) reader: JournalReader,
+    pub(crate) derived: Derived,
+    pub(crate) backlog: Backlog,
+    published: RwLock<Arc<Published<S>>>,
+    progress: (Mutex<Position>, Condvar),
+    watchers: RwLock<Vec<Watcher>>,
+    closed: Mutex<Option<String>>,
+}
+
+impl<S: State> Shared<S> {
+    pub(crate) fn published(&self) -> Arc<Published<S>> {
+        Arc::clone(&self.published.read().expect("published lock"))
+    }
+
+    pub(crate) fn publish(&self, published: Arc<Published<S>>, step: Step) {
+        let end = published.end;
+        *self.published.write().expect("published lock") = published;
+        *self.progress.0.lock().expect("progress lock") = end;
+        self.progress.1.notify_all();
+        for watcher in self.watchers.read().expect("watchers lock").iter() {
+            watcher(end);
+        }
+        self.backlog.add(step);
+    }
+
+    pub(crate) fn chain(&self, log: &LogId) -> Option<Arc<Chain>> {
+        self.published
+            .read()
+            .expect("published lock")
+            .logs
+            .get(log)
+            .cloned()
+    }
+
+    pub(crate) fn own_log(&self, stream: Stream) -> Result<LogId, LedgerError> {
+        let missing = || LedgerError::NotCommitted(format!("this store does not write the stream {stream}"));
+        self.own.get(&stream).copied().ok_or_else(missing)
+    }
+
+    pub(crate) fn is_own(&self, log: &LogId) -> bool {
+        self.own.values().any(|own| own == log)
+    }
+
+    pub(crate) fn closed(&self) -> Option<String> {
+        self.closed.lock().expect("closed lock").clone()
+    }
+
+    pub(crate) fn close_to_appends(&self, why: &str) {
+        self.closed
+            .lock()
+            .expect("closed lock")
+            .get_or_insert_with(|| why.to_owned());
+    }
+}
+
+/// Everything that an open store is made of, before its threads start.
+pub(crate) struct Parts<S: State> {
+    pub(crate) paths: Paths,
+    pub(crate) context: StateContext,
+    pub(crate) keyring: Keyring,
+    pub(crate) own: BTreeMap<Stream, LogId>,
+    pub(crate) index: Index,
+    pub(crate) reader: JournalReader,
+    pub(crate) derived: Derived,
+    pub(crate) published: Published<S>,
+    /// What the derived store does not have yet.
+    pub(crate) step: Step,
+}
+
+/// How an open ledger behaves. [`OpenOptions::default`] suits most.
+pub struct OpenOptions<S: State = ()> {
+    /// Commands that may wait for the committer before callers are told that it is busy.
+    pub queue_commands_max: usize,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// The source of keys, ids and salts.
+    pub entropy: Arc<dyn Entropy>,
+    /// Bytes after which a segment of the journal is sealed.
+    pub segment_bytes: Option<u32>,
+    /// Called at the end of each batch that has records; what it appends is part of the batch.
+    pub batch_hook: Option<BatchHook<S>>,
+}
+
+impl<S: State> Default for OpenOptions<S> {
+    fn default() -> Self {
+        Self {
+            queue_commands_max: 1024,
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+            segment_bytes: None,
+            batch_hook: None,
+        }
+    }
+}
+
+/// An open store. Clones share it; when the last clone goes, it is closed cleanly.
+pub struct Ledger<S: State = ()> {
+    inner: Arc<Inner<S>>,
+}
+
+impl<S: State> Clone for Ledger<S> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+struct Inner<S: State> {
+    shared: Arc<Shared<S>>,
+    queue: SyncSender<Order<S>>,
+    queue_commands_max: usize,
+    threads: Mutex<Option<Threads>>,
+    recovery: RecoveryReport,
+}
+
+struct Threads {
+    committer: JoinHandle<Result<(), crate::journal::JournalError>>,
+    housekeeper: crate::housekeeper::Handle,
+}
+
+impl<S: State> Ledger<S> {
+    pub(crate) fn start(
+        parts: Parts<S>,
+        journal: crate::journal::Journal,
+        anchor: crate::anchor::AnchorFile,
+        lock: crate::lock::StoreLock,
+        epoch: crate::open::AnchorSeed,
+        recovery: RecoveryReport,
+        options: OpenOptions<S>,
+    ) -> Self {
+        let end = parts.published.end;
+        let shared = Arc::new(Shared {
+            backlog: Backlog::new(parts.step),
+            paths: parts.paths,
+            context: parts.context,
+            keyring: parts.keyring,
+            own: parts.own,
+            clock: options.clock,
+            index: parts.index,
+            reader: parts.reader,
+            derived: parts.derived,
+            published: RwLock::new(Arc::new(parts.published)),
+            progress: (Mutex::new(end), Condvar::new()),
+            watchers: RwLock::default(),
+            closed: Mutex::default(),
+        });
+        let (queue, receiver) = sync_channel(options.queue_commands_max);
+        let committer = Committer {
+            shared: Arc::clone(&shared),
+            journal,
+            queue: receiver,
+            hook: options.batch_hook,
+            pool: Pool::new(options.entropy),
+        };
+        let committer = std::thread::Builder::new()
+            .name("ledger-commit".into())
+            .spawn(move || committer.run())
+            .expect("the operating system starts a thread");
+        let housekeeper = Housekeeper::start(Arc::clone(&shared), anchor, epoch, lock);
+        let threads = Mutex::new(Some(Threads {
+            committer,
+            housekeeper,
+        }));
+        let queue_commands_max = options.queue_commands_max;
+        Self {
+            inner: Arc::new(Inner {
+                shared,
+                queue,
+                queue_commands_max,
+                threads,
+                recovery,
+            }),
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared<S> {
+        &self.inner.shared
+    }
+
+    /// Hands a command to the committer and waits for a place in its queue when that is full.
+    ///
+    /// The closure runs inside the committer, sees every decision of the same batch before it, and either returns `Ok`
+    /// (all that it appended is committed together) or `Err` (nothing of it is). It must be quick and must not block.
+    pub fn submit<T, E, F>(&self, call: F) -> Ticket<T, E>
+    where
+        F: FnOnce(&mut Tx<'_, S>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let (answer, ticket) = ticket();
+        let command = Box::new(Call {
+            call: Some(call),
+            result: None,
+            answer,
+        });
+        // A committer that is gone drops the answer, and the ticket says so.
+        drop(self.inner.queue.send(Order::Command(command)));
+        ticket
+    }
+
+    /// Like [`Ledger::submit`], but tells at once when the queue is full.
+    ///
+    /// # Errors
+    /// [`LedgerError::Busy`] when the queue is full, [`LedgerError::Closed`] when the committer is gone.
+    pub fn try_submit<T, E, F>(&self, call: F) -> Result<Ticket<T, E>, LedgerError>
+    where
+        F: FnOnce(&mut Tx<'_, S>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let (answer, ticket) = ticket();
+        let command = Box::new(Call {
+            call: Some(call),
+            result: None,
+            answer,
+        });
+        match self.inner.queue.try_send(Order::Command(command)) {
+            Ok(()) => Ok(ticket),
+            Err(TrySendError::Full(_)) => Err(LedgerError::Busy(self.inner.queue_commands_max)),
+            Err(TrySendError::Disconnected(_)) => Err(LedgerError::Closed("the committer stopped".into())),
+        }
+    }
+
+    /// Runs a command and blocks until it is durable.
+    ///
+    /// # Errors
+    /// [`CommitError::Refused`] with the command's own error, or [`CommitError::Ledger`].
+    pub fn commit<T, E, F>(&self, call: F) -> Result<Committed<T>, CommitError<E>>
+    where
+        F: FnOnce(&mut Tx<'_, S>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.submit(call).wait()
+    }
+
+    /// Says something as this machine, in the log of a stream, and blocks until it is durable.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn append_to(&self, stream: Stream, draft: Draft) -> Result<Receipt, LedgerError> {
+        let committed = self
+            .commit(move |tx| tx.append(stream, draft))
+            .map_err(CommitError::into_ledger)?;
+        Ok(first_receipt(committed))
+    }
+
+    /// Says something as this machine in its facts, and blocks until it is durable.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn append(&self, draft: Draft) -> Result<Receipt, LedgerError> {
+        self.append_to(Stream::Facts, draft)
+    }
+
+    /// Seals in its facts what somebody else said and signed.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn append_signed(&self, said: VerifiedStatement) -> Result<Receipt, LedgerError> {
+        let call = move |tx: &mut Tx<'_, S>| tx.append_signed(Stream::Facts, &said);
+        Ok(first_receipt(
+            self.commit(call).map_err(CommitError::into_ledger)?,
+        ))
+    }
+
+    /// Completes a draft as this machine's local actor (the shells and agents on it) and signs it.
+    ///
+    /// # Errors
+    /// [`LedgerError::Statement`] for a broken bound.
+    pub fn sign_as_actor(
+        &self,
+        draft: Draft,
+        entropy: &dyn Entropy,
+    ) -> Result<VerifiedStatement, LedgerError> {
+        let shared = self.shared();
+        let now_us = shared.clock.now_us();
+        let (mut random, mut salt) = ([0; 10], [0; 32]);
+        entropy.fill(&mut random);
+        entropy.fill(&mut salt);
+        let key = &shared.keyring.actor;
+        let id = ReceiptId::v7(crate::clock::unix_ms(now_us), random);
+        let authored = draft.into_statement(shared.context.fleet, key.public(), id, now_us, salt)?;
+        Ok(authored.sign(key).verify()?)
+    }
+
+    /// What readers see: the store as of its last durable batch. Cheap.
+    pub fn snapshot(&self) -> Arc<Published<S>> {
+        self.shared().published()
+    }
+
+    /// What the store is: fleet, machine and machine key.
+    pub fn context(&self) -> &StateContext {
+        &self.shared().context
+    }
+
+    /// The machine's keys.
+    pub fn keyring(&self) -> &Keyring {
+        &self.shared().keyring
+    }
+
+    /// Where the store lies.
+    pub fn paths(&self) -> &Paths {
+        &self.shared().paths
+    }
+
+    /// The clock that the store was opened with.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.shared().clock
+    }
+
+    /// The derived store, for projections that fold on their own.
+    pub fn derived(&self) -> &Derived {
+        &self.shared().derived
+    }
+
+    /// The store's own log of a stream; `None` when it does not write that stream.
+    pub fn own_log(&self, stream: Stream) -> Option<LogId> {
+        self.shared().own.get(&stream).copied()
+    }
+
+    /// The newest head of a log. Costs a few hashes.
+    pub fn head(&self, log: &LogId) -> Option<Head> {
+        self.shared().chain(log).map(|chain| chain.head())
+    }
+
+    /// What recovery found when the store was opened.
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.inner.recovery
+    }
+
+    /// Why the store takes no appends any more, if that is so.
+    pub fn closed(&self) -> Option<String> {
+        self.shared().closed()
+    }
+
+    /// Blocks until something is durable behind a position, or the time is up; the end as of then.
+    pub fn wait_past(&self, position: Position, timeout: Duration) -> Position {
+        let (progress, changed) = &self.shared().progress;
+        let deadline = Instant::now() + timeout;
+        let mut end = progress.lock().expect("progress lock");
+        while *end <= position {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+                break;
+            };
+            end = changed.wait_timeout(end, left).expect("progress lock").0;
+        }
+        *end
+    }
+
+    /// Calls back after each durable batch, on the committer's thread: be quick (wake somebody).
+    pub fn on_commit(&self, watcher: impl Fn(Position) + Send + Sync + 'static) {
+        self.shared()
+            .watchers
+            .write()
+            .expect("watchers lock")
+            .push(Box::new(watcher));
+    }
+
+    /// Closes the store: what waits is refused, the last batch is proven, the anchor says clean. Dropping the last clone
+    /// does the same without telling of an error.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the last writes fail; acknowledged receipts are durable all the same.
+    pub fn close(self) -> Result<(), LedgerError> {
+        self.inner.stop()
+    }
+}
+
+fn first_receipt(committed: Committed<crate::commit::Appended>) -> Receipt {
+    match committed.receipts.into_iter().next() {
+        Some(receipt) => receipt,
+        None => committed.value.receipt().clone(),
+    }
+}
+
+impl<S: State> Inner<S> {
+    fn stop(&self) -> Result<(), LedgerError> {
+        let Some(threads) = self.threads.lock().expect("threads lock").take() else {
+            return Ok(());
+        };
+        // A committer that is gone already needs no order to stop.
+        drop(self.queue.send(Order::Stop));
+        let closed = threads
+            .committer
+            .join()
+            .map_err(|_| LedgerError::Unknown("the committer panicked".into()))?;
+        threads.housekeeper.stop(closed.is_ok())?;
+        Ok(closed?)
+    }
+}
+
+impl<S: State> Drop for Inner<S> {
+    fn drop(&mut self) {
+        if let Err(e) = self.stop() {
+            tracing::error!(code = e.code(), error = %e, "the store did not close cleanly; recovery will tell at the next open");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Reading: by (log, seq), by id, by subject, by time, by range; payloads with their commitment checked.
+
+use crate::error::LedgerError;
+use crate::index::Index;
+use crate::journal::{JournalReader, StoredEntry};
+use crate::ledger::{Ledger, Shared};
+use crate::state::State;
+use crate::{Position, Receipt};
+use ledger_core::{Hlc, LogId, Payload, ReceiptId, Record, Subject};
+use std::sync::Arc;
+
+/// What became of a receipt's payload in this store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PayloadState {
+    /// The statement commits to none.
+    None,
+    /// It is here, and matches its commitment.
+    Present(Payload),
+    /// The statement commits to one that this store does not have.
+    Absent,
+    /// It is here and does not match its commitment: damage, named by `ledger verify`.
+    Damaged,
+}
+
+impl PayloadState {
+    /// The payload when it is here and whole.
+    pub fn present(self) -> Option<Payload> {
+        match self {
+            Self::Present(payload) => Some(payload),
+            _ => None,
+        }
+    }
+}
+
+pub(crate) fn receipt_of(entry: &StoredEntry) -> Result<Receipt, LedgerError> {
+    let record = Record::parse(&entry.record).map_err(|source| LedgerError::Corrupt {
+        position: entry.position,
+        source: source.into(),
+    })?;
+    Ok(Receipt {
+        position: entry.position,
+        record: Arc::new(record),
+    })
+}
+
+fn payload_of(receipt: &Receipt, entry: StoredEntry) -> PayloadState {
+    match (&receipt.statement().payload, entry.payload) {
+        (None, _) => PayloadState::None,
+        (Some(wanted), Some(payload)) if payload.matches(wanted) => PayloadState::Present(payload),
+        (Some(_), Some(_)) => PayloadState::Damaged,
+        (Some(_), None) => PayloadState::Absent,
+    }
+}
+
+/// A receipt of a log, when the store has it.
+pub(crate) fn get(
+    index: &Index,
+    reader: &JournalReader,
+    log: &LogId,
+    seq: u64,
+) -> Result<Option<Receipt>, LedgerError> {
+    let Some(run) = index.run_at(log, seq)? else {
+        return Ok(None);
+    };
+    if run.first == seq {
+        return receipt_of(&reader.read_record(run.position)?).map(Some);
+    }
+    // The records of a run lie side by side, so few are read in vain.
+    for entry in reader.scan(run.position) {
+        let receipt = receipt_of(&entry?)?;
+        if receipt.log() == *log && receipt.seq() >= seq {
+            return Ok((receipt.seq() == seq).then_some(receipt));
+        }
+    }
+    Ok(None)
+}
+
+impl<S: State> Shared<S> {
+    pub(crate) fn get(&self, log: &LogId, seq: u64) -> Result<Option<Receipt>, LedgerError> {
+        if self.chain(log).is_none_or(|chain| chain.tip().0 < seq) {
+            return Ok(None);
+        }
+        get(&self.index, &self.reader, log, seq)
+    }
+
+    pub(crate) fn find(&self, id: &ReceiptId) -> Result<Vec<Receipt>, LedgerError> {
+        self.read_all(self.index.by_id(id)?)
+    }
+
+    fn read_all(&self, positions: Vec<Position>) -> Result<Vec<Receipt>, LedgerError> {
+        positions
+            .into_iter()
+            .map(|at| receipt_of(&self.reader.read_record(at)?))
+            .collect()
+    }
+
+    pub(crate) fn payload(&self, receipt: &Receipt) -> Result<PayloadState, LedgerError> {
+        if receipt.statement().payload.is_none() {
+            return Ok(PayloadState::None);
+        }
+        Ok(payload_of(receipt, self.reader.read(receipt.position)?))
+    }
+}
+
+impl<S: State> Ledger<S> {
+    /// The receipt at a place of a log; `None` when the store does not have it.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the store cannot be read.
+    pub fn get(&self, log: &LogId, seq: u64) -> Result<Option<Receipt>, LedgerError> {
+        self.shared().get(log, seq)
+    }
+
+    /// Every receipt with an id, oldest first. Several are possible: ids are the authors' own.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the store cannot be read.
+    pub fn find(&self, id: &ReceiptId) -> Result<Vec<Receipt>, LedgerError> {
+        self.shared().find(id)
+    }
+
+    /// The receipts about a subject, oldest first, at most 10,000.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the store cannot be read.
+    pub fn by_subject(&self, subject: &Subject) -> Result<Vec<Receipt>, LedgerError> {
+        let found = self.shared().read_all(self.shared().index.by_subject(subject)?)?;
+        Ok(found
+            .into_iter()
+            .filter(|receipt| receipt.statement().subject == *subject)
+            .collect())
+    }
+
+    /// A receipt's payload, read from disk and checked against its commitment.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the store cannot be read.
+    pub fn payload(&self, receipt: &Receipt) -> Result<PayloadState, LedgerError> {
+        self.shared().payload(receipt)
+    }
+
+    /// The receipts of a log from one seq to another, both included, as far as the store has them.
+    pub fn range(&self, log: &LogId, first: u64, last: u64) -> Range<'_, S> {
+        let end = self
+            .shared()
+            .chain(log)
+            .map_or(0, |chain| chain.tip().0.saturating_add(1));
+        Range {
+            shared: self.shared(),
+            log: *log,
+            next: first,
+            end: last.saturating_add(1).min(end),
+            run: None,
+            left: 0,
+        }
+    }
+
+    /// The first seq of a log whose time is not before `time`; the log's size when there is none.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the store cannot be read.
+    pub fn seq_at(&self, log: &LogId, time: Hlc) -> Result<u64, LedgerError> {
+        let Some(chain) = self.shared().chain(log) else {
+            return Ok(0);
+        };
+        let (mut low, mut high) = (0, chain.tip().0 + 1);
+        if chain.time() < time {
+            return Ok(high);
+        }
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let receipt = self.get(log, middle)?.ok_or(LedgerError::UnknownLog(*log))?;
+            if receipt.time() < time {
+                low = middle + 1
+            } else {
+                high = middle
+            }
+        }
+        Ok(low)
+    }
+
+    /// Every receipt behind a position, in the order in which the store learned them, up to now.
+    pub fn scan(&self, after: Position) -> impl Iterator<Item = Result<Receipt, LedgerError>> + use<S> {
+        self.shared().reader.scan(after).map(|entry| receipt_of(&entry?))
+    }
+}
+
+/// Receipts of one log, in order.
+pub struct Range<'a, S: State> {
+    shared: &'a Shared<S>,
+    log: LogId,
+    next: u64,
+    end: u64,
+    run: Option<crate::journal::Scan>,
+    left: u32,
+}
+
+impl<S: State> Range<'_, S> {
+    fn step(&mut self) -> Result<Option<Receipt>, LedgerError> {
+        if self.next >= self.end {
+            return Ok(None);
+        }
+        loop {
+            if self.left > 0
+                && let Some(scan) = &mut self.run
+                && let Some(entry) = scan.next()
+            {
+                let receipt = receipt_of(&entry?)?;
+                self.left -= 1;
+                if receipt.log() == self.log && receipt.seq() == self.next {
+                    self.next += 1;
+                    return Ok(Some(receipt));
+                }
+                continue;
+            }
+            let Some(run) = self.shared.index.run_at(&self.log, self.next)? else {
+                return Ok(None);
+            };
+            let first = receipt_of(&self.shared.reader.read_record(run.position)?)?;
+            self.run = Some(self.shared.reader.scan(run.position));
+            self.left = run.count - 1;
+            if run.first == self.next {
+                self.next += 1;
+                return Ok(Some(first));
+            }
+            if self.left == 0 {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+impl<S: State> Iterator for Range<'_, S> {
+    type Item = Result<Receipt, LedgerError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let step = self.step();
+        if step.is_err() {
+            self.next = self.end;
+        }
+        step.transpose()
+    }
+}
