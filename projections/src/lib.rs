@@ -5,12 +5,18 @@
 //! follows the contract of [`projection`]. Nothing here appends a receipt, reads a clock or opens a socket.
 
 pub mod fleet;
+pub mod health;
 pub mod members;
 pub mod notices;
 pub mod order;
+pub mod projection;
 pub mod queue;
+pub mod rows;
+pub mod runner;
 pub mod runs;
 pub mod table;
+pub mod timeline;
+pub mod vault;
 
 pub use fleet::{FleetState, micros_of};
 pub use order::{Place, pin};
