@@ -151,7 +151,7 @@ pub fn encode_absent(why: Absent) -> Vec<u8> {
     frame(FrameKind::Absent, &[&[reason]])
 }
 
-/// The last frame: the signed checkpoint ([`Checkpoint::sign`]) over exactly the records before it.
+/// The last frame: the signed checkpoint ([`crate::checkpoint::Checkpoint::sign`]) over exactly the records before it.
 pub fn encode_end(signed_checkpoint: &str) -> Vec<u8> {
     frame(FrameKind::End, &[signed_checkpoint.as_bytes()])
 }
