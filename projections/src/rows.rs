@@ -8,6 +8,7 @@ use ledger::derived::{Batch, Derived, Table};
 use ledger::{Change, Row};
 use ledger_core::canonical;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Rows of projections in a derived store.
 #[derive(Clone)]
@@ -91,10 +92,14 @@ impl RowStore for DerivedRows {
         digest: &[u8; 32],
     ) -> Result<(), SourceError> {
         let table = self.table(name)?;
+        // All rows of a batch have one sequence number, so that a key may stand in it only once: the last change counts.
+        let last: BTreeMap<Vec<u8>, &Option<Vec<u8>>> = changes
+            .iter()
+            .map(|change| (row_key(change.table, &change.key), &change.new))
+            .collect();
         let mut batch = self.batch();
-        for change in changes {
-            let key = row_key(change.table, &change.key);
-            match &change.new {
+        for (key, new) in last {
+            match new {
                 Some(value) => batch.put(&table, &key, value),
                 None => batch.remove(&table, &key),
             }

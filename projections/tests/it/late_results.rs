@@ -1,0 +1,310 @@
+//! Every row of the table of late results, and that a verdict is final and given once.
+
+use crate::harness::{MINUTE, World, machine, spec};
+use ledger_core::kinds::{Class, ErrorClass, Fence, JobId, LateVerdict, ParkedReason, SuccessVerdict};
+use ledger_projections::queue::{JobState, Phase, RunVerdict, Standing, decide};
+
+fn running(world: &mut World, name: &str, handler: &str) -> (Fence, JobId) {
+    world.submit(spec(handler));
+    let (fence, job) = world.must_claim(name, handler);
+    world.start(name, fence);
+    world.push(name);
+    (fence, job)
+}
+
+/// The job is with mini under a newer fence, studio still runs it under the older one.
+fn failed_over(world: &mut World) -> (Fence, Fence, JobId) {
+    let (old, job) = running(world, "studio", "render");
+    world.silence("studio");
+    world.expire(job, old);
+    world.now += 6 * MINUTE;
+    let drafts = decide::failover(&world.state, &job, world.now, &world.policy).unwrap();
+    world.decide(drafts);
+    let (new, again) = world.must_claim("mini", "render");
+    assert_eq!(job, again);
+    world.start("mini", new);
+    world.push("mini");
+    (old, new, job)
+}
+
+fn success(world: &World, job: JobId) -> (Fence, SuccessVerdict) {
+    let success = world.state.job(&job).unwrap().success().expect("succeeded");
+    (success.fence, success.verdict)
+}
+
+#[test]
+fn a_success_under_the_leased_fence_is_on_time() {
+    let mut world = World::studio();
+    let (fence, job) = running(&mut world, "studio", "render");
+    let report = world.succeed("studio", fence, job, 1);
+    world.push("studio");
+    assert_eq!(success(&world, job), (fence, SuccessVerdict::OnTime));
+    assert_eq!(
+        world.state.verdict(&fence, &report.id()),
+        Some(RunVerdict::Success(SuccessVerdict::OnTime))
+    );
+    assert_eq!(world.inert(), 0);
+}
+
+#[test]
+fn a_success_under_the_suspect_fence_is_on_time() {
+    let mut world = World::studio();
+    let (fence, job) = running(&mut world, "studio", "render");
+    world.expire(job, fence);
+    assert_eq!(world.state.job(&job).unwrap().phase(), Phase::Suspect);
+    world.succeed("studio", fence, job, 1);
+    world.push("studio");
+    assert_eq!(success(&world, job), (fence, SuccessVerdict::OnTime));
+}
+
+#[test]
+fn a_success_of_the_last_fence_is_adopted_while_the_job_is_ready() {
+    let mut world = World::studio();
+    let (fence, job) = running(&mut world, "gateway", "tidy");
+    world.expire(job, fence);
+    assert_eq!(
+        world.state.job(&job).unwrap().phase(),
+        Phase::Ready,
+        "a light job is ready again at once"
+    );
+    world.succeed("gateway", fence, job, 1);
+    world.push("gateway");
+    assert_eq!(success(&world, job), (fence, SuccessVerdict::Adopted));
+    assert!(world.claim("gateway", "tidy").is_none(), "it does not run again");
+}
+
+#[test]
+fn a_success_under_an_older_fence_is_adopted_and_the_newer_run_is_told_to_stop() {
+    let mut world = World::studio();
+    let (old, new, job) = failed_over(&mut world);
+    world.succeed("studio", old, job, 1);
+    world.push("studio");
+    assert_eq!(success(&world, job), (old, SuccessVerdict::Adopted));
+    assert_eq!(world.state.standing(&new), Standing::Over);
+    let stopped = world.fail("mini", new, job, ErrorClass::Cancelled, false);
+    world.push("mini");
+    assert_eq!(
+        world.state.verdict(&new, &stopped.id()),
+        Some(RunVerdict::Late(LateVerdict::Stale))
+    );
+    assert_eq!(success(&world, job), (old, SuccessVerdict::Adopted));
+}
+
+#[test]
+fn an_exclusive_success_under_an_older_fence_is_superseded_and_told() {
+    let mut world = World::studio();
+    world.submit(spec("pay"));
+    let (old, job) = world.must_claim("studio", "pay");
+    world.expire(job, old);
+    // Studio comes back and does not hold it: it never started, as far as Central knows.
+    let drafts = decide::resume(&world.state, &machine("studio"), &[], world.now, &world.policy).unwrap();
+    world.decide(drafts);
+    let (new, _) = world.must_claim("mini", "pay");
+    let report = world.succeed("studio", old, job, 1);
+    world.push("studio");
+    assert_eq!(
+        world.state.verdict(&old, &report.id()),
+        Some(RunVerdict::Late(LateVerdict::Superseded))
+    );
+    assert_eq!(
+        world.state.standing(&new),
+        Standing::InForce,
+        "the newer run goes on"
+    );
+    assert_eq!(world.state.notices().count(), 1);
+}
+
+#[test]
+fn an_equal_success_again_is_a_duplicate_that_agrees() {
+    let mut world = World::studio();
+    let (old, new, job) = failed_over(&mut world);
+    world.succeed("mini", new, job, 7);
+    world.push("mini");
+    let report = world.succeed("studio", old, job, 7);
+    world.push("studio");
+    assert_eq!(
+        world.state.verdict(&old, &report.id()),
+        Some(RunVerdict::Late(LateVerdict::DuplicateAgrees))
+    );
+    assert_eq!(success(&world, job), (new, SuccessVerdict::OnTime));
+    assert_eq!(world.state.notices().count(), 0);
+}
+
+#[test]
+fn another_success_again_is_a_conflict_with_a_notice_and_the_first_stands() {
+    let mut world = World::studio();
+    let (old, new, job) = failed_over(&mut world);
+    world.succeed("mini", new, job, 7);
+    world.push("mini");
+    let report = world.succeed("studio", old, job, 8);
+    world.push("studio");
+    assert_eq!(
+        world.state.verdict(&old, &report.id()),
+        Some(RunVerdict::Late(LateVerdict::DuplicateDiffers))
+    );
+    assert_eq!(success(&world, job), (new, SuccessVerdict::OnTime));
+    assert_eq!(world.state.job(&job).unwrap().conflicts, 1);
+    assert_eq!(world.state.notices().count(), 1);
+}
+
+#[test]
+fn a_success_of_a_final_job_is_discarded() {
+    for end in ["cancelled", "failed", "expired"] {
+        let mut world = World::studio();
+        let mut wanted = spec("render");
+        wanted.deadline = Some(world.now + MINUTE);
+        world.submit(wanted);
+        let (fence, job) = world.must_claim("studio", "render");
+        world.start("studio", fence);
+        world.push("studio");
+        match end {
+            "cancelled" => {
+                let drafts = decide::cancel(&world.state, &job, true, "enough").unwrap();
+                world.decide(drafts);
+            }
+            "failed" => {
+                world.fail("studio", fence, job, ErrorClass::ExitStatus, true);
+                world.push("studio");
+            }
+            _ => {
+                world.now += 2 * MINUTE;
+                let drafts = decide::due(&world.state, world.now);
+                world.decide(drafts);
+            }
+        }
+        assert_eq!(world.state.job(&job).unwrap().phase().as_str(), end);
+        let report = world.succeed("studio", fence, job, 1);
+        world.push("studio");
+        assert_eq!(
+            world.state.verdict(&fence, &report.id()),
+            Some(RunVerdict::Late(LateVerdict::Discarded)),
+            "{end}"
+        );
+        assert_eq!(world.inert(), 0);
+    }
+}
+
+#[test]
+fn a_success_of_a_parked_job_is_adopted_unless_it_is_exclusive() {
+    for (handler, class) in [("render", Class::Heavy), ("pay", Class::Exclusive)] {
+        let mut world = World::studio();
+        world.policy.losses_max = Some(0);
+        let (fence, job) = running(&mut world, "studio", handler);
+        world.expire(job, fence);
+        let drafts = decide::resume(&world.state, &machine("studio"), &[], world.now, &world.policy).unwrap();
+        world.decide(drafts);
+        let parked = &world.state.job(&job).unwrap().state;
+        assert!(
+            matches!(
+                parked,
+                JobState::Parked(ParkedReason::LossesUsedUp | ParkedReason::ExclusiveLost)
+            ),
+            "{parked:?}"
+        );
+        let report = world.succeed("studio", fence, job, 1);
+        world.push("studio");
+        let verdict = world.state.verdict(&fence, &report.id());
+        if class == Class::Heavy {
+            assert_eq!(success(&world, job), (fence, SuccessVerdict::Adopted));
+        } else {
+            assert_eq!(
+                verdict,
+                Some(RunVerdict::Late(LateVerdict::Superseded)),
+                "the operator decides"
+            );
+            assert_eq!(world.state.job(&job).unwrap().phase(), Phase::Parked);
+        }
+    }
+}
+
+#[test]
+fn a_success_under_a_fence_that_was_never_given_is_rejected() {
+    let mut world = World::studio();
+    let (fence, job) = running(&mut world, "studio", "render");
+    let forged = Fence {
+        digest: [0xee; 16],
+        ..fence
+    };
+    world.succeed("studio", forged, job, 1);
+    let kinds: Vec<String> = world.push("studio").iter().map(|r| r.kind().to_owned()).collect();
+    assert_eq!(kinds, ["job.late-result"]);
+    assert_eq!(world.state.job(&job).unwrap().phase(), Phase::Leased);
+    // Another machine's claim is not its own either.
+    world.succeed("mini", fence, job, 1);
+    world.push("mini");
+    assert_eq!(world.state.job(&job).unwrap().phase(), Phase::Leased);
+    assert_eq!(world.inert(), 0);
+}
+
+#[test]
+fn a_late_failure_charges_nothing_and_is_stale() {
+    let mut world = World::studio();
+    let (old, new, job) = failed_over(&mut world);
+    let report = world.fail("studio", old, job, ErrorClass::ExitStatus, true);
+    world.push("studio");
+    assert_eq!(
+        world.state.verdict(&old, &report.id()),
+        Some(RunVerdict::Late(LateVerdict::Stale))
+    );
+    assert_eq!(world.state.standing(&new), Standing::InForce);
+    assert_eq!(world.state.job(&job).unwrap().attempts, 0);
+}
+
+#[test]
+fn a_report_judged_twice_has_one_verdict_and_one_receipt() {
+    let mut world = World::studio();
+    let (fence, job) = running(&mut world, "studio", "render");
+    let report = world.succeed("studio", fence, job, 1);
+    world.push("studio");
+    assert_eq!(world.judge("studio", &report), []);
+    let told = world
+        .story(job)
+        .iter()
+        .filter(|kind| *kind == "job.succeeded")
+        .count();
+    assert_eq!(told, 1);
+}
+
+#[test]
+fn a_report_of_another_machines_log_is_inadmissible() {
+    let mut world = World::studio();
+    let (fence, job) = running(&mut world, "studio", "render");
+    let report = world.succeed("studio", fence, job, 1);
+    let kinds: Vec<String> = world
+        .judge("mini", &report)
+        .iter()
+        .map(|r| r.kind().to_owned())
+        .collect();
+    assert_eq!(kinds, ["receipt.inadmissible"]);
+    assert_eq!(world.state.job(&job).unwrap().phase(), Phase::Leased);
+}
+
+#[test]
+fn a_failure_is_charged_and_tried_again_until_the_attempts_are_used_up() {
+    let mut world = World::studio();
+    let (first, job) = running(&mut world, "studio", "render");
+    world.fail("studio", first, job, ErrorClass::ExitStatus, false);
+    world.push("studio");
+    assert_eq!(world.state.job(&job).unwrap().phase(), Phase::Ready);
+    let (second, _) = world.must_claim("studio", "render");
+    assert_eq!(world.state.fence(&second).unwrap().attempt, 2);
+    world.fail("studio", second, job, ErrorClass::Timeout, false);
+    world.push("studio");
+    assert_eq!(
+        world.state.job(&job).unwrap().state,
+        JobState::Failed(ErrorClass::Timeout)
+    );
+    assert_eq!(world.state.job(&job).unwrap().attempts, 2);
+}
+
+#[test]
+fn a_permanent_failure_is_not_tried_again() {
+    let mut world = World::studio();
+    let (fence, job) = running(&mut world, "studio", "render");
+    world.fail("studio", fence, job, ErrorClass::Input, true);
+    world.push("studio");
+    assert_eq!(
+        world.state.job(&job).unwrap().state,
+        JobState::Failed(ErrorClass::Input)
+    );
+}

@@ -1,0 +1,14 @@
+//! The folds and deciders against real records: each module one promise.
+#![allow(clippy::unwrap_used)]
+
+mod claims;
+mod harness;
+mod late_results;
+mod leases;
+mod members;
+mod notices;
+mod random;
+mod routing;
+mod table;
+mod timeline;
+mod vault;

@@ -1,0 +1,281 @@
+//! Whatever happens in whatever order: at most one success stands, every end gets one verdict, nothing that Central
+//! writes is impossible, and rows hold exactly what folding gives at every prefix.
+
+use crate::harness::{MINUTE, SECOND, World, apply, load, machine, spec};
+use ledger::{Changes, State};
+use ledger_core::kinds::{ErrorClass, Fence, JobId};
+use ledger_projections::FleetState;
+use ledger_projections::queue::{Phase, Standing, decide};
+use ledger_projections::table::RunningDigest;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+const NODES: [&str; 3] = ["gateway", "studio", "mini"];
+const HANDLERS: [&str; 4] = ["tidy", "render", "pay", "dream"];
+
+/// One thing that happens: what, to whom, and a choice among its objects.
+type Step = (u8, u8, u8);
+
+fn pick<T: Clone>(from: &[T], choice: u8) -> Option<T> {
+    (!from.is_empty()).then(|| from[usize::from(choice) % from.len()].clone())
+}
+
+fn held(world: &World, name: &str, wanted: impl Fn(&crate::harness::Held) -> bool) -> Vec<(Fence, JobId)> {
+    let node = &world.nodes[name];
+    node.held
+        .iter()
+        .filter(|(_, held)| wanted(held))
+        .map(|(fence, held)| (*fence, held.job))
+        .collect()
+}
+
+fn step(world: &mut World, (what, who, choice): Step) {
+    let name = NODES[usize::from(who) % NODES.len()];
+    let handler = HANDLERS[usize::from(choice) % HANDLERS.len()];
+    match what % 16 {
+        0 | 1 => {
+            let mut wanted = spec(handler);
+            wanted.priority = i16::from(choice % 3);
+            if choice % 5 == 0 {
+                wanted.deadline = Some(world.now + 20 * MINUTE);
+            }
+            if choice % 7 == 0 {
+                wanted.unique_key = Some("only".into());
+            }
+            world.submit(wanted);
+        }
+        2 | 3 => {
+            if choice % 9 == 8 {
+                lose_an_answer(world, name, handler);
+            } else if world.state.machine(&machine(name)).is_some_and(|m| m.is_online()) {
+                world.claim(name, handler);
+            }
+        }
+        4 => {
+            if let Some((fence, _)) = pick(&held(world, name, |h| !h.started), choice) {
+                world.start(name, fence);
+            }
+        }
+        5 | 6 => {
+            if let Some((fence, job)) = pick(&held(world, name, |h| h.started && h.ended.is_none()), choice) {
+                world.succeed(name, fence, job, choice % 2);
+            }
+        }
+        7 => {
+            if let Some((fence, job)) = pick(&held(world, name, |h| h.started && h.ended.is_none()), choice) {
+                world.fail(name, fence, job, ErrorClass::ExitStatus, choice % 4 == 0);
+            }
+        }
+        8 => crash(world, name),
+        9 => {
+            world.push(name);
+        }
+        10 => greet(world, name),
+        11 => {
+            let leased: Vec<JobId> = world.state.jobs_in(Phase::Leased).map(|job| job.id).collect();
+            if let Some(job) = pick(&leased, choice) {
+                let fence = world.state.job(&job).unwrap().lease().unwrap().fence;
+                world.expire(job, fence);
+            }
+        }
+        12 => {
+            if choice % 2 == 0 {
+                world.silence(name);
+            } else {
+                world.back(name);
+            }
+        }
+        13 => {
+            let jobs: Vec<JobId> = world.state.jobs().map(|job| job.id).collect();
+            if let Some(job) = pick(&jobs, choice)
+                && let Ok(drafts) = decide::cancel(&world.state, &job, choice % 3 == 0, "why not")
+            {
+                world.decide(drafts);
+            }
+        }
+        14 => {
+            let drafts = decide::stand_down(&world.state, &machine(name), world.now, &world.policy).unwrap();
+            world.decide(drafts);
+        }
+        _ => {
+            world.now += i64::from(choice) * 10 * SECOND;
+            tick(world);
+        }
+    }
+}
+
+fn tick(world: &mut World) {
+    let drafts = decide::due(&world.state, world.now);
+    world.decide(drafts);
+    for job in decide::failovers_due(&world.state, world.now) {
+        if let Ok(drafts) = decide::failover(&world.state, &job, world.now, &world.policy) {
+            world.decide(drafts);
+        }
+    }
+    let drafts = ledger_projections::notices::notices_due(&world.state, world.now, &world.policy);
+    world.decide(drafts);
+}
+
+/// The claim is given and its answer never arrives.
+fn lose_an_answer(world: &mut World, name: &str, handler: &str) {
+    if let Some((fence, _)) = world.claim(name, handler) {
+        world.nodes.get_mut(name).unwrap().held.remove(&fence);
+    }
+}
+
+/// The daemon dies: what had started is proven dead and reported lost, what had not is forgotten.
+fn crash(world: &mut World, name: &str) {
+    for (fence, job) in held(world, name, |h| h.started && h.ended.is_none()) {
+        world.lose(name, fence, job);
+    }
+    world
+        .nodes
+        .get_mut(name)
+        .unwrap()
+        .held
+        .retain(|_, held| held.started);
+}
+
+/// The node reports, says hello, and lets go of what has its verdict or is over.
+fn greet(world: &mut World, name: &str) {
+    world.hello(name);
+    for (fence, job) in held(world, name, |h| h.started && h.ended.is_none()) {
+        if matches!(
+            world.state.standing(&fence),
+            Standing::Over | Standing::CancelAsked
+        ) {
+            world.fail(name, fence, job, ErrorClass::Cancelled, false);
+        }
+    }
+    world.push(name);
+    let state = world.state.clone();
+    world
+        .nodes
+        .get_mut(name)
+        .unwrap()
+        .held
+        .retain(|fence, held| match held.ended {
+            Some(report) => state.verdict(fence, &report).is_none(),
+            None => held.started || state.standing(fence) == Standing::InForce,
+        });
+}
+
+/// Everybody is back, reports, and works off what is left.
+fn heal(world: &mut World) {
+    world.policy.losses_max = None;
+    for round in 0..40 {
+        for name in NODES {
+            world.back(name);
+            greet(world, name);
+            for handler in HANDLERS {
+                world.claim(name, handler);
+            }
+            for (fence, _) in held(world, name, |h| !h.started) {
+                world.start(name, fence);
+            }
+            for (fence, job) in held(world, name, |h| h.started && h.ended.is_none()) {
+                world.succeed(name, fence, job, 1);
+            }
+            greet(world, name);
+        }
+        world.now += MINUTE;
+        tick(world);
+        if round > 1
+            && world
+                .state
+                .jobs()
+                .all(|job| job.phase().is_final() || job.phase() == Phase::Parked)
+        {
+            return;
+        }
+    }
+    let left: Vec<_> = world.state.jobs().filter(|job| !job.phase().is_final()).collect();
+    panic!("not settled: {left:#?}");
+}
+
+fn check(world: &World) {
+    assert_eq!(world.inert(), 0, "Central writes nothing impossible");
+    for job in world.state.jobs() {
+        let story = world.story(job.id);
+        let told = |kind: &str| story.iter().filter(|k| *k == kind).count();
+        let ends: usize = ["job.succeeded", "job.failed", "job.cancelled", "job.expired"]
+            .iter()
+            .map(|kind| told(kind))
+            .sum();
+        assert_eq!(
+            ends,
+            usize::from(job.phase().is_final()),
+            "exactly one final state: {story:?}"
+        );
+        assert!(told("job.succeeded") <= 1);
+        assert_eq!(usize::from(job.attempts), told("job.attempt-failed"));
+        assert!(job.attempts <= job.spec.attempts_max);
+    }
+    for receipt in &world.journal {
+        if let Ok(detail) = receipt.statement().any_detail() {
+            use ledger_core::kinds::AnyDetail::{RunFailed, RunLost, RunSucceeded};
+            let fence = match detail {
+                RunSucceeded(d) => d.fence,
+                RunFailed(d) => d.fence,
+                RunLost(d) => d.fence,
+                _ => continue,
+            };
+            assert!(
+                world.state.verdict(&fence, &receipt.id()).is_some(),
+                "{} without a verdict",
+                receipt.kind()
+            );
+        }
+    }
+}
+
+fn rebuilt(world: &World) -> (FleetState, RunningDigest) {
+    let mut state = FleetState::empty(&world.context);
+    let (mut digest, mut rows) = (RunningDigest::default(), BTreeMap::new());
+    for receipt in &world.journal {
+        let mut changes = Changes::recording();
+        state.fold(receipt, &mut changes);
+        let changes = changes.take();
+        digest.absorb(&changes);
+        apply(&mut rows, &changes);
+    }
+    assert_eq!(rows, world.rows);
+    (state, digest)
+}
+
+fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(any::<Step>(), 1..most)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn at_most_one_success_stands_and_every_end_has_its_verdict(steps in steps(150)) {
+        let mut world = World::studio();
+        for one in steps {
+            step(&mut world, one);
+        }
+        check(&world);
+        heal(&mut world);
+        check(&world);
+        prop_assert!(world.state.runs().count() == 0, "the gateway's own runs are all judged");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn rows_of_every_prefix_load_into_the_folded_state_and_rebuilding_equals_folding_along(steps in steps(60)) {
+        let mut world = World::studio();
+        world.check_every_prefix = true;
+        for one in steps {
+            step(&mut world, one);
+        }
+        let (state, digest) = rebuilt(&world);
+        prop_assert_eq!(&state, &world.state);
+        prop_assert_eq!(digest, world.digest);
+        prop_assert_eq!(load(&world.context, &world.rows), state);
+    }
+}
