@@ -299,3 +299,107 @@ pub(crate) fn find_header(
         index += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::format::BATCHES_START;
+    use super::*;
+    use proptest::prelude::*;
+
+    const KEY: [u8; 32] = [4; 32];
+    const AT: Position = Position {
+        segment: 3,
+        offset: BATCHES_START,
+    };
+
+    fn link() -> Link {
+        Link {
+            number: 7,
+            digest: [1; 32],
+        }
+    }
+
+    #[test]
+    fn a_batch_is_valid_only_at_its_place_and_under_its_key() {
+        let payload = Payload {
+            salt: Salt([2; 32]),
+            bytes: vec![8; 100],
+        };
+        let entries = [
+            EntryDraft {
+                record: b"one",
+                payload: Some(&payload),
+            },
+            EntryDraft {
+                record: b"two",
+                payload: None,
+            },
+        ];
+        let mut bytes = Vec::new();
+        let (header, digest) = encode(&mut bytes, &KEY, AT, link(), Position::START, &entries);
+        let batch = Batch::parse(&KEY, AT, &bytes, true).unwrap();
+        assert_eq!((&batch.header, batch.digest), (&header, digest));
+        assert!(link().is_followed_by(&batch.header));
+        let stored: Vec<_> = batch.entries().map(|entry| entry.to_stored()).collect();
+        assert_eq!(stored[0].payload.as_ref(), Some(&payload));
+        assert_eq!(
+            (stored[1].record.as_slice(), stored[1].place),
+            (&b"two"[..], None)
+        );
+        let moved = Position {
+            offset: AT.offset + 1,
+            ..AT
+        };
+        let other = Position { segment: 4, ..AT };
+        for (key, at) in [(KEY, moved), (KEY, other), ([5; 32], AT)] {
+            assert_eq!(
+                Batch::parse(&key, at, &bytes, true).unwrap_err(),
+                BatchFault::Header
+            );
+        }
+        for length in 0..bytes.len() {
+            assert!(Batch::parse(&KEY, AT, &bytes[..length], true).is_err());
+        }
+        for bit in 0..(BATCH_HEADER_BYTES + header.records_bytes) as usize * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(Batch::parse(&KEY, AT, &flipped, true).is_err(), "bit {bit}");
+        }
+    }
+
+    proptest! {
+        // Checksums that hold do not make fields true: whoever knows the key can write anything.
+        #[test]
+        fn no_fields_under_valid_checksums_make_parsing_panic_or_hand_out_other_bytes(
+            entries in 0_u32..5,
+            records in prop::collection::vec(any::<u8>(), 0..80),
+            small in any::<bool>(),
+            lengths in (any::<u32>(), any::<u32>()),
+            offset in prop_oneof![Just(BATCHES_START), any::<u32>()],
+        ) {
+            let at = Position { segment: 1, offset };
+            let records_bytes = if small { u32::try_from(records.len()).unwrap() } else { lengths.0 };
+            let payloads_bytes = if small { lengths.1 % 64 } else { lengths.1 };
+            let place = Position { segment: 1, offset: offset.wrapping_add(BATCH_HEADER_BYTES) };
+            let header = BatchHeader {
+                number: u64::MAX,
+                previous: [0; 32],
+                synced_through: Position::START,
+                entries,
+                records_bytes,
+                payloads_bytes,
+                records_checksum: checksum(&KEY, place, &records),
+            };
+            let mut bytes = header.encode(&KEY, at).0.to_vec();
+            bytes.extend_from_slice(&records);
+            bytes.resize(bytes.len() + 64, 0);
+            for with_payloads in [false, true] {
+                if let Ok(batch) = Batch::parse(&KEY, at, &bytes, with_payloads) {
+                    let total: usize = batch.entries().map(|e| e.to_stored().record.len() + 14).sum();
+                    prop_assert_eq!(total, records.len());
+                    prop_assert_eq!(batch.entries().count(), entries as usize);
+                }
+            }
+        }
+    }
+}

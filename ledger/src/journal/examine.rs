@@ -30,13 +30,14 @@ pub(super) struct Examined {
     pub(super) tally: Tally,
     /// Whether the file itself proves the last batch that holds entries.
     pub(super) confirmed: bool,
+    /// Up to here everything is known to have been synced by whoever wrote it.
+    pub(super) proven: u32,
 }
 
 impl Examined {
-    /// The first unproven batch that holds entries, and those behind it.
-    pub(super) fn tail(&self) -> &[Unproven] {
-        let first = self.unproven.iter().position(|batch| batch.entries > 0);
-        first.map_or(&[], |first| &self.unproven[first..])
+    /// Whether there are entries that nothing proves.
+    pub(super) fn has_unproven_entries(&self) -> bool {
+        self.unproven.iter().any(|batch| batch.entries > 0)
     }
 }
 
@@ -92,6 +93,7 @@ pub(super) fn examine(header: &SegmentHeader, bytes: &[u8], durable: Option<u32>
     } else {
         (EndFound::Damage, stop.what())
     };
+    let confirmed = entries_end <= proven_here;
     let mut examined = Examined {
         end,
         found,
@@ -99,7 +101,8 @@ pub(super) fn examine(header: &SegmentHeader, bytes: &[u8], durable: Option<u32>
         proof_behind: false,
         unproven,
         tally,
-        confirmed: entries_end <= proven_here,
+        confirmed,
+        proven: proven.min(end),
     };
     if let Some(torn) = examined
         .unproven

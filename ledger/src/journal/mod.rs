@@ -13,6 +13,7 @@ pub mod error;
 mod examine;
 pub mod footer;
 pub mod format;
+mod heal;
 mod open;
 mod reader;
 mod segment;

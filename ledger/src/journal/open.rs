@@ -3,25 +3,19 @@
 //! The segments before the newest are read by their headers and footers only. The newest is read whole. What a crash leaves
 //! is told in `recovery`: every step here can be repeated.
 
-use super::batch::{self, Batch};
 use super::catalog::{Catalog, Segment};
 use super::error::JournalError;
 use super::examine::{Examined, examine, tally_to};
-use super::footer::{FOOTER_BYTES_MAX, Footer, Tally};
-use super::format::{
-    BATCH_HEADER_BYTES, BATCHES_START, HeaderFault, Previous, PreviousKind, SEGMENT_BYTES_MAX, SegmentHeader,
-    StoreId,
-};
-use super::writer::{WriterStart, next_header};
-use super::{EntryDraft, Journal, JournalOptions, JournalReader, StoredEntry, segment};
+use super::footer::{FOOTER_BYTES_MAX, Footer};
+use super::format::{BATCHES_START, HeaderFault, PreviousKind, SEGMENT_BYTES_MAX, SegmentHeader, StoreId};
+use super::heal::{heal, set_aside_whole};
+use super::writer::WriterStart;
+use super::{Journal, JournalOptions, JournalReader, segment};
 use crate::Position;
-use crate::recovery::{self, Action, EndFound, Finding, HeaderFound, RecoveryReport, TornTail};
+use crate::recovery::{self, Action, EndFound, Finding, HeaderFound, RecoveryReport};
 use crate::storage::{Access, Storage, StorageFile};
 use std::path::Path;
 use std::sync::Arc;
-
-/// Names tried for one torn tail; the same one is set aside again only when the content differs.
-const TORN_NAMES_MAX: u32 = 1000;
 
 /// What the opener knows from elsewhere.
 #[derive(Clone, Debug)]
@@ -84,11 +78,6 @@ impl Journal {
         if !newest.both_headers {
             report.header_copies_damaged.push(newest.number);
         }
-        let file = segment::open(storage.as_ref(), dir, newest.number, Access::Write)?;
-        // Batches may be read from the cache of the system that the process before did not sync: what comes next names
-        // them as durable.
-        file.sync_data()
-            .map_err(JournalError::io("sync", segment::path(dir, newest.number)))?;
         let start = match action {
             Action::Heal => {
                 let healed = heal(storage.as_ref(), dir, &options, &newest, &mut report)?;
@@ -99,16 +88,17 @@ impl Journal {
             }
             _ => {
                 report.unclean = !newest.is_clean() || !report.torn.is_empty();
+                let file = segment::open(storage.as_ref(), dir, newest.number, Access::Write)?;
+                newest.write_again(storage.as_ref(), file.as_ref(), dir)?;
+                let length = u32::try_from(newest.bytes.len()).unwrap_or(examined.end);
                 WriterStart {
                     file,
                     header: header.clone(),
                     tally: examined.tally.clone(),
                     end: examined.end,
-                    filled: u32::try_from(newest.bytes.len())
-                        .unwrap_or(examined.end)
-                        .max(examined.end),
+                    filled: length.max(examined.end),
                     confirmed: examined.confirmed,
-                    sealed: action == Action::BeginNext,
+                    ending: action == Action::BeginNext,
                 }
             }
         };
@@ -166,11 +156,11 @@ pub(super) fn read_only(storage: Arc<dyn Storage>, dir: &Path) -> Result<Arc<Cat
 }
 
 // The newest segment, read whole.
-struct Newest {
-    number: u32,
-    bytes: Vec<u8>,
+pub(super) struct Newest {
+    pub(super) number: u32,
+    pub(super) bytes: Vec<u8>,
     both_headers: bool,
-    sound: Option<(SegmentHeader, Examined)>,
+    pub(super) sound: Option<(SegmentHeader, Examined)>,
     durable: Option<Position>,
 }
 
@@ -233,7 +223,7 @@ impl Newest {
                 end: examined.found,
                 proof_behind: examined.proof_behind,
                 anchor_beyond,
-                unproven: !examined.tail().is_empty(),
+                unproven: examined.has_unproven_entries(),
             },
             None => Finding {
                 header: if behind.iter().all(|b| *b == 0) {
@@ -261,14 +251,40 @@ impl Newest {
         JournalError::corrupt(self.number, examined.end, what)
     }
 
+    // The confirming batch and the footer behind the last proven place, and the segment's name, may have been read from a
+    // cache that never reached the disk, when the process before met a failed sync, perhaps even in closing. What comes
+    // next builds on them, so they are written again, as they are, and synced. So is a damaged copy of the header.
+    fn write_again(
+        &self,
+        storage: &dyn Storage,
+        file: &dyn StorageFile,
+        dir: &Path,
+    ) -> Result<(), JournalError> {
+        let Some((header, examined)) = &self.sound else {
+            return Ok(());
+        };
+        let io = |doing| JournalError::io(doing, segment::path(dir, self.number));
+        if !self.both_headers {
+            file.write_at(0, &header.encode().repeat(2))
+                .map_err(io("write the header again in"))?;
+        }
+        let end = if examined.found == EndFound::Footer {
+            self.bytes.len()
+        } else {
+            examined.end as usize
+        };
+        let again = self.bytes.get(examined.proven as usize..end).unwrap_or(&[]);
+        file.write_at(u64::from(examined.proven), again)
+            .and_then(|()| file.sync_data())
+            .and_then(|()| storage.sync_dir(dir))
+            .map_err(io("write the end again in"))
+    }
+
+    // Closed: a segment that ends with its last batch. One with a footer was left by a crash, or closed when full.
     fn is_clean(&self) -> bool {
-        self.sound
-            .as_ref()
-            .is_some_and(|(_, examined)| match examined.found {
-                EndFound::Zeros => self.bytes.len() == examined.end as usize,
-                EndFound::Footer => true,
-                EndFound::Damage => false,
-            })
+        self.sound.as_ref().is_some_and(|(_, examined)| {
+            examined.found == EndFound::Zeros && self.bytes.len() == examined.end as usize
+        })
     }
 }
 
@@ -388,183 +404,4 @@ fn read_footer(
         ));
     }
     Ok(footer)
-}
-
-fn set_aside_whole(
-    storage: &dyn Storage,
-    dir: &Path,
-    newest: &Newest,
-    report: &mut RecoveryReport,
-) -> Result<(), JournalError> {
-    let path = segment::path(dir, newest.number);
-    let file = set_aside(storage, dir, newest.number, 0, &newest.bytes)?;
-    storage.remove(&path).map_err(JournalError::io("remove", path))?;
-    storage.sync_dir(dir).map_err(JournalError::io("sync", dir))?;
-    report.torn.push(TornTail {
-        segment: newest.number,
-        offset: 0,
-        bytes: newest.bytes.len() as u64,
-        file,
-        what: "a segment that was being made when the process ended".to_owned(),
-    });
-    Ok(())
-}
-
-// Copies bytes into a file of their own, durably, and returns its name. Does nothing when that was done before.
-fn set_aside(
-    storage: &dyn Storage,
-    dir: &Path,
-    number: u32,
-    offset: u32,
-    bytes: &[u8],
-) -> Result<String, JournalError> {
-    for attempt in 0..TORN_NAMES_MAX {
-        let name = match attempt {
-            0 => format!("torn-{number:08}-{offset}"),
-            _ => format!("torn-{number:08}-{offset}-{attempt}"),
-        };
-        let path = dir.join(&name);
-        let io = |doing| JournalError::io(doing, &path);
-        if storage.exists(&path).map_err(io("look for"))? {
-            let file = storage.open(&path, Access::Write).map_err(io("open"))?;
-            let there =
-                segment::read_whole(file.as_ref(), u64::from(SEGMENT_BYTES_MAX)).map_err(io("read"))?;
-            if there.as_deref() != Some(bytes) {
-                continue;
-            }
-            file.sync_data().map_err(io("sync"))?;
-        } else {
-            let file = storage.create_new(&path).map_err(io("make"))?;
-            file.write_at(0, bytes)
-                .and_then(|()| file.sync_data())
-                .map_err(io("write"))?;
-        }
-        storage.sync_dir(dir).map_err(JournalError::io("sync", dir))?;
-        return Ok(name);
-    }
-    let found = u64::from(TORN_NAMES_MAX);
-    Err(JournalError::TooLarge {
-        what: "number of tails set aside at one place",
-        found,
-        limit: found,
-    })
-}
-
-// Sets damage aside, copies what was not proven into a fresh segment, and begins there.
-fn heal(
-    storage: &dyn Storage,
-    dir: &Path,
-    options: &JournalOptions,
-    newest: &Newest,
-    report: &mut RecoveryReport,
-) -> Result<WriterStart, JournalError> {
-    let (header, examined) = newest.sound.as_ref().expect("healing needs a sound header");
-    report.unclean = true;
-    if examined.found == EndFound::Damage {
-        let torn = &newest.bytes[examined.end as usize..];
-        let length = torn
-            .iter()
-            .rposition(|byte| *byte != 0)
-            .map_or(0, |last| last + 1);
-        let file = set_aside(storage, dir, newest.number, examined.end, &torn[..length])?;
-        report.torn.push(TornTail {
-            segment: newest.number,
-            offset: examined.end,
-            bytes: length as u64,
-            file,
-            what: examined.fault.to_owned(),
-        });
-    }
-    let tail = examined.tail();
-    let (cut, link) = tail
-        .first()
-        .map_or((examined.end, examined.tally.link()), |first| {
-            (first.offset, first.link)
-        });
-    report.cut = Some(Position {
-        segment: newest.number,
-        offset: cut,
-    });
-    let previous = Previous {
-        kind: PreviousKind::Cut,
-        segment: newest.number,
-        end: cut,
-        digest: link.digest,
-    };
-    let fresh = next_header(options, header.store, previous, link)?;
-    let mut content = fresh.encode().repeat(2);
-    let mut tally = Tally::new(&fresh);
-    for unproven in tail.iter().filter(|batch| batch.entries > 0) {
-        let old = read_batch(header, &newest.bytes, unproven.offset);
-        copy_batch(&fresh, &old, &mut content, &mut tally, report)?;
-    }
-    let end = u32::try_from(content.len()).expect("a part of one segment");
-    let ample = end
-        .div_ceil(options.fill_bytes)
-        .saturating_mul(options.fill_bytes)
-        .max(end);
-    let create = |filled| segment::create(storage, dir, fresh.segment, &content, filled);
-    // On a nearly full disk the copy itself may still fit.
-    let (file, filled) = match create(ample) {
-        Err(JournalError::NoSpace { .. }) => (create(end)?, end),
-        made => (made?, ample),
-    };
-    Ok(WriterStart {
-        file,
-        header: fresh,
-        tally,
-        end,
-        filled,
-        confirmed: tail.is_empty(),
-        sealed: false,
-    })
-}
-
-fn read_batch(header: &SegmentHeader, bytes: &[u8], offset: u32) -> Vec<StoredEntry> {
-    let at = Position {
-        segment: header.segment,
-        offset,
-    };
-    let batch = Batch::parse(&header.key, at, &bytes[offset as usize..], true).expect("examined before");
-    batch.entries().map(|entry| entry.to_stored()).collect()
-}
-
-fn copy_batch(
-    fresh: &SegmentHeader,
-    old: &[StoredEntry],
-    content: &mut Vec<u8>,
-    tally: &mut Tally,
-    report: &mut RecoveryReport,
-) -> Result<(), JournalError> {
-    let begin = content.len();
-    let offset = u32::try_from(begin).expect("a part of one segment");
-    let at = Position {
-        segment: fresh.segment,
-        offset,
-    };
-    let synced_through = Position {
-        segment: fresh.previous.segment,
-        offset: fresh.previous.end,
-    };
-    let drafts: Vec<EntryDraft<'_>> = old
-        .iter()
-        .map(|e| EntryDraft {
-            record: &e.record,
-            payload: e.payload.as_ref(),
-        })
-        .collect();
-    let (header, digest) = batch::encode(content, &fresh.key, at, tally.link(), synced_through, &drafts);
-    tally.note_batch(
-        offset,
-        &header,
-        &content[begin..begin + BATCH_HEADER_BYTES as usize],
-        digest,
-    );
-    let new = Batch::parse(&fresh.key, at, &content[begin..], true)
-        .map_err(|fault| JournalError::corrupt(at.segment, at.offset, fault.what()))?;
-    for (old, new) in old.iter().zip(new.entries()) {
-        tally.note_record(new.record);
-        report.moved.push((old.position, new.position));
-    }
-    Ok(())
 }

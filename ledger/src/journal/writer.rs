@@ -40,7 +40,9 @@ pub struct Journal {
     filled: u32,
     /// Whether a later batch proves the last one that holds entries.
     confirmed: bool,
-    /// Whether the segment has its footer, and only the next one is missing.
+    /// Whether the next append begins a new segment, because this one has a footer.
+    ending: bool,
+    /// Whether that footer is known durable, and only the next segment is missing.
     sealed: bool,
     poison: Option<String>,
     buffer: Vec<u8>,
@@ -55,7 +57,7 @@ pub(super) struct WriterStart {
     pub(super) end: u32,
     pub(super) filled: u32,
     pub(super) confirmed: bool,
-    pub(super) sealed: bool,
+    pub(super) ending: bool,
 }
 
 impl Journal {
@@ -101,7 +103,7 @@ impl Journal {
             end: BATCHES_START,
             filled,
             confirmed: true,
-            sealed: false,
+            ending: false,
         };
         let journal = Self::start(catalog.clone(), options, start);
         Ok((journal, JournalReader::new(catalog)))
@@ -115,7 +117,7 @@ impl Journal {
             end,
             filled,
             confirmed,
-            sealed,
+            ending,
         } = start;
         let durable = Position {
             segment: header.segment,
@@ -131,7 +133,8 @@ impl Journal {
             durable,
             filled,
             confirmed,
-            sealed,
+            ending,
+            sealed: false,
             poison: None,
             buffer: Vec::new(),
         }
@@ -149,7 +152,7 @@ impl Journal {
             return Ok(Vec::new());
         }
         let batch_bytes = measure(entries)?;
-        if self.sealed || self.is_full(batch_bytes) {
+        if self.ending || self.is_full(batch_bytes) {
             self.rotate()?;
         }
         // Room for the confirming batch too, so that it never meets a full disk.
@@ -204,7 +207,7 @@ impl Journal {
     /// [`JournalError::Poisoned`]; [`JournalError::Io`] when the write fails, which poisons.
     pub fn confirm(&mut self) -> Result<(), JournalError> {
         self.check_poison()?;
-        if self.confirmed || self.sealed {
+        if self.confirmed || self.ending {
             return Ok(());
         }
         self.reserve(u64::from(self.end) + u64::from(BATCH_HEADER_BYTES))?;
@@ -289,7 +292,7 @@ impl Journal {
     pub fn close(mut self) -> Result<(), JournalError> {
         self.check_poison()?;
         self.confirm()?;
-        if !self.sealed {
+        if !self.ending {
             self.file
                 .set_len(u64::from(self.end))
                 .map_err(|source| self.poisoned("cut", source, Outcome::NotCommitted))?;
@@ -349,7 +352,8 @@ impl Journal {
         Err(JournalError::NoSpace { path: self.path() })
     }
 
-    // Seals this segment, unless that was done, and begins the next. On a full disk both can be tried again.
+    // Seals this segment, unless this process did, and begins the next. On a full disk both can be tried again. A footer that an
+    // earlier process wrote is written again: it was read, but perhaps only from a cache that never reached the disk.
     fn rotate(&mut self) -> Result<(), JournalError> {
         if !self.sealed {
             let at = Position {
@@ -359,6 +363,11 @@ impl Journal {
             let footer = self.tally.footer().encode(&self.header.key, at);
             let end = u64::from(self.end) + footer.len() as u64;
             self.reserve(end)?;
+            if self.durable.offset < self.end {
+                // A footer proves all before it, so the confirming batch must be durable first.
+                self.sync()?;
+            }
+            self.ending = true;
             self.file
                 .write_at(u64::from(self.end), &footer)
                 .and_then(|()| self.file.set_len(end))
@@ -399,7 +408,7 @@ impl Journal {
         };
         self.tally = Tally::new(&header);
         (self.file, self.header, self.end, self.filled) = (file, header, BATCHES_START, filled);
-        (self.confirmed, self.sealed) = (true, false);
+        (self.confirmed, self.ending, self.sealed) = (true, false, false);
         Ok(())
     }
 
