@@ -244,14 +244,10 @@ impl Vault {
                 };
                 self.files.set(d.path, file, changes);
             }
-            (Stream::Facts, Ok(AnyDetail::ArtifactRemoved(d))) => {
-                if self
-                    .files
-                    .get(&d.path)
-                    .is_some_and(|file| file.machine == machine)
-                {
-                    self.files.remove(&d.path, changes);
-                }
+            (Stream::Facts, Ok(AnyDetail::ArtifactRemoved(d)))
+                if self.get(&d.path).is_some_and(|file| file.machine == machine) =>
+            {
+                self.files.remove(&d.path, changes);
             }
             (Stream::Work, Ok(AnyDetail::ArtifactStaged(d))) => {
                 let (key, job) = ((d.fence, receipt.seq()), d.job);

@@ -321,8 +321,11 @@ fn with_lease(state: JobState, lease: Lease) -> JobState {
     }
 }
 
+/// The job, the event, and the verdict that it is on a report under a claim.
+type Named = (JobId, Event, Option<(Fence, RunVerdict)>);
+
 /// Which job, which event, and which verdict on a report it is.
-fn names(detail: &AnyDetail) -> Option<(JobId, Event, Option<(Fence, RunVerdict)>)> {
+fn names(detail: &AnyDetail) -> Option<Named> {
     let late = |fence, verdict| Some((fence, RunVerdict::Late(verdict)));
     Some(match detail {
         AnyDetail::JobReady(d) => (d.job, Event::Ready, None),

@@ -156,7 +156,7 @@ fn a_request_beyond_its_bounds_is_refused_by_name() {
         ("attempts_max", |s| s.attempts_max = 0),
         ("labels", |s| s.labels = vec!["x".repeat(65)]),
         ("depends_on", |s| {
-            s.depends_on = vec![JobId(ledger_core::ReceiptId([7; 16]))]
+            s.depends_on.push(JobId(ledger_core::ReceiptId([7; 16])))
         }),
         ("deadline", |s| (s.not_before, s.deadline) = (Some(5), Some(5))),
     ] {

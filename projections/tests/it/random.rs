@@ -29,78 +29,110 @@ fn held(world: &World, name: &str, wanted: impl Fn(&crate::harness::Held) -> boo
         .collect()
 }
 
+/// Somebody who has a claim of that kind, and the claim.
+fn find(
+    world: &World,
+    (who, choice): (u8, u8),
+    wanted: impl Fn(&crate::harness::Held) -> bool,
+) -> Option<(&'static str, Fence, JobId)> {
+    let claims: Vec<_> = NODES
+        .into_iter()
+        .flat_map(|name| {
+            held(world, name, &wanted)
+                .into_iter()
+                .map(move |(fence, job)| (name, fence, job))
+        })
+        .collect();
+    pick(&claims, who.wrapping_add(choice))
+}
+
 fn step(world: &mut World, (what, who, choice): Step) {
     let name = NODES[usize::from(who) % NODES.len()];
-    let handler = HANDLERS[usize::from(choice) % HANDLERS.len()];
-    match what % 16 {
-        0 | 1 => {
-            let mut wanted = spec(handler);
-            wanted.priority = i16::from(choice % 3);
-            if choice % 5 == 0 {
-                wanted.deadline = Some(world.now + 20 * MINUTE);
-            }
-            if choice % 7 == 0 {
-                wanted.unique_key = Some("only".into());
-            }
-            world.submit(wanted);
-        }
-        2 | 3 => {
+    let runs = |h: &crate::harness::Held| h.started && h.ended.is_none();
+    match what % 32 {
+        0..=2 => submit(world, choice),
+        3..=9 => {
+            let handler = HANDLERS[usize::from(choice) % 3];
             if choice % 9 == 8 {
                 lose_an_answer(world, name, handler);
             } else if world.state.machine(&machine(name)).is_some_and(|m| m.is_online()) {
                 world.claim(name, handler);
             }
         }
-        4 => {
-            if let Some((fence, _)) = pick(&held(world, name, |h| !h.started), choice) {
+        10..=13 => {
+            if let Some((name, fence, _)) = find(world, (who, choice), |h| !h.started) {
                 world.start(name, fence);
+                if choice % 2 == 0 {
+                    world.push(name);
+                }
             }
         }
-        5 | 6 => {
-            if let Some((fence, job)) = pick(&held(world, name, |h| h.started && h.ended.is_none()), choice) {
+        14..=16 => {
+            if let Some((name, fence, job)) = find(world, (who, choice), runs) {
                 world.succeed(name, fence, job, choice % 2);
             }
         }
-        7 => {
-            if let Some((fence, job)) = pick(&held(world, name, |h| h.started && h.ended.is_none()), choice) {
+        17 => {
+            if let Some((name, fence, job)) = find(world, (who, choice), runs) {
                 world.fail(name, fence, job, ErrorClass::ExitStatus, choice % 4 == 0);
             }
         }
-        8 => crash(world, name),
-        9 => {
+        18 => crash(world, name),
+        19..=20 => {
             world.push(name);
         }
-        10 => greet(world, name),
-        11 => {
-            let leased: Vec<JobId> = world.state.jobs_in(Phase::Leased).map(|job| job.id).collect();
-            if let Some(job) = pick(&leased, choice) {
-                let fence = world.state.job(&job).unwrap().lease().unwrap().fence;
-                world.expire(job, fence);
-            }
-        }
-        12 => {
+        21..=22 => greet(world, name),
+        23..=25 => expire_some(world, choice),
+        26 => {
             if choice % 2 == 0 {
                 world.silence(name);
             } else {
                 world.back(name);
             }
         }
-        13 => {
-            let jobs: Vec<JobId> = world.state.jobs().map(|job| job.id).collect();
-            if let Some(job) = pick(&jobs, choice)
-                && let Ok(drafts) = decide::cancel(&world.state, &job, choice % 3 == 0, "why not")
-            {
-                world.decide(drafts);
-            }
-        }
-        14 => {
+        27 => cancel_some(world, choice),
+        28 => {
             let drafts = decide::stand_down(&world.state, &machine(name), world.now, &world.policy).unwrap();
             world.decide(drafts);
         }
         _ => {
-            world.now += i64::from(choice) * 10 * SECOND;
+            world.now += i64::from(choice) * 3 * SECOND;
             tick(world);
         }
+    }
+}
+
+fn submit(world: &mut World, choice: u8) {
+    let handler = if choice % 11 == 10 {
+        "dream"
+    } else {
+        HANDLERS[usize::from(choice) % 3]
+    };
+    let mut wanted = spec(handler);
+    wanted.priority = i16::from(choice % 3);
+    if choice % 13 == 0 {
+        wanted.deadline = Some(world.now + 20 * MINUTE);
+    }
+    if choice % 7 == 0 {
+        wanted.unique_key = Some("only".into());
+    }
+    world.submit(wanted);
+}
+
+fn expire_some(world: &mut World, choice: u8) {
+    let leased: Vec<JobId> = world.state.jobs_in(Phase::Leased).map(|job| job.id).collect();
+    if let Some(job) = pick(&leased, choice) {
+        let fence = world.state.job(&job).unwrap().lease().unwrap().fence;
+        world.expire(job, fence);
+    }
+}
+
+fn cancel_some(world: &mut World, choice: u8) {
+    let jobs: Vec<JobId> = world.state.jobs().map(|job| job.id).collect();
+    if let Some(job) = pick(&jobs, choice)
+        && let Ok(drafts) = decide::cancel(&world.state, &job, choice % 3 == 0, "why not")
+    {
+        world.decide(drafts);
     }
 }
 
@@ -248,10 +280,10 @@ fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 250, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn at_most_one_success_stands_and_every_end_has_its_verdict(steps in steps(150)) {
+    fn at_most_one_success_stands_and_every_end_has_its_verdict(steps in steps(300)) {
         let mut world = World::studio();
         for one in steps {
             step(&mut world, one);
@@ -267,7 +299,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn rows_of_every_prefix_load_into_the_folded_state_and_rebuilding_equals_folding_along(steps in steps(60)) {
+    fn rows_of_every_prefix_load_into_the_folded_state_and_rebuilding_equals_folding_along(steps in steps(120)) {
         let mut world = World::studio();
         world.check_every_prefix = true;
         for one in steps {
