@@ -2,7 +2,7 @@
 
 use crate::Position;
 use ledger_core::error::{ChainError, KeyError, RecordError, StatementError};
-use ledger_core::{LogId, ReceiptId};
+use ledger_core::{LogId, ReceiptId, TreeRoot};
 use std::path::PathBuf;
 
 /// An error of the engine.
@@ -103,6 +103,26 @@ pub enum LedgerError {
         /// Where.
         seq: u64,
     },
+    /// A log whose checkpoints another machine signs.
+    #[error("log {log}: its checkpoints are signed by machine {machine}, which alone can export it; ask there")]
+    NoCheckpointKey {
+        /// The log.
+        log: LogId,
+        /// The machine that writes it.
+        machine: String,
+    },
+    /// The records on disk are not those that were acknowledged.
+    #[error(
+        "log {log}: the records on disk give the root {found}, acknowledged was {expected}; run `ledger verify`"
+    )]
+    RootDiffers {
+        /// The log.
+        log: LogId,
+        /// What was acknowledged.
+        expected: TreeRoot,
+        /// What the disk gives.
+        found: TreeRoot,
+    },
     /// A log that only its own machine appends to.
     #[error("log {0} belongs to another machine; its records are only taken in as they are")]
     NotOwn(LogId),
@@ -164,6 +184,8 @@ impl LedgerError {
             Self::Corrupt { .. } => "ledger.corrupt",
             Self::HeadMoved { .. } => "ledger.head-moved",
             Self::IdTaken { .. } => "ledger.id-taken",
+            Self::NoCheckpointKey { .. } => "ledger.no-checkpoint-key",
+            Self::RootDiffers { .. } => "ledger.root-differs",
             Self::NotOwn(_) => "ledger.not-own",
             Self::OtherFleet(_) => "ledger.other-fleet",
             Self::Fork { .. } => "ledger.fork",

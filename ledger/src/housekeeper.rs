@@ -78,7 +78,11 @@ pub(crate) struct Backlog {
 
 enum Wake {
     Soon,
-    Stop { clean: bool },
+    /// The anchor is to be synced at once, and the sender told.
+    Anchor(Sender<Result<(), LedgerError>>),
+    Stop {
+        clean: bool,
+    },
 }
 
 impl Backlog {
@@ -121,6 +125,18 @@ impl Backlog {
         let sum = steps.0.drain(..count).reduce(Step::then);
         self.room.notify_all();
         sum
+    }
+
+    /// Has the anchor written and synced; returns when that is done.
+    ///
+    /// # Errors
+    /// What the disk says; [`LedgerError::Closed`] when the housekeeper is gone.
+    pub(crate) fn anchor(&self) -> Result<(), LedgerError> {
+        let gone = || LedgerError::Closed("the housekeeper stopped".into());
+        let (done, wait) = channel();
+        let wake = self.wake.lock().expect("wake lock").clone().ok_or_else(gone)?;
+        wake.send(Wake::Anchor(done)).map_err(|_| gone())?;
+        wait.recv().map_err(|_| gone())?
     }
 
     fn give_up(&self) {
@@ -196,6 +212,11 @@ impl<S: State> Housekeeper<S> {
             };
             loop {
                 let stop = match woken.recv_timeout(PERIOD) {
+                    Ok(Wake::Anchor(done)) => {
+                        // Whoever asked may be gone by now.
+                        drop(done.send(keeper.anchor_now(false, true)));
+                        continue;
+                    }
                     Ok(Wake::Stop { clean }) => Some(clean),
                     Err(RecvTimeoutError::Disconnected) => Some(false),
                     Ok(Wake::Soon) | Err(RecvTimeoutError::Timeout) => None,
@@ -240,15 +261,16 @@ impl<S: State> Housekeeper<S> {
         Ok(())
     }
 
-    fn anchor_now(&mut self, clean: bool, stop: bool) -> Result<(), LedgerError> {
+    fn anchor_now(&mut self, clean: bool, always: bool) -> Result<(), LedgerError> {
         let published = self.shared.published();
-        if published.end == self.anchored && !stop {
+        if published.end == self.anchored && !always {
             return Ok(());
         }
         let anchor = anchor_of(
             &self.seed,
             &self.shared.own,
             &published.logs,
+            &self.shared.checkpoints.lock().expect("checkpoints lock"),
             published.end,
             clean,
         );
@@ -263,6 +285,7 @@ pub(crate) fn anchor_of(
     seed: &AnchorSeed,
     own: &BTreeMap<ledger_core::Stream, LogId>,
     logs: &BTreeMap<LogId, Arc<Chain>>,
+    checkpoints: &BTreeMap<LogId, u64>,
     durable: Position,
     clean: bool,
 ) -> Anchor {
@@ -273,7 +296,7 @@ pub(crate) fn anchor_of(
             log: *log,
             incarnation,
             head: chain.head(),
-            checkpoint_size: 0,
+            checkpoint_size: checkpoints.get(log).copied().unwrap_or(0),
         })
     });
     Anchor {

@@ -47,6 +47,8 @@ pub(crate) struct Shared<S: State> {
     pub(crate) context: StateContext,
     pub(crate) keyring: Keyring,
     pub(crate) own: BTreeMap<Stream, LogId>,
+    // Records under the last released checkpoint of each own log; the anchor keeps it.
+    pub(crate) checkpoints: Mutex<BTreeMap<LogId, u64>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) index: Index,
     pub(crate) reader: JournalReader,
@@ -92,6 +94,16 @@ impl<S: State> Shared<S> {
         self.own.values().any(|own| own == log)
     }
 
+    /// Has the anchor remember a checkpoint before it is released.
+    pub(crate) fn note_checkpoint(&self, log: LogId, tree_size: u64) -> Result<(), LedgerError> {
+        {
+            let mut checkpoints = self.checkpoints.lock().expect("checkpoints lock");
+            let known = checkpoints.entry(log).or_default();
+            *known = tree_size.max(*known);
+        }
+        self.backlog.anchor()
+    }
+
     pub(crate) fn closed(&self) -> Option<String> {
         self.closed.lock().expect("closed lock").clone()
     }
@@ -110,6 +122,8 @@ pub(crate) struct Parts<S: State> {
     pub(crate) context: StateContext,
     pub(crate) keyring: Keyring,
     pub(crate) own: BTreeMap<Stream, LogId>,
+    /// What the anchor says of released checkpoints.
+    pub(crate) checkpoints: BTreeMap<LogId, u64>,
     pub(crate) index: Index,
     pub(crate) reader: JournalReader,
     pub(crate) derived: Derived,
@@ -163,6 +177,7 @@ struct Inner<S: State> {
     queue_commands_max: usize,
     threads: Mutex<Option<Threads>>,
     recovery: RecoveryReport,
+    same_boot: bool,
 }
 
 struct Threads {
@@ -181,12 +196,14 @@ impl<S: State> Ledger<S> {
         options: OpenOptions<S>,
     ) -> Self {
         let end = parts.published.end;
+        let same_boot = epoch.same_boot;
         let shared = Arc::new(Shared {
             backlog: Backlog::new(parts.step),
             paths: parts.paths,
             context: parts.context,
             keyring: parts.keyring,
             own: parts.own,
+            checkpoints: Mutex::new(parts.checkpoints),
             clock: options.clock,
             index: parts.index,
             reader: parts.reader,
@@ -220,8 +237,7 @@ impl<S: State> Ledger<S> {
                 queue,
                 queue_commands_max,
                 threads,
-                recovery,
-            }),
+                recovery, same_boot }),
         }
     }
 
@@ -379,6 +395,12 @@ impl<S: State> Ledger<S> {
     /// What recovery found when the store was opened.
     pub fn recovery(&self) -> &RecoveryReport {
         &self.inner.recovery
+    }
+
+    /// Whether nothing was lost on the way to this opening: no torn tail, and the operating system still the same run as
+    /// when the store was last open, so that what the kernel had was not lost either.
+    pub fn lost_nothing(&self) -> bool {
+        self.inner.recovery.torn.is_empty() && self.inner.same_boot
     }
 
     /// Why the store takes no appends any more, if that is so.

@@ -9,6 +9,7 @@
 //! disk.
 
 pub mod anchor;
+pub mod bundle;
 pub mod clock;
 pub mod commit;
 pub mod derived;
@@ -29,6 +30,7 @@ pub mod recovery;
 pub mod state;
 pub mod storage;
 pub mod tail;
+pub mod verify;
 
 pub use commit::{Appended, CommitError, Committed, Intake, Ticket, Tx};
 pub use error::LedgerError;

@@ -66,6 +66,8 @@ pub(crate) struct AnchorSeed {
     pub(crate) store: StoreId,
     pub(crate) epoch: u64,
     pub(crate) boot: String,
+    /// Whether the operating system still runs since the anchor was written.
+    pub(crate) same_boot: bool,
 }
 
 /// The operating system's boot id, where it has one.
@@ -295,8 +297,10 @@ fn build(
         store,
         epoch: anchor.epoch,
         boot: anchor.boot.clone(),
+        same_boot: true,
     };
-    file.write(&anchor_of(&seed, &own, &logs, anchor.durable, true))?;
+    let none = BTreeMap::new();
+    file.write(&anchor_of(&seed, &own, &logs, &none, anchor.durable, true))?;
     Ok(())
 }
 
@@ -343,18 +347,23 @@ fn open<S: State>(paths: &Paths, options: OpenOptions<S>) -> Result<Ledger<S>, L
     )?;
     check_anchor(&anchor, &restored, &opened.reader)?;
     let own = own_logs(&restored.published.logs, &keyring.machine.public());
-    let seed = AnchorSeed {
-        store: anchor.store,
-        epoch: anchor.epoch,
-        boot: boot_id(),
-    };
+    let boot = boot_id();
+    let same_boot = !boot.is_empty() && boot == anchor.boot;
+    let seed = AnchorSeed { store: anchor.store, epoch: anchor.epoch, boot, same_boot };
     let end = opened.journal.durable_end();
-    anchor_file.write(&anchor_of(&seed, &own, &restored.published.logs, end, false))?;
+    let checkpoints: BTreeMap<LogId, u64> = anchor
+        .logs
+        .iter()
+        .map(|anchored| (anchored.log, anchored.checkpoint_size))
+        .collect();
+    let logs = &restored.published.logs;
+    anchor_file.write(&anchor_of(&seed, &own, logs, &checkpoints, end, false))?;
     let parts = Parts {
         paths: paths.clone(),
         context: restored.context,
         keyring,
         own,
+        checkpoints,
         index: restored.index,
         reader: opened.reader,
         derived,

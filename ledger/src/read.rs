@@ -44,9 +44,12 @@ pub(crate) fn receipt_of(entry: &StoredEntry) -> Result<Receipt, LedgerError> {
 }
 
 fn payload_of(receipt: &Receipt, entry: StoredEntry) -> PayloadState {
+    let erased = entry.is_erased();
     match (&receipt.statement().payload, entry.payload) {
         (None, _) => PayloadState::None,
         (Some(wanted), Some(payload)) if payload.matches(wanted) => PayloadState::Present(payload),
+        // Erased in place.
+        (Some(_), Some(_)) if erased => PayloadState::Absent,
         (Some(_), Some(_)) => PayloadState::Damaged,
         (Some(_), None) => PayloadState::Absent,
     }

@@ -1,5 +1,21 @@
-//! Placeholder.
+//! The long-running processes of the ledger: gateway and node, their HTTP doors, worker, replication and notices.
+//!
+//! Decisions are pure functions in `ledger-projections`; the engine is `ledger`. What is here acts: it owns sockets,
+//! processes, clocks and tasks, and every task has an owner that waits for it.
 
+mod clock;
+pub mod config;
+pub mod error;
+pub mod exchange;
+pub mod gateway;
 pub mod heartbeat;
 pub mod http;
+mod jobs;
+pub mod machine;
+pub mod nightly;
+pub mod vault;
 pub mod worker;
+
+pub use config::Config;
+pub use error::ServerError;
+pub use machine::Machine;

@@ -107,6 +107,15 @@ impl<S: State> Tx<'_, S> {
         }
     }
 
+    /// The newest record of an own log (this batch included): seq and seal digest.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when this store does not write that stream.
+    pub fn own_tip(&self, stream: Stream) -> Result<(u64, ledger_core::SealDigest), LedgerError> {
+        let (next, seal) = self.tip(&self.own_log(stream)?)?;
+        Ok((next - 1, seal))
+    }
+
     /// Fails unless the newest seq of an own log is the expected one (this batch included).
     ///
     /// # Errors

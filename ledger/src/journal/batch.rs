@@ -1,11 +1,14 @@
 //! One batch taken apart: from bytes in memory to checked entries. Pure; used by recovery, scans and the offline walk.
 
+use super::error::JournalError;
+use super::format::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
 use super::format::{
     BATCH_HEADER_BYTES, BATCH_MAGIC, BatchDigest, BatchHeader, ENTRY_HEADER_BYTES, EntryHeader, SALT_BYTES,
     checksum,
 };
 use super::{EntryDraft, PayloadPlace, StoredEntry};
 use crate::Position;
+use ledger_core::limits::{PAYLOAD_BYTES_MAX, RECORD_BYTES_MAX};
 use ledger_core::{Payload, Salt};
 
 /// Why the bytes at a place are not a whole batch.
@@ -191,6 +194,40 @@ impl EntryView<'_> {
             payload: self.payload.and_then(split_payload),
             place: place_of(self.position.segment, &self.header),
         }
+    }
+}
+
+/// Bytes of the batch that these entries would make, header included.
+///
+/// # Errors
+/// [`JournalError::TooLarge`] when an entry or the whole is over its bound.
+pub(crate) fn measure(entries: &[EntryDraft<'_>]) -> Result<u32, JournalError> {
+    let over = |what, found: usize, limit: usize| {
+        Err(JournalError::TooLarge {
+            what,
+            found: found as u64,
+            limit: limit as u64,
+        })
+    };
+    if entries.len() > BATCH_ENTRIES_MAX as usize {
+        return over("number of entries", entries.len(), BATCH_ENTRIES_MAX as usize);
+    }
+    let mut bytes = 0_usize;
+    for entry in entries {
+        if entry.record.is_empty() || entry.record.len() > RECORD_BYTES_MAX {
+            return over("record's length", entry.record.len(), RECORD_BYTES_MAX);
+        }
+        bytes += ENTRY_HEADER_BYTES as usize + entry.record.len();
+        if let Some(payload) = entry.payload {
+            if payload.bytes.len() > PAYLOAD_BYTES_MAX {
+                return over("payload's length", payload.bytes.len(), PAYLOAD_BYTES_MAX);
+            }
+            bytes += SALT_BYTES as usize + payload.bytes.len();
+        }
+    }
+    match u32::try_from(bytes) {
+        Ok(bytes) if bytes <= BATCH_BYTES_MAX => Ok(bytes + BATCH_HEADER_BYTES),
+        _ => over("batch's length", bytes, BATCH_BYTES_MAX as usize),
     }
 }
 

@@ -48,7 +48,7 @@ const CONTEXT_HEADER: &str = "ledger v1 journal segment header";
 const BATCH_CHECKED: usize = 96;
 
 const _: () = assert!(8 + 4 + 4 + 16 + 32 + 1 + 4 + 4 + 32 + 8 + 32 == SEGMENT_HEADER_BYTES as usize);
-const _: () = assert!(4 + 8 + 32 + 8 + 4 + 4 + 4 + 32 == BATCH_CHECKED as usize);
+const _: () = assert!(4 + 8 + 32 + 8 + 4 + 4 + 4 + 32 == BATCH_CHECKED);
 const _: () = assert!(BATCH_CHECKED + 32 == BATCH_HEADER_BYTES as usize);
 const _: () = assert!(SALT_BYTES as usize + PAYLOAD_BYTES_MAX < u32::MAX as usize);
 

@@ -12,14 +12,13 @@ use super::catalog::{Catalog, Segment};
 use super::error::{JournalError, Outcome, is_no_space};
 use super::footer::Tally;
 use super::format::{
-    BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BATCH_HEADER_BYTES, BATCHES_START, ENTRY_HEADER_BYTES, Previous,
-    PreviousKind, SALT_BYTES, SegmentHeader, StoreId,
+    BATCH_HEADER_BYTES, BATCHES_START, ENTRY_HEADER_BYTES, Previous, PreviousKind, SALT_BYTES, SegmentHeader,
+    StoreId,
 };
 use super::segment::{self, SEGMENT_NUMBER_MAX};
 use super::{EntryDraft, JournalOptions, JournalReader, PayloadPlace};
 use crate::Position;
 use crate::storage::{Access, Storage, StorageFile};
-use ledger_core::limits::{PAYLOAD_BYTES_MAX, RECORD_BYTES_MAX};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -151,7 +150,7 @@ impl Journal {
         if entries.is_empty() {
             return Ok(Vec::new());
         }
-        let batch_bytes = measure(entries)?;
+        let batch_bytes = batch::measure(entries)?;
         if self.ending || self.is_full(batch_bytes) {
             self.rotate()?;
         }
@@ -471,35 +470,4 @@ pub(super) fn create_segment(
     let filled = options.fill_bytes.min(options.segment_bytes);
     let file = segment::create(storage, dir, header.segment, &header.encode().repeat(2), filled)?;
     Ok((file, filled))
-}
-
-// Bytes of the batch, header included.
-fn measure(entries: &[EntryDraft<'_>]) -> Result<u32, JournalError> {
-    let over = |what, found: usize, limit: usize| {
-        Err(JournalError::TooLarge {
-            what,
-            found: found as u64,
-            limit: limit as u64,
-        })
-    };
-    if entries.len() > BATCH_ENTRIES_MAX as usize {
-        return over("number of entries", entries.len(), BATCH_ENTRIES_MAX as usize);
-    }
-    let mut bytes = 0_usize;
-    for entry in entries {
-        if entry.record.is_empty() || entry.record.len() > RECORD_BYTES_MAX {
-            return over("record's length", entry.record.len(), RECORD_BYTES_MAX);
-        }
-        bytes += ENTRY_HEADER_BYTES as usize + entry.record.len();
-        if let Some(payload) = entry.payload {
-            if payload.bytes.len() > PAYLOAD_BYTES_MAX {
-                return over("payload's length", payload.bytes.len(), PAYLOAD_BYTES_MAX);
-            }
-            bytes += SALT_BYTES as usize + payload.bytes.len();
-        }
-    }
-    match u32::try_from(bytes) {
-        Ok(bytes) if bytes <= BATCH_BYTES_MAX => Ok(bytes + BATCH_HEADER_BYTES),
-        _ => over("batch's length", bytes, BATCH_BYTES_MAX as usize),
-    }
 }

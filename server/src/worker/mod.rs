@@ -19,7 +19,6 @@ mod processes;
 mod report;
 mod run;
 mod supervisor;
-mod time;
 
 pub use capture::{Captured, RESULT_BYTES_MAX, TAIL_BYTES_MAX};
 pub use error::WorkerError;

@@ -36,7 +36,7 @@ use super::capture::{self, Captured, Shared};
 use super::error::WorkerError;
 use super::files::{Outcome, RunFiles, RunResult, RunSpec, create_private};
 use super::processes::{self, Leader};
-use super::time::{running_ms, wall_ms};
+use crate::clock::{running_ms, wall_ms};
 
 /// Variables that every handler gets from the daemon's environment.
 const ALWAYS_PASSED: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];

@@ -1,4 +1,4 @@
-//! The two readings of time that a supervisor, a process of its own, needs.
+//! The readings of time that are not the engine's: a clock that counts sleep, and the wall clock of a supervisor.
 //!
 //! Owns no state. Timeouts count the time that a machine sleeps, which [`std::time::Instant`] does not.
 
@@ -12,7 +12,7 @@ const COUNTS_SLEEP: ClockId = ClockId::Boottime;
 const COUNTS_SLEEP: ClockId = ClockId::Monotonic;
 
 /// Milliseconds since some fixed moment of this boot; never runs backwards; sleep counts.
-pub(super) fn running_ms() -> u64 {
+pub(crate) fn running_ms() -> u64 {
     let now = clock_gettime(COUNTS_SLEEP);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(now.tv_nsec).unwrap_or(0);
@@ -20,7 +20,7 @@ pub(super) fn running_ms() -> u64 {
 }
 
 /// Milliseconds since 1970 by the machine's wall clock; 0 if the clock stands before that.
-pub(super) fn wall_ms() -> u64 {
+pub(crate) fn wall_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .ok()

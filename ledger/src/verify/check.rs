@@ -1,0 +1,422 @@
+//! The checks over a stream of entries: payloads and parsing on all cores, chains in order, signatures on all cores.
+//!
+//! Works on one chunk of entries after another. Signatures of the store's own logs, told by its anchor, go through the
+//! batch equation, which only accelerates what this store admitted strictly before; a batch that fails is checked one by
+//! one to name the culprit. All other signatures are checked strictly.
+
+use super::Options;
+use super::heads::{Book, By, Head};
+use super::log::LogState;
+use super::report::{Aspect, Finding, Report};
+use super::suspect::Suspect;
+use crate::Position;
+use crate::anchor::Anchor;
+use crate::error::LedgerError;
+use crate::journal::StoredEntry;
+use ledger_core::error::{ChainError, RecordError};
+use ledger_core::kinds::{Detail, LogPinned};
+use ledger_core::{
+    FleetId, LogId, Payload, PublicKey, Record, SealDigest, Signature, Stream, VerifyKey, chain, signature,
+    tree,
+};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, HashSet};
+
+/// Entries of one chunk at most.
+const CHUNK_ENTRIES: usize = 8192;
+/// Bytes of records and payloads after which a chunk is checked.
+const CHUNK_BYTES: usize = 8 << 20;
+/// Signatures in one batch equation.
+const SIGNATURES_BATCH: usize = 256;
+
+// One entry, checked by itself.
+struct Prepared {
+    position: Position,
+    record: Result<Record, RecordError>,
+    leaf: tree::Hash,
+    payload: PayloadFound,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PayloadFound {
+    None,
+    Fits,
+    Erased,
+    Absent,
+    Differs,
+    Unexpected,
+}
+
+/// Everything that a run knows so far.
+pub(super) struct Check<'a> {
+    options: &'a Options,
+    pub(super) report: Report,
+    logs: BTreeMap<LogId, LogState>,
+    pub(super) book: Book,
+    // The machine that owns the store: whoever signed its first record.
+    home: Option<PublicKey>,
+    fleet: Option<FleetId>,
+    anchored: HashSet<LogId>,
+    // Machine keys of the logs that the anchor names.
+    trusted: HashSet<PublicKey>,
+    chunk: Vec<StoredEntry>,
+    chunk_bytes: usize,
+    // Threads of its own, when not all cores shall work.
+    pool: Option<rayon::ThreadPool>,
+}
+
+impl<'a> Check<'a> {
+    pub(super) fn new(
+        options: &'a Options,
+        report: Report,
+        anchor: Option<&Anchor>,
+    ) -> Result<Self, LedgerError> {
+        let pool = (options.threads > 0)
+            .then(|| rayon::ThreadPoolBuilder::new().num_threads(options.threads).build())
+            .transpose()
+            .map_err(|e| LedgerError::Io {
+                what: "starting threads for",
+                path: report.path.clone(),
+                source: std::io::Error::other(e),
+            })?;
+        let mut check = Self {
+            options,
+            report,
+            logs: BTreeMap::new(),
+            book: Book::default(),
+            home: None,
+            fleet: None,
+            anchored: HashSet::new(),
+            trusted: HashSet::new(),
+            chunk: Vec::new(),
+            chunk_bytes: 0,
+            pool,
+        };
+        for anchored in anchor.iter().flat_map(|anchor| &anchor.logs) {
+            check.anchored.insert(anchored.log);
+            if options.wants(&anchored.log) {
+                let head = Head {
+                    seal: anchored.head.seal,
+                    root: Some(anchored.head.root),
+                    by: By::Anchor,
+                };
+                // Nothing was read yet, so it only waits.
+                let _ = check.book.say(anchored.log, anchored.head.seq, head, None);
+            }
+        }
+        Ok(check)
+    }
+
+    fn on_pool<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        match &self.pool {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
+    }
+
+    /// Takes the next entry; true when a chunk was checked, which is a moment to tell how far things are.
+    pub(super) fn take(&mut self, entry: StoredEntry) -> bool {
+        let payload_bytes = entry.payload.as_ref().map_or(0, |payload| payload.bytes.len());
+        self.chunk_bytes += entry.record.len() + payload_bytes;
+        self.chunk.push(entry);
+        let full = self.chunk.len() >= CHUNK_ENTRIES || self.chunk_bytes >= CHUNK_BYTES;
+        if full {
+            self.flush();
+        }
+        full
+    }
+
+    /// Checks what was taken so far, so that findings keep the journal's order.
+    pub(super) fn flush(&mut self) {
+        let entries = std::mem::take(&mut self.chunk);
+        self.chunk_bytes = 0;
+        let prepared: Vec<Prepared> = self.on_pool(|| entries.into_par_iter().map(prepare).collect());
+        let mut found: Vec<(usize, Finding)> = Vec::new();
+        let mut signed: Vec<(usize, VerifyKey)> = Vec::new();
+        for (index, entry) in prepared.iter().enumerate() {
+            match &entry.record {
+                Ok(record) => self.place(index, entry, record, &mut found, &mut signed),
+                Err(error) => found.push((index, unreadable(entry.position, error))),
+            }
+        }
+        if self.options.full {
+            let bad = self.check_signatures(&prepared, &signed);
+            found.extend(bad.into_iter().map(|(index, error)| {
+                let entry = &prepared[index];
+                let record = entry.record.as_ref().expect("only parsed records are checked");
+                let aspect = Aspect::Signatures;
+                (index, finding(error.code(), aspect, entry.position, record, error.to_string()))
+            }));
+        }
+        found.sort_by_key(|(index, _)| *index);
+        for (_, finding) in found {
+            self.report.found(finding);
+        }
+    }
+
+    fn place(
+        &mut self,
+        index: usize,
+        entry: &Prepared,
+        record: &Record,
+        found: &mut Vec<(usize, Finding)>,
+        signed: &mut Vec<(usize, VerifyKey)>,
+    ) {
+        let log = record.seal().log;
+        if !self.options.wants(&log) {
+            return;
+        }
+        self.report.counts.receipts += 1;
+        let faults = match self.logs.get_mut(&log) {
+            Some(state) => state.take(record, entry.leaf),
+            None => {
+                let (state, fault) = LogState::begin(record, entry.leaf);
+                found.extend(self.welcome(log, &state, entry.position).map(|finding| (index, finding)));
+                self.logs.insert(log, state);
+                fault.into_iter().collect()
+            }
+        };
+        for fault in faults {
+            let here = fault.seq == record.seal().seq;
+            let finding = Finding {
+                code: fault.code,
+                aspect: fault.aspect,
+                log: Some(log),
+                seq: Some(fault.seq),
+                id: here.then(|| record.statement().id),
+                position: Some(entry.position),
+                text: fault.text,
+            };
+            found.push((index, finding));
+        }
+        let state = &self.logs[&log];
+        for finding in self.book.reached(log, record.seal().seq, state) {
+            found.push((index, finding));
+        }
+        let own = self.home.is_none() || state.machine_key() == self.home;
+        let is_order = state
+            .chain()
+            .is_some_and(|chain| chain.genesis().stream == Stream::Order);
+        if let Some(key) = state.key() {
+            signed.push((index, key.clone()));
+        }
+        if is_order && record.statement().kind.as_str() == LogPinned::KIND {
+            self.pins(index, entry, record, own, found);
+        }
+        if let Some((code, aspect, text)) = self.judge_payload(entry.payload, own) {
+            found.push((index, finding(code, aspect, entry.position, record, text.to_owned())));
+        }
+    }
+
+    // The first record of a log.
+    fn welcome(&mut self, log: LogId, state: &LogState, position: Position) -> Option<Finding> {
+        let chain = state.chain()?;
+        let home = *self.home.get_or_insert(chain.machine_key());
+        if self.anchored.contains(&log) && chain.machine_key() == home {
+            self.trusted.insert(home);
+        }
+        let fleet = *self.fleet.get_or_insert(chain.fleet());
+        (fleet != chain.fleet()).then(|| Finding {
+            code: "chain.other-fleet",
+            aspect: Aspect::Integrity,
+            log: Some(log),
+            seq: Some(0),
+            id: None,
+            position: Some(position),
+            text: "the log belongs to another fleet than the store".to_owned(),
+        })
+    }
+
+    fn pins(
+        &mut self,
+        index: usize,
+        entry: &Prepared,
+        record: &Record,
+        own: bool,
+        found: &mut Vec<(usize, Finding)>,
+    ) {
+        let pinned = match LogPinned::decode(&record.statement().detail) {
+            Ok(pinned) if record.statement().schema == LogPinned::SCHEMA => pinned,
+            // A newer schema, or a record without sense: whoever folds the order tells.
+            _ => return,
+        };
+        for range in pinned.ranges {
+            if !self.options.wants(&range.log) {
+                continue;
+            }
+            let head = Head {
+                seal: range.seal,
+                root: range.root,
+                by: By::Pin {
+                    order: record.seal().log,
+                    seq: record.seal().seq,
+                    position: entry.position,
+                    own,
+                },
+            };
+            let state = self.logs.get_mut(&range.log);
+            if let Some(finding) = self.book.say(range.log, range.last, head, state) {
+                found.push((index, finding));
+            }
+        }
+    }
+
+    fn judge_payload(&mut self, payload: PayloadFound, own: bool) -> Option<(&'static str, Aspect, &'static str)> {
+        let counts = &mut self.report.counts;
+        match payload {
+            PayloadFound::None => None,
+            PayloadFound::Fits => {
+                counts.payloads += 1;
+                None
+            }
+            PayloadFound::Erased => {
+                counts.erased += 1;
+                let text = "its payload was erased in place, and no receipt says so";
+                Some(("payload.absent", Aspect::Completeness, text))
+            }
+            PayloadFound::Absent => {
+                counts.absent += 1;
+                let text = "its payload is absent, and no receipt says that it was erased";
+                own.then_some(("payload.absent", Aspect::Completeness, text))
+            }
+            PayloadFound::Differs => Some((
+                "statement.payload",
+                Aspect::Integrity,
+                "its payload does not match the commitment",
+            )),
+            PayloadFound::Unexpected => Some((
+                "payload.unexpected",
+                Aspect::Integrity,
+                "a payload lies beside it, and its statement commits to none",
+            )),
+        }
+    }
+
+    fn check_signatures(&mut self, prepared: &[Prepared], signed: &[(usize, VerifyKey)]) -> Vec<(usize, ChainError)> {
+        let record = |index: usize| prepared[index].record.as_ref().expect("only parsed records are checked");
+        let authors: Vec<usize> = signed
+            .iter()
+            .map(|(index, _)| *index)
+            .filter(|index| record(*index).author_signature().is_some())
+            .collect();
+        self.report.counts.log_signatures += u64::try_from(signed.len()).unwrap_or(u64::MAX);
+        self.report.counts.author_signatures += u64::try_from(authors.len()).unwrap_or(u64::MAX);
+        let (own, others): (Vec<_>, Vec<_>) = signed
+            .iter()
+            .partition(|(_, key)| self.trusted.contains(&key.public()));
+        let strictly = |(index, key): &(usize, VerifyKey)| {
+            let (seal, record) = (record(*index).seal(), record(*index));
+            let valid = signature::verify_seal(key, &record.seal_digest(), record.log_signature());
+            let (log, seq) = (seal.log, seal.seq);
+            (!valid).then_some((*index, ChainError::LogSignature { log, seq }))
+        };
+        let batch = |run: &[&(usize, VerifyKey)]| -> Vec<(usize, ChainError)> {
+            let items: Vec<(SealDigest, Signature)> = run
+                .iter()
+                .map(|(index, _)| (record(*index).seal_digest(), *record(*index).log_signature()))
+                .collect();
+            // All trusted keys are the one machine key of this store.
+            let passes = run
+                .first()
+                .is_none_or(|(_, key)| signature::verify_seals_batch(key, &items));
+            if passes {
+                Vec::new()
+            } else {
+                run.iter().filter_map(|task| strictly(task)).collect()
+            }
+        };
+        let author = |index: usize| Some((index, chain::verify_author(record(index)).err()?));
+        self.on_pool(|| {
+            let mut bad: Vec<(usize, ChainError)> =
+                own.par_chunks(SIGNATURES_BATCH).flat_map_iter(batch).collect();
+            bad.par_extend(others.into_par_iter().filter_map(strictly));
+            bad.par_extend(authors.into_par_iter().filter_map(author));
+            bad
+        })
+    }
+
+    /// Which receipt a damaged record is, when what is left of it fits the place that a log expects next.
+    pub(super) fn name(&mut self, suspect: &Suspect) -> Option<(LogId, u64)> {
+        let by_log = |(log, state): (&LogId, &LogState)| {
+            let fits = *log == suspect.log || suspect.prev != SealDigest::ZERO;
+            let seq = fits.then(|| state.suspects(suspect.seq, &suspect.prev)).flatten()?;
+            // Another log's seq says nothing; its link does.
+            (*log == suspect.log || state.suspects(u64::MAX, &suspect.prev).is_some()).then_some((*log, seq))
+        };
+        let (log, seq) = self.logs.iter().find_map(by_log)?;
+        self.logs.get_mut(&log)?.name_damaged();
+        Some((log, seq))
+    }
+
+    /// Whether a log is written by the machine that owns the store.
+    pub(super) fn is_own(&self, log: &LogId) -> bool {
+        self.anchored.contains(log)
+            || (self.home.is_some() && self.logs.get(log).and_then(LogState::machine_key) == self.home)
+    }
+
+    /// The report, with what is said of the logs.
+    pub(super) fn finish(mut self) -> Report {
+        self.report.counts.logs = u64::try_from(self.logs.len()).unwrap_or(u64::MAX);
+        self.report.counts.heads_compared += self.book.compared();
+        let mut logs: Vec<_> = self.logs.values().map(|state| state.report(self.home)).collect();
+        logs.sort_by(|a, b| {
+            let key = |log: &super::LogReport| (!log.own, log.machine.clone(), log.stream.map(|s| s.to_string()));
+            key(a).cmp(&key(b)).then(a.log.cmp(&b.log))
+        });
+        self.report.logs = logs;
+        let newest = self.logs.values().map(LogState::time).max();
+        self.report.set_freshness(newest, self.options.clock.now_us());
+        self.report
+    }
+}
+
+fn prepare(entry: StoredEntry) -> Prepared {
+    let erased = entry.is_erased();
+    let record = Record::parse(&entry.record);
+    let leaf = tree::leaf_hash(&entry.record);
+    let payload = match &record {
+        Ok(record) => match (&record.statement().payload, &entry.payload, entry.place) {
+            (None, None, None) => PayloadFound::None,
+            (None, ..) => PayloadFound::Unexpected,
+            (Some(wanted), Some(payload), _) if payload.matches(wanted) => PayloadFound::Fits,
+            (Some(wanted), Some(payload), _) if erased && has_length(payload, wanted.bytes) => PayloadFound::Erased,
+            (Some(_), None, None) => PayloadFound::Absent,
+            (Some(_), ..) => PayloadFound::Differs,
+        },
+        Err(_) => PayloadFound::None,
+    };
+    Prepared {
+        position: entry.position,
+        record,
+        leaf,
+        payload,
+    }
+}
+
+fn has_length(payload: &Payload, bytes: u32) -> bool {
+    u32::try_from(payload.bytes.len()) == Ok(bytes)
+}
+
+fn unreadable(position: Position, error: &RecordError) -> Finding {
+    Finding {
+        code: error.code(),
+        aspect: Aspect::Integrity,
+        log: None,
+        seq: None,
+        id: None,
+        position: Some(position),
+        text: error.to_string(),
+    }
+}
+
+fn finding(code: &'static str, aspect: Aspect, position: Position, record: &Record, text: String) -> Finding {
+    Finding {
+        code,
+        aspect,
+        log: Some(record.seal().log),
+        seq: Some(record.seal().seq),
+        id: Some(record.statement().id),
+        position: Some(position),
+        text,
+    }
+}

@@ -1,0 +1,301 @@
+//! One log during a verification: its chain, its tree, and how it goes on after records that could not be read.
+//!
+//! Holds no records. Of the newest records of a log that may be pinned it keeps leaf hash and seal digest, since a pin
+//! comes a little later than what it pins.
+
+use super::report::{Aspect, LogReport};
+use ledger_core::error::ChainError;
+use ledger_core::tree::{Hash, Tree};
+use ledger_core::{Chain, Hlc, LogId, PublicKey, Record, SealDigest, Stream, TreeRoot, VerifyKey};
+use std::collections::VecDeque;
+
+/// How far a record's seq may lie past the expected one to be taken for the log's continuation after a gap.
+const GAP_MAX: u64 = 1 << 32;
+/// Records of a log that stay comparable with a pin that comes later: 4 MiB. Older ones need a second reading.
+const WINDOW_RECORDS: usize = 65_536;
+
+/// What is wrong with a record's place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Fault {
+    pub(super) code: &'static str,
+    pub(super) aspect: Aspect,
+    pub(super) seq: u64,
+    pub(super) text: String,
+}
+
+impl Fault {
+    fn of(error: &ChainError, seq: u64) -> Self {
+        let aspect = if error.is_signature() {
+            Aspect::Signatures
+        } else {
+            Aspect::Integrity
+        };
+        Self {
+            code: error.code(),
+            aspect,
+            seq,
+            text: error.to_string(),
+        }
+    }
+}
+
+/// What a comparison with a head that somebody else has seen came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Compared {
+    Same,
+    OtherSeal,
+    OtherRoot,
+    /// It lies too far back, or records before it could not be read: only a second reading can tell.
+    NotNow,
+}
+
+#[derive(Debug)]
+struct Window {
+    // The tree over everything before `newest`.
+    tree: Tree,
+    last_seal: SealDigest,
+    newest: VecDeque<(Hash, SealDigest)>,
+}
+
+/// One log, as far as it was read.
+#[derive(Debug)]
+pub(super) struct LogState {
+    log: LogId,
+    // Absent when the genesis could not be read.
+    chain: Option<Chain>,
+    next: u64,
+    last_seal: SealDigest,
+    last_time: Hlc,
+    receipts: u64,
+    // Whether every record from 0 on was read, so that the tree is the log's.
+    whole: bool,
+    // Damaged records behind the newest good one that were named already.
+    named: u64,
+    window: Option<Window>,
+}
+
+impl LogState {
+    /// Begins with the first record of a log that was met.
+    pub(super) fn begin(record: &Record, leaf: Hash) -> (Self, Option<Fault>) {
+        let seal = record.seal();
+        let mut state = Self {
+            log: seal.log,
+            chain: None,
+            next: seal.seq.saturating_add(1),
+            last_seal: record.seal_digest(),
+            last_time: seal.time,
+            receipts: 1,
+            whole: false,
+            named: 0,
+            window: None,
+        };
+        if seal.seq != 0 {
+            let fault = Fault {
+                code: "chain.genesis",
+                aspect: Aspect::Completeness,
+                seq: 0,
+                text: format!(
+                    "records 0 to {} of this log are missing or damaged; without its genesis no signature can be checked",
+                    seal.seq - 1
+                ),
+            };
+            return (state, Some(fault));
+        }
+        match Chain::start(record) {
+            Ok(chain) => {
+                state.whole = true;
+                // The order and the pulse are never pinned.
+                if matches!(chain.genesis().stream, Stream::Work | Stream::Facts) {
+                    state.window = Some(Window {
+                        tree: Tree::new(),
+                        last_seal: SealDigest::ZERO,
+                        newest: VecDeque::from([(leaf, record.seal_digest())]),
+                    });
+                }
+                state.chain = Some(chain);
+                (state, None)
+            }
+            Err(error) => (state, Some(Fault::of(&error, 0))),
+        }
+    }
+
+    /// Takes in the next record of the log, whatever is wrong with its place.
+    pub(super) fn take(&mut self, record: &Record, leaf: Hash) -> Vec<Fault> {
+        let seq = record.seal().seq;
+        if seq < self.next || seq - self.next > GAP_MAX {
+            // A repeated or far record takes no place of its own.
+            let error = ChainError::Seq {
+                log: self.log,
+                expected: self.next,
+                found: seq,
+            };
+            return vec![Fault::of(&error, seq)];
+        }
+        let mut faults = Vec::new();
+        let gap = seq - self.next;
+        if gap > self.named {
+            let first = self.next + self.named;
+            let text = if first + 1 == seq {
+                format!("record {first} of this log is missing or damaged")
+            } else {
+                format!("records {first} to {} of this log are missing or damaged", seq - 1)
+            };
+            faults.push(Fault {
+                code: "chain.gap",
+                aspect: Aspect::Completeness,
+                seq: first,
+                text,
+            });
+        }
+        if gap > 0 {
+            self.whole = false;
+            self.window = None;
+        }
+        let placed = match &mut self.chain {
+            Some(chain) if gap == 0 => chain.follow_prepared(record, leaf),
+            Some(chain) => chain.resume(record, seq),
+            None => self.follow_loosely(record, gap == 0),
+        };
+        if let Err(error) = placed {
+            faults.push(Fault::of(&error, seq));
+            if let Some(chain) = &mut self.chain {
+                chain.extend_prepared(record, leaf);
+            }
+        }
+        self.named = 0;
+        self.next = seq + 1;
+        self.last_seal = record.seal_digest();
+        self.last_time = record.seal().time;
+        self.receipts += 1;
+        if let Some(window) = &mut self.window {
+            window.newest.push_back((leaf, self.last_seal));
+            if window.newest.len() > WINDOW_RECORDS {
+                window.shift();
+            }
+        }
+        faults
+    }
+
+    // Without the genesis only links and times can be checked.
+    fn follow_loosely(&self, record: &Record, linked: bool) -> Result<(), ChainError> {
+        let (log, seal) = (self.log, record.seal());
+        if linked && seal.prev != self.last_seal {
+            return Err(ChainError::Prev {
+                log,
+                seq: seal.seq,
+                expected: self.last_seal,
+                found: seal.prev,
+            });
+        }
+        if seal.time <= self.last_time {
+            return Err(ChainError::Time { log, seq: seal.seq });
+        }
+        Ok(())
+    }
+
+    /// Whether a damaged record that says this of itself can be the next one of this log; its seq if so.
+    pub(super) fn suspects(&self, seq: u64, prev: &SealDigest) -> Option<u64> {
+        let expected = self.next + self.named;
+        let linked = self.named == 0 && *prev == self.last_seal;
+        (linked || seq == expected).then_some(expected)
+    }
+
+    /// The next record of this log is damaged, and was named.
+    pub(super) fn name_damaged(&mut self) {
+        self.named += 1;
+    }
+
+    /// Whether it has a record at a seq.
+    pub(super) fn reaches(&self, seq: u64) -> bool {
+        seq < self.next
+    }
+
+    /// Compares the newest record with a head.
+    pub(super) fn compare_newest(&self, seal: &SealDigest, root: Option<&TreeRoot>) -> Compared {
+        if self.last_seal != *seal {
+            return Compared::OtherSeal;
+        }
+        match (root, self.root()) {
+            (Some(wanted), Some(found)) if *wanted != found => Compared::OtherRoot,
+            (Some(_), None) => Compared::NotNow,
+            _ => Compared::Same,
+        }
+    }
+
+    /// Compares a record before the newest with a head.
+    pub(super) fn compare(&mut self, seq: u64, seal: &SealDigest, root: Option<&TreeRoot>) -> Compared {
+        let Some(window) = &mut self.window else {
+            return Compared::NotNow;
+        };
+        while window.tree.size() <= seq {
+            if !window.shift() {
+                return Compared::NotNow;
+            }
+        }
+        if window.tree.size() != seq + 1 {
+            Compared::NotNow
+        } else if window.last_seal != *seal {
+            Compared::OtherSeal
+        } else if root.is_some_and(|root| *root != window.tree.root()) {
+            Compared::OtherRoot
+        } else {
+            Compared::Same
+        }
+    }
+
+    /// The machine's key, for its log signatures.
+    pub(super) fn key(&self) -> Option<&VerifyKey> {
+        self.chain.as_ref().map(Chain::machine_verifier)
+    }
+
+    /// The machine's public key.
+    pub(super) fn machine_key(&self) -> Option<PublicKey> {
+        self.chain.as_ref().map(Chain::machine_key)
+    }
+
+    /// The chain, unless the genesis could not be read.
+    pub(super) fn chain(&self) -> Option<&Chain> {
+        self.chain.as_ref()
+    }
+
+    /// When the newest record was sealed.
+    pub(super) fn time(&self) -> Hlc {
+        self.last_time
+    }
+
+    fn root(&self) -> Option<TreeRoot> {
+        self.chain
+            .as_ref()
+            .filter(|_| self.whole)
+            .map(|chain| chain.tree().root())
+    }
+
+    /// What the report says of it.
+    pub(super) fn report(&self, home: Option<PublicKey>) -> LogReport {
+        let genesis = self.chain.as_ref().map(Chain::genesis);
+        LogReport {
+            log: self.log,
+            machine: genesis.map(|genesis| genesis.machine.to_string()),
+            stream: genesis.map(|genesis| genesis.stream),
+            incarnation: genesis.map(|genesis| genesis.incarnation),
+            own: home.is_some() && self.machine_key() == home,
+            receipts: self.receipts,
+            seq: self.next - 1,
+            seal: Some(self.last_seal),
+            root: self.root(),
+            time: Some(self.last_time),
+        }
+    }
+}
+
+impl Window {
+    // Moves the oldest record into the tree; false when there is none.
+    fn shift(&mut self) -> bool {
+        let Some((leaf, seal)) = self.newest.pop_front() else {
+            return false;
+        };
+        self.tree.push(leaf);
+        self.last_seal = seal;
+        true
+    }
+}

@@ -1,0 +1,313 @@
+//! What a verification came to: five verdicts told apart, and findings that each name what they are about.
+//!
+//! The report keeps at most [`FINDINGS_MAX`] findings and counts the rest, so that it stays small whatever is damaged.
+
+use crate::Position;
+use ledger_core::kinds::{Verdict, VerifyCompleted};
+use ledger_core::{Hlc, LogId, ReceiptId, SealDigest, Stream, TreeRoot};
+use serde::Serialize;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Findings and notes that a report keeps; further findings are only counted.
+pub const FINDINGS_MAX: usize = 1000;
+/// Findings that the text for people shows.
+const SHOWN_MAX: usize = 40;
+
+/// The verdict that a finding belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Aspect {
+    /// Journal or file, chain, tree, payloads against their commitments.
+    Integrity,
+    /// Log and author signatures.
+    Signatures,
+    /// No gap; what anchor and pins have seen is here; payloads are present.
+    Completeness,
+}
+
+impl fmt::Display for Aspect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Integrity => "integrity",
+            Self::Signatures => "signatures",
+            Self::Completeness => "completeness",
+        })
+    }
+}
+
+/// Something that is not as it should be.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Finding {
+    /// A stable code, such as `chain.prev` or `journal.records`.
+    pub code: &'static str,
+    /// The verdict that it belongs to.
+    pub aspect: Aspect,
+    /// The log, when it is known.
+    pub log: Option<LogId>,
+    /// The receipt's place in that log, when it is known; of several, the first.
+    pub seq: Option<u64>,
+    /// The receipt's id, when it is known.
+    pub id: Option<ReceiptId>,
+    /// Where in the journal; `None` for bundles, and for what is missing.
+    pub position: Option<Position>,
+    /// What differs, in words.
+    pub text: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{}]", self.aspect, self.code)?;
+        if let Some(log) = &self.log {
+            write!(f, " log {}", log.short())?;
+        }
+        if let Some(seq) = self.seq {
+            write!(f, " seq {seq}")?;
+        }
+        if let Some(id) = &self.id {
+            write!(f, " receipt {id}")?;
+        }
+        if let Some(position) = self.position {
+            write!(f, " at {position}")?;
+        }
+        write!(f, ": {}", self.text)
+    }
+}
+
+/// How much was looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
+pub struct Counts {
+    /// Logs.
+    pub logs: u64,
+    /// Receipts that could be read.
+    pub receipts: u64,
+    /// Payloads that fit their commitments.
+    pub payloads: u64,
+    /// Payloads that were erased in place, or are said to be erased.
+    pub erased: u64,
+    /// Payloads that are not here for another reason. In other machines' logs that is permitted.
+    pub absent: u64,
+    /// Log signatures that were verified.
+    pub log_signatures: u64,
+    /// Author signatures that were verified.
+    pub author_signatures: u64,
+    /// Heads of the anchor and of pins that were compared with what is here.
+    pub heads_compared: u64,
+    /// Segments of the journal; 0 for a bundle.
+    pub segments: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+}
+
+/// One log, as far as it could be read.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct LogReport {
+    /// The log.
+    pub log: LogId,
+    /// The machine that writes it; `None` when its genesis could not be read.
+    pub machine: Option<String>,
+    /// Which of the machine's logs; `None` when its genesis could not be read.
+    pub stream: Option<Stream>,
+    /// Which set of logs of that machine.
+    pub incarnation: Option<u32>,
+    /// Whether the machine that owns the store writes it.
+    pub own: bool,
+    /// Its records that could be read.
+    pub receipts: u64,
+    /// The seq of its newest record.
+    pub seq: u64,
+    /// The digest of that record's seal; `None` for a bundle, which is held to the root.
+    pub seal: Option<SealDigest>,
+    /// The tree's root over all records; `None` when some could not be read.
+    pub root: Option<TreeRoot>,
+    /// When that record was sealed; `None` for a bundle.
+    pub time: Option<Hlc>,
+}
+
+/// How old the newest receipt is. That is told, not judged: only the reader knows what may be silent.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
+pub struct Freshness {
+    /// When the newest receipt was sealed, milliseconds since 1970; `None` when there is none.
+    pub newest_unix_ms: Option<u64>,
+    /// How long ago that was, in milliseconds.
+    pub age_ms: Option<u64>,
+}
+
+/// How a verification ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// What was read.
+    pub path: PathBuf,
+    /// The store that the segments name, in hex; `None` for a bundle.
+    pub store: Option<String>,
+    /// Journal or file, chain, tree, payloads.
+    pub integrity: Verdict,
+    /// Log and author signatures.
+    pub signatures: Verdict,
+    /// What each key was permitted: decided by the fold of the order, not here.
+    pub authority: Verdict,
+    /// No gap, and nothing behind what anchor and pins have seen.
+    pub completeness: Verdict,
+    /// Age of the newest receipt.
+    pub freshness: Freshness,
+    /// How much was looked at.
+    pub counts: Counts,
+    /// The logs, by machine and stream.
+    pub logs: Vec<LogReport>,
+    /// The first [`FINDINGS_MAX`] findings, in the order in which they were met.
+    pub findings: Vec<Finding>,
+    /// How many there are in all.
+    pub findings_total: u64,
+    /// What is worth knowing and is no fault, such as the torn tail of a store that is being written.
+    pub notes: Vec<String>,
+    /// How long it took.
+    #[serde(rename = "elapsed_ms", serialize_with = "as_ms")]
+    pub elapsed: Duration,
+}
+
+fn as_ms<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(whole_ms(elapsed))
+}
+
+fn whole_ms(elapsed: &Duration) -> u64 {
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Report {
+    pub(super) fn new(path: PathBuf, full: bool) -> Self {
+        Self {
+            path,
+            store: None,
+            integrity: Verdict::Clean,
+            signatures: if full { Verdict::Clean } else { Verdict::NotChecked },
+            authority: Verdict::NotChecked,
+            completeness: Verdict::Clean,
+            freshness: Freshness::default(),
+            counts: Counts::default(),
+            logs: Vec::new(),
+            findings: Vec::new(),
+            findings_total: 0,
+            notes: Vec::new(),
+            elapsed: Duration::ZERO,
+        }
+    }
+
+    pub(super) fn found(&mut self, finding: Finding) {
+        let verdict = match finding.aspect {
+            Aspect::Integrity => &mut self.integrity,
+            Aspect::Signatures => &mut self.signatures,
+            Aspect::Completeness => &mut self.completeness,
+        };
+        *verdict = Verdict::Found;
+        self.findings_total += 1;
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(finding);
+        }
+    }
+
+    pub(super) fn note(&mut self, text: String) {
+        if self.notes.len() < FINDINGS_MAX {
+            self.notes.push(text);
+        }
+    }
+
+    pub(super) fn set_freshness(&mut self, newest: Option<Hlc>, now_us: i64) {
+        let newest_unix_ms = newest.map(Hlc::unix_ms);
+        self.freshness = Freshness {
+            newest_unix_ms,
+            age_ms: newest_unix_ms.map(|newest| crate::clock::unix_ms(now_us).saturating_sub(newest)),
+        };
+    }
+
+    /// Whether nothing was found.
+    pub fn is_clean(&self) -> bool {
+        self.findings_total == 0
+    }
+
+    /// The detail of the receipt that records this run.
+    pub fn to_detail(&self) -> VerifyCompleted {
+        VerifyCompleted {
+            full: self.signatures != Verdict::NotChecked,
+            logs: u32::try_from(self.counts.logs).unwrap_or(u32::MAX),
+            receipts: self.counts.receipts,
+            payloads: self.counts.payloads,
+            erased: self.counts.erased,
+            findings: self.findings_total,
+            integrity: self.integrity,
+            signatures: self.signatures,
+            authority: self.authority,
+            completeness: self.completeness,
+            // The age is told by the receipt's own time; nobody said here what would be too old.
+            freshness: Verdict::NotChecked,
+            elapsed_ms: whole_ms(&self.elapsed),
+        }
+    }
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Clean => "clean",
+        Verdict::Found => "FOUND",
+        Verdict::NotChecked => "not checked",
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = &self.counts;
+        writeln!(f, "{}", self.path.display())?;
+        writeln!(
+            f,
+            "  integrity     {:<12} {} receipts in {} logs, {} payloads ({} erased, {} absent), {} bytes",
+            word(self.integrity),
+            counts.receipts,
+            counts.logs,
+            counts.payloads,
+            counts.erased,
+            counts.absent,
+            counts.bytes
+        )?;
+        writeln!(
+            f,
+            "  signatures    {:<12} {} of logs, {} of authors",
+            word(self.signatures),
+            counts.log_signatures,
+            counts.author_signatures
+        )?;
+        writeln!(f, "  authority     {:<12}", word(self.authority))?;
+        writeln!(
+            f,
+            "  completeness  {:<12} {} heads of anchor and pins compared",
+            word(self.completeness),
+            counts.heads_compared
+        )?;
+        match self.freshness.age_ms {
+            Some(age_ms) => writeln!(f, "  freshness     newest receipt {}.{} s ago", age_ms / 1000, age_ms % 1000 / 100)?,
+            None => writeln!(f, "  freshness     no receipt")?,
+        }
+        for log in &self.logs {
+            let machine = log.machine.as_deref().unwrap_or("unknown machine");
+            let stream = log.stream.map_or_else(|| "unknown".to_owned(), |stream| stream.to_string());
+            let root = log.root.map_or_else(|| "unknown".to_owned(), |root| root.short());
+            let (short, receipts, seq) = (log.log.short(), log.receipts, log.seq);
+            writeln!(f, "  log {short} {machine} {stream}: {receipts} receipts, head seq {seq}, root {root}")?;
+        }
+        for note in &self.notes {
+            writeln!(f, "  note: {note}")?;
+        }
+        for finding in self.findings.iter().take(SHOWN_MAX) {
+            writeln!(f, "  {finding}")?;
+        }
+        let shown = u64::try_from(self.findings.len().min(SHOWN_MAX)).unwrap_or(u64::MAX);
+        if self.findings_total > shown {
+            writeln!(f, "  and {} further findings", self.findings_total - shown)?;
+        }
+        let took = whole_ms(&self.elapsed);
+        if self.is_clean() {
+            write!(f, "  nothing found, in {took} ms")
+        } else {
+            write!(f, "  {} findings, in {took} ms", self.findings_total)
+        }
+    }
+}

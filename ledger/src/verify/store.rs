@@ -1,0 +1,280 @@
+//! Verification of a store's journal, item by item, and of what the anchor beside it knows.
+
+use super::check::Check;
+use super::report::{Aspect, Finding, Report};
+use super::{Options, Progress, suspect};
+use crate::Position;
+use crate::anchor::Anchor;
+use crate::error::LedgerError;
+use crate::journal::{StoreId, WalkItem, walk};
+use crate::options::Paths;
+use crate::storage::Access;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Readings of a store that is being written: a segment that changes while it is read can look damaged once.
+const READINGS_MAX: u32 = 3;
+
+// Where the journal lies, and what the anchor says.
+struct Place {
+    journal: PathBuf,
+    anchor_path: Option<PathBuf>,
+}
+
+/// Verifies the store in a directory: a machine's directory, its `data`, a journal folder, or a copy of any of them.
+///
+/// # Errors
+/// [`LedgerError::NoStore`] when there is no journal, [`LedgerError::Journal`] and [`LedgerError::Io`] when it cannot be
+/// read, [`LedgerError::Anchor`] when neither slot of the anchor is sound. Whatever is wrong with the content is a finding.
+pub fn verify_store(
+    dir: &Path,
+    options: &Options,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report, LedgerError> {
+    let began = Instant::now();
+    let place = locate(dir, options)?;
+    let mut reading = 1;
+    loop {
+        let anchor = load_anchor(&place, options)?;
+        let mut report = run(dir, &place, anchor.as_ref(), options, progress)?;
+        let writing = anchor.as_ref().is_some_and(|anchor| !anchor.clean);
+        let changed = anchor.is_some() && load_anchor(&place, options)? != anchor;
+        if report.is_clean() || reading == READINGS_MAX || !(writing || changed) {
+            report.elapsed = began.elapsed();
+            return Ok(report);
+        }
+        reading += 1;
+    }
+}
+
+fn locate(dir: &Path, options: &Options) -> Result<Place, LedgerError> {
+    let paths = Paths::new(dir);
+    let exists = |path: &Path| {
+        options.storage.exists(path).map_err(|source| LedgerError::Io {
+            what: "looking for",
+            path: path.to_owned(),
+            source,
+        })
+    };
+    if exists(&paths.journal())? {
+        return Ok(Place {
+            journal: paths.journal(),
+            anchor_path: Some(paths.anchor()),
+        });
+    }
+    for journal in [dir.join("journal"), dir.to_owned()] {
+        let names = options.storage.list(&journal).unwrap_or_default();
+        if names.iter().any(|name| name.ends_with(".seg")) {
+            return Ok(Place {
+                journal,
+                anchor_path: None,
+            });
+        }
+    }
+    Err(LedgerError::NoStore(dir.to_owned()))
+}
+
+fn load_anchor(place: &Place, options: &Options) -> Result<Option<Anchor>, LedgerError> {
+    match &place.anchor_path {
+        Some(path) => Ok(Anchor::load(options.storage.as_ref(), path)?),
+        None => Ok(None),
+    }
+}
+
+fn run(
+    dir: &Path,
+    place: &Place,
+    anchor: Option<&Anchor>,
+    options: &Options,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report, LedgerError> {
+    let mut told = Progress {
+        bytes_total: journal_bytes(place, options)?,
+        ..Progress::default()
+    };
+    let mut check = Check::new(options, Report::new(dir.to_owned(), options.full), anchor)?;
+    let mut store: Option<StoreId> = None;
+    let mut before = 0;
+    let mut here = 0;
+    for item in walk(Arc::clone(&options.storage), &place.journal)? {
+        match item? {
+            WalkItem::Segment {
+                segment, store: named, ..
+            } => {
+                check.report.counts.segments += 1;
+                store.get_or_insert(named);
+                before += here;
+                here = segment_bytes(place, options, segment)?;
+            }
+            WalkItem::Batch { .. } => {}
+            WalkItem::Entry { entry, .. } => {
+                let offset = entry.position.offset;
+                if check.take(entry) {
+                    told.bytes = before + u64::from(offset);
+                    told.receipts = check.report.counts.receipts;
+                    told.findings = check.report.findings_total;
+                    progress(told);
+                }
+            }
+            WalkItem::Damage {
+                segment,
+                offset,
+                what,
+                code,
+                ..
+            } => {
+                check.flush();
+                damaged(&mut check, place, options, Position { segment, offset }, code, what);
+            }
+            WalkItem::Torn {
+                segment,
+                offset,
+                bytes,
+                what,
+            } => {
+                check.flush();
+                torn(&mut check, anchor, Position { segment, offset }, bytes, &what);
+            }
+        }
+    }
+    check.flush();
+    check.report.store = store.map(|store| store.to_string());
+    check.report.counts.bytes = before + here;
+    foreign_anchor(&mut check, anchor, store);
+    heads(&mut check, place, options)?;
+    if check.report.counts.receipts == 0 && options.logs.is_empty() {
+        let text = "the journal holds no receipt that can be read; a store begins with the genesis of its logs";
+        check.report.found(about(Position::START, "store.empty", Aspect::Completeness, text.to_owned()));
+    }
+    let report = check.finish();
+    told.bytes = report.counts.bytes;
+    told.receipts = report.counts.receipts;
+    told.findings = report.findings_total;
+    progress(told);
+    Ok(report)
+}
+
+fn about(position: Position, code: &'static str, aspect: Aspect, text: String) -> Finding {
+    Finding {
+        code,
+        aspect,
+        log: None,
+        seq: None,
+        id: None,
+        position: (position != Position::START).then_some(position),
+        text,
+    }
+}
+
+fn damaged(
+    check: &mut Check<'_>,
+    place: &Place,
+    options: &Options,
+    at: Position,
+    code: &'static str,
+    what: String,
+) {
+    let mut finding = about(at, code, Aspect::Integrity, what);
+    // Findings about one entry can often be given the receipt's name.
+    let suspect = (code == "journal.records")
+        .then(|| suspect::read(options.storage.as_ref(), &place.journal, at.segment, at.offset))
+        .flatten();
+    if let Some(suspect) = suspect
+        && let Some((log, seq)) = check.name(&suspect)
+    {
+        finding.log = Some(log);
+        finding.seq = Some(seq);
+        finding.id = suspect.id;
+    }
+    check.report.found(finding);
+}
+
+// A torn tail is what a crash, or a daemon that is writing just now, leaves; but not in a store that was closed, and never
+// where the anchor knows more to be durable.
+fn torn(check: &mut Check<'_>, anchor: Option<&Anchor>, at: Position, bytes: u64, what: &str) {
+    let acknowledged = anchor.is_some_and(|anchor| anchor.durable > at);
+    let closed = anchor.is_some_and(|anchor| anchor.clean);
+    if acknowledged || closed {
+        let why = if acknowledged {
+            "the anchor knows of acknowledged receipts behind it"
+        } else {
+            "the store was closed, so nothing may be torn"
+        };
+        let text = format!("{what} ({bytes} bytes); {why}");
+        check.report.found(about(at, "journal.torn", Aspect::Integrity, text));
+    } else {
+        check.report.note(format!(
+            "the journal ends with {bytes} bytes at {at} that nothing proves acknowledged ({what}): a batch being written \
+             just now, or what a crash left; the next opening sets it aside"
+        ));
+    }
+}
+
+fn foreign_anchor(check: &mut Check<'_>, anchor: Option<&Anchor>, store: Option<StoreId>) {
+    match (anchor, store) {
+        (Some(anchor), Some(store)) if anchor.store != store => {
+            let text = format!("the anchor in DIR/keys belongs to store {}, the data to store {store}", anchor.store);
+            check.report.found(about(Position::START, "store.foreign-anchor", Aspect::Integrity, text));
+        }
+        (None, _) => check
+            .report
+            .note("no anchor lies beside the data, so a tail that is missing altogether would not be noticed".to_owned()),
+        _ => {}
+    }
+}
+
+// What anchor and pins say must be here, and could not be compared along the way.
+fn heads(check: &mut Check<'_>, place: &Place, options: &Options) -> Result<(), LedgerError> {
+    let mut late = check.book.take_late();
+    if !late.is_done() {
+        for item in walk(Arc::clone(&options.storage), &place.journal)? {
+            if let WalkItem::Entry { entry, .. } = item? {
+                for finding in late.take(&entry.record) {
+                    check.report.found(finding);
+                }
+            }
+            if late.is_done() {
+                break;
+            }
+        }
+    }
+    check.report.counts.heads_compared += late.compared;
+    let mut book = std::mem::take(&mut check.book);
+    let (missing, ahead) = book.missing(|log| check.is_own(log));
+    let dropped = book.dropped();
+    check.book = book;
+    missing.into_iter().for_each(|finding| check.report.found(finding));
+    if ahead > 0 {
+        check.report.note(format!(
+            "{ahead} pins of other machines' logs are ahead of the copies here, or of logs that are not here"
+        ));
+    }
+    if dropped > 0 {
+        check.report.note(format!("{dropped} pins were too many to compare in one run"));
+    }
+    Ok(())
+}
+
+fn journal_bytes(place: &Place, options: &Options) -> Result<u64, LedgerError> {
+    let names = options.storage.list(&place.journal).map_err(|source| LedgerError::Io {
+        what: "listing",
+        path: place.journal.clone(),
+        source,
+    })?;
+    let segments = names.iter().filter_map(|name| name.strip_suffix(".seg")?.parse().ok());
+    segments.map(|segment| segment_bytes(place, options, segment)).sum()
+}
+
+fn segment_bytes(place: &Place, options: &Options, segment: u32) -> Result<u64, LedgerError> {
+    let path = place.journal.join(format!("{segment:08}.seg"));
+    options
+        .storage
+        .open(&path, Access::Read)
+        .and_then(|file| file.len())
+        .map_err(|source| LedgerError::Io {
+            what: "measuring",
+            path,
+            source,
+        })
+}

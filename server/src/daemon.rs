@@ -1,0 +1,343 @@
+//! The long-running processes: a gateway and a node. Each owns its threads and tasks, and waits for all of them.
+
+use crate::client::{MachineSigner, Signed};
+use crate::config::Config;
+use crate::error::ServerError;
+use crate::gateway;
+use crate::gateway::central::{self};
+use crate::heartbeat::{Sampler, os_boot_id};
+use crate::http::{Door, router, serve_tcp, serve_unix};
+use crate::jobs::Jobs;
+use crate::machine::Machine;
+use crate::nightly::verify_nightly;
+use crate::node::{Link, beat_from_own_thread, link_forever};
+use ledger::clock::{Entropy, SystemEntropy};
+use ledger::core::kinds::{Detail, HandlerDeclared, NodeBooted, NodePulse};
+use ledger::core::limits::NAME_BYTES_MAX;
+use ledger::core::{Draft, Stream, Subject};
+use ledger_projections::health::Gauges;
+use ledger_projections::queue::decide;
+use serde::{Deserialize, Serialize};
+use std::net::ToSocketAddrs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// How long a stopping daemon waits for its tasks.
+const STOP_WAIT: Duration = Duration::from_secs(10);
+/// How often the gateway's own worker looks for work when nothing changed.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// What a running daemon tells others on the machine, in `DIR/data/run.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunFile {
+    /// Its process id.
+    pub pid: u32,
+    /// `gateway` or `node`.
+    pub role: String,
+    /// Where the gateway listens, as `http://host:port`; absent on a node.
+    pub address: Option<String>,
+    /// Names this run.
+    pub boot: String,
+    /// When it was ready, microseconds since 1970.
+    pub started_at: i64,
+}
+
+/// The file of a directory.
+pub fn run_file(dir: &Path) -> PathBuf {
+    dir.join("data").join("run.json")
+}
+
+/// The socket of a directory.
+pub fn socket(dir: &Path) -> PathBuf {
+    dir.join("data").join("api.sock")
+}
+
+// What every daemon has.
+struct Daemon {
+    machine: Arc<Machine>,
+    jobs: Arc<Jobs>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+    dir: PathBuf,
+    pulse_stop: std::sync::mpsc::Sender<()>,
+}
+
+/// Runs the gateway of a directory until `shutdown` completes.
+///
+/// # Errors
+/// [`ServerError`]: no gateway's store, another process has it, the address is taken.
+pub async fn run_gateway(dir: &Path, config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+    let listener = listen(&config.listen).await?;
+    let mut daemon = Daemon::start(dir, config).await?;
+    if !daemon.machine.is_gateway() {
+        daemon.finish().await?;
+        return Err(ServerError::WrongRole("this store is a node's; run `ledger node`".into()));
+    }
+    let address = listener.local_addr().map_err(ServerError::io("asking for the address of", dir))?;
+    let stopped = daemon.stopped();
+    let app = router(Arc::clone(&daemon.machine), Door::Network);
+    daemon.tasks.spawn(async move {
+        if let Err(e) = serve_tcp(listener, app, stopped).await {
+            tracing::error!(error = %e, "the network door closed");
+        }
+    });
+    let stop = || daemon.stop.subscribe();
+    let (ticker, notices, worker) = (stop(), stop(), stop());
+    daemon.tasks.spawn(gateway::tick_forever(Arc::clone(&daemon.machine), ticker));
+    daemon.tasks.spawn(gateway::deliver_forever(Arc::clone(&daemon.machine), notices));
+    daemon.tasks.spawn(work_here(Arc::clone(&daemon.machine), Arc::clone(&daemon.jobs), worker));
+    daemon.ready("gateway", Some(format!("http://{address}")))?;
+    shutdown.await;
+    daemon.finish().await
+}
+
+/// Runs the node of a directory until `shutdown` completes.
+///
+/// # Errors
+/// [`ServerError`]: no node's store, no gateway configured, another process has the store.
+pub async fn run_node(dir: &Path, config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+    let mut daemon = Daemon::start(dir, config).await?;
+    let machine = Arc::clone(&daemon.machine);
+    let known = machine.ledger.snapshot().state.order().map(|order| order.central_key);
+    let (Some(address), Some(central_key), false) = (machine.config.gateway.clone(), known, machine.is_gateway()) else {
+        daemon.finish().await?;
+        return Err(ServerError::WrongRole("this store has joined no fleet; run `ledger join` with an invitation".into()));
+    };
+    let signer = Arc::new(MachineSigner::new(machine.ledger.clone()));
+    let client = |e: crate::client::ClientError| ServerError::Gateway(format!("{address}: {e}"));
+    let gateway = Arc::new(Signed::new(&address, signer, Some(central_key)).map_err(client)?);
+    let link = Link::new(Arc::clone(&machine), Arc::clone(&daemon.jobs), gateway);
+    // What an earlier process left is told before anything new is claimed.
+    daemon.jobs.recover().await?;
+    let period = Duration::from_millis(machine.config.timing.beat_ms);
+    let beats = beat_from_own_thread(Arc::clone(&link), period, daemon.stop.subscribe());
+    daemon.threads.push(beats.map_err(ServerError::io("starting the thread of beats in", dir))?);
+    daemon.tasks.spawn(link_forever(link, daemon.stop.subscribe()));
+    daemon.ready("node", None)?;
+    shutdown.await;
+    daemon.finish().await
+}
+
+// Loopback or an address of this machine, never all of them.
+async fn listen(address: &str) -> Result<TcpListener, ServerError> {
+    let fail = |source| ServerError::Listen { address: address.to_owned(), source };
+    for resolved in address.to_socket_addrs().map_err(fail)? {
+        if resolved.ip().is_unspecified() {
+            return Err(ServerError::ListenAll(address.to_owned()));
+        }
+    }
+    TcpListener::bind(address).await.map_err(fail)
+}
+
+impl Daemon {
+    async fn start(dir: &Path, config: Config) -> Result<Self, ServerError> {
+        let machine = Machine::open(dir, config)?;
+        let binary = std::env::current_exe().map_err(ServerError::io("finding the program of", dir))?;
+        let jobs = Jobs::new(Arc::clone(&machine), binary);
+        let (stop, _) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        say_booted(&machine).await?;
+        let (pulse_stop, pulse_stopped) = std::sync::mpsc::channel();
+        let pulses = pulse_from_own_thread(Arc::clone(&machine), Arc::clone(&jobs), pulse_stopped)?;
+        tasks.spawn(Arc::clone(&jobs).heed_forever(stop.subscribe()));
+        tasks.spawn(verify_nightly(Arc::clone(&machine), stop.subscribe()));
+        let daemon = Self { machine, jobs, stop, tasks, threads: vec![pulses], dir: dir.to_owned(), pulse_stop };
+        Ok(daemon)
+    }
+
+    fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut stop = self.stop.subscribe();
+        async move {
+            // A sender that is gone stops as well.
+            drop(stop.wait_for(|stop| *stop).await);
+        }
+    }
+
+    // Opens the local door and tells where everything is.
+    fn ready(&mut self, role: &str, address: Option<String>) -> Result<(), ServerError> {
+        let app = router(Arc::clone(&self.machine), Door::Local);
+        let (path, stopped) = (socket(&self.dir), self.stopped());
+        self.tasks.spawn(async move {
+            if let Err(e) = serve_unix(&path, app, stopped).await {
+                tracing::error!(error = %e, "the local door closed");
+            }
+        });
+        let told = RunFile {
+            pid: std::process::id(),
+            role: role.to_owned(),
+            address: address.clone(),
+            boot: self.machine.boot.clone(),
+            started_at: self.machine.now_us(),
+        };
+        let path = run_file(&self.dir);
+        let text = serde_json::to_vec_pretty(&told).expect("plain data becomes JSON");
+        let making = path.with_extension("json.new");
+        std::fs::write(&making, text).map_err(ServerError::io("writing", &making))?;
+        std::fs::rename(&making, &path).map_err(ServerError::io("writing", &path))?;
+        tracing::info!(machine = %self.machine.id(), role, address = address.as_deref().unwrap_or("-"), "ready");
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<(), ServerError> {
+        self.stop.send_replace(true);
+        // The thread may be gone already.
+        drop(self.pulse_stop.send(()));
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_WAIT, all).await.is_err() {
+            tracing::warn!("some tasks did not end in time and are dropped");
+            self.tasks.shutdown().await;
+        }
+        for thread in self.threads.drain(..) {
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("a thread of the daemon panicked");
+            }
+        }
+        for path in [run_file(&self.dir), socket(&self.dir)] {
+            if let Err(e) = std::fs::remove_file(&path)
+                && e.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(path = %path.display(), error = %e, "could not be removed");
+            }
+        }
+        let ledger = self.machine.ledger.clone();
+        tokio::task::spawn_blocking(move || ledger.close()).await.expect("closing does not panic")?;
+        Ok(())
+    }
+}
+
+async fn say_booted(machine: &Arc<Machine>) -> Result<(), ServerError> {
+    let mut nonce = [0; 16];
+    SystemEntropy.fill(&mut nonce);
+    let mut os_boot_id = os_boot_id().unwrap_or_default();
+    os_boot_id.truncate(NAME_BYTES_MAX);
+    let booted = NodeBooted { nonce, os_boot_id, version: env!("CARGO_PKG_VERSION").to_owned() };
+    let subject = Subject::new(&format!("node/{}", machine.id()))?;
+    machine.say(Stream::Facts, vec![Draft::of(&booted, subject)]).await?;
+    Ok(())
+}
+
+// Heartbeats, from a thread of its own: whatever loads the runtime, the machine is alive.
+fn pulse_from_own_thread(
+    machine: Arc<Machine>,
+    jobs: Arc<Jobs>,
+    stopped: std::sync::mpsc::Receiver<()>,
+) -> Result<std::thread::JoinHandle<()>, ServerError> {
+    let period = Duration::from_millis(machine.config.timing.pulse_ms);
+    let mut sampler = Sampler::new(machine.ledger.paths().dir())?;
+    let subject = Subject::new(&format!("node/{}", machine.id()))?;
+    let run = move || {
+        // The first sample of CPU use means nothing.
+        sampler.sample();
+        loop {
+            if !matches!(stopped.recv_timeout(period), Err(RecvTimeoutError::Timeout)) {
+                return;
+            }
+            let g = sampler.sample();
+            let (slots_used, slots_total) = jobs.slots();
+            let link = machine.link();
+            let pulse = NodePulse {
+                cpu_per_mille: g.cpu_per_mille,
+                load1_centi: g.load1_centi,
+                memory_used_bytes: g.memory_used_bytes,
+                memory_total_bytes: g.memory_total_bytes,
+                disk_free_bytes: g.disk_free_bytes,
+                disk_total_bytes: g.disk_total_bytes,
+                uptime_s: g.uptime_s,
+                temperature_milli_c: None,
+                slots_used,
+                slots_total,
+                outbox_receipts: link.outbox_receipts,
+                clock_offset_ms: link.clock_offset_ms,
+            };
+            machine.set_gauges(machine.id(), Gauges { pulse: pulse.clone(), heard_at: machine.now_us() });
+            if let Err(e) = machine.ledger.append_to(Stream::Pulse, Draft::of(&pulse, subject.clone())) {
+                tracing::error!(code = e.code(), error = %e, kind = NodePulse::KIND, "a heartbeat could not be kept");
+            }
+        }
+    };
+    std::thread::Builder::new().name("ledger-pulse".into()).spawn(run).map_err(ServerError::io(
+        "starting the thread of heartbeats in",
+        Path::new("."),
+    ))
+}
+
+// The gateway's own worker: an ordinary claim of its own machine, without the wire.
+async fn work_here(machine: Arc<Machine>, jobs: Arc<Jobs>, mut stop: watch::Receiver<bool>) {
+    let begun = async {
+        while machine.central.wait_until_serving().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        () = begun => {}
+        _ = stop.wait_for(|stop| *stop) => return,
+    }
+    if let Err(e) = begin_work(&machine, &jobs).await {
+        tracing::error!(code = e.code(), error = %e, "the gateway's own worker could not begin");
+    }
+    let mut changed = machine.changed();
+    loop {
+        changed.mark_unchanged();
+        if machine.central.is_serving()
+            && let Err(e) = claim_here(&machine, &jobs).await
+        {
+            tracing::error!(code = e.code(), error = %e, "the gateway's own worker could not claim");
+        }
+        tokio::select! {
+            _ = changed.changed() => {}
+            () = jobs.wait_for_room() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+// What an earlier process left here is told, then what it claimed and never began is given back.
+async fn begin_work(machine: &Arc<Machine>, jobs: &Arc<Jobs>) -> Result<(), ServerError> {
+    jobs.recover().await?;
+    let own = machine.id().clone();
+    let declared: Vec<HandlerDeclared> = jobs
+        .declared()
+        .into_iter()
+        .map(|d| HandlerDeclared {
+            machine: own.clone(),
+            handler: d.handler,
+            class: d.class,
+            labels: d.labels,
+            slots: d.slots,
+        })
+        .collect();
+    let (fences, policy) = (jobs.fences(), machine.config.policy());
+    machine
+        .ledger
+        .submit(move |tx| -> Result<(), ServerError> {
+            let drafts = decide::handler_declared(tx.state(), &own, &declared)?;
+            central::put(tx, drafts)?;
+            let drafts = decide::resume(tx.state(), &own, &fences, tx.now_us(), &policy)?;
+            central::put(tx, drafts)?;
+            Ok(())
+        })
+        .await?;
+    Ok(())
+}
+
+async fn claim_here(machine: &Arc<Machine>, jobs: &Arc<Jobs>) -> Result<(), ServerError> {
+    let free = jobs.free();
+    if free.is_empty() {
+        return Ok(());
+    }
+    let mut claim = [0; 16];
+    SystemEntropy.fill(&mut claim);
+    let claim = crate::exchange::Claim { claim, incarnation: 1, free, wait_ms: 0 };
+    for claimed in gateway::claim_now(machine, machine.id(), &claim).await? {
+        jobs.take(claimed)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! Central beside its state: whether it decides now, when leases end, who was heard when.
+//!
+//! Deadlines and last-heard times are memory, not fold state: after a restart every lease has one full term again, and
+//! what follows from a deadline is a receipt. The clock here counts sleep.
+
+use crate::clock::running_ms;
+use crate::config::Config;
+use crate::error::ServerError;
+use ledger::core::kinds::{Fence, PinnedRange};
+use ledger::core::{Draft, MachineId, Stream};
+use ledger::{Appended, LedgerError, Receipt, Tx};
+use ledger_projections::FleetState;
+use ledger_projections::queue::{Policy, decide};
+use ledger_projections::{notices, pin};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long a caller waits for Central to serve before it is told to come again.
+const SERVING_WAIT: Duration = Duration::from_secs(20);
+
+/// Whether Central decides.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Serving {
+    /// This store writes no order, or has not begun.
+    Idle,
+    /// Waits for the machines' marks.
+    Healing,
+    /// Decides.
+    Serving,
+    /// Met a mark ahead of its own order: somebody has seen what this store lost.
+    Frozen(String),
+}
+
+/// When a machine was heard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Heard {
+    /// First after the last time that it counted as lost, microseconds since 1970.
+    pub(crate) first_us: i64,
+    /// Last, microseconds since 1970.
+    pub(crate) last_us: i64,
+    /// Last, by the clock that counts sleep.
+    pub(crate) last_ms: u64,
+}
+
+/// See the module.
+pub struct Central {
+    serving: watch::Sender<Serving>,
+    decides: Arc<AtomicBool>,
+    leases: Mutex<BTreeMap<Fence, u64>>,
+    heard: Mutex<BTreeMap<MachineId, Heard>>,
+    marks_told: Mutex<BTreeSet<MachineId>>,
+    term_ms: u64,
+    pub(crate) started_ms: u64,
+}
+
+impl Central {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            serving: watch::channel(Serving::Idle).0,
+            decides: Arc::default(),
+            leases: Mutex::default(),
+            heard: Mutex::default(),
+            marks_told: Mutex::default(),
+            term_ms: config.timing.term_ms,
+            started_ms: running_ms(),
+        }
+    }
+
+    /// Pins what a batch brought to this machine's own logs, as soon as Central decides. Whatever was said before that is
+    /// pinned with the first batch after it.
+    pub(crate) fn batch_hook(&self) -> Box<dyn Fn(&mut Tx<'_, FleetState>) -> Result<(), LedgerError> + Send> {
+        let decides = Arc::clone(&self.decides);
+        Box::new(move |tx| {
+            if !decides.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            let mut ranges = Vec::new();
+            for stream in [Stream::Work, Stream::Facts] {
+                let log = tx.own_log(stream)?;
+                let (last, seal) = tx.own_tip(stream)?;
+                let first = tx.state().pin(&log).map_or(0, |pin| pin.seq + 1);
+                if first <= last {
+                    ranges.push(PinnedRange { log, first, last, seal, root: None });
+                }
+            }
+            for draft in pin(&ranges) {
+                tx.append(Stream::Order, draft)?;
+            }
+            Ok(())
+        })
+    }
+
+    pub(crate) fn set_serving(&self, serving: Serving) {
+        self.decides.store(serving == Serving::Serving, Ordering::Release);
+        self.serving.send_replace(serving);
+    }
+
+    pub(crate) fn is_serving(&self) -> bool {
+        *self.serving.borrow() == Serving::Serving
+    }
+
+    pub(crate) fn healing(&self) -> bool {
+        *self.serving.borrow() == Serving::Healing
+    }
+
+    /// Why Central froze itself.
+    pub(crate) fn frozen(&self) -> Option<String> {
+        match &*self.serving.borrow() {
+            Serving::Frozen(why) => Some(why.clone()),
+            _ => None,
+        }
+    }
+
+    /// Returns when Central decides.
+    ///
+    /// # Errors
+    /// [`ServerError::NotServing`] when it is frozen, or still waits for marks after 20 seconds.
+    pub async fn wait_until_serving(&self) -> Result<(), ServerError> {
+        let mut serving = self.serving.subscribe();
+        let settled = serving.wait_for(|s| matches!(s, Serving::Serving | Serving::Frozen(_) | Serving::Idle));
+        let now = match tokio::time::timeout(SERVING_WAIT, settled).await {
+            Ok(Ok(now)) => now.clone(),
+            _ => Serving::Healing,
+        };
+        match now {
+            Serving::Serving => Ok(()),
+            // A store opened without its daemon decides at once: nobody else can be ahead of what a command sees.
+            Serving::Idle => {
+                self.set_serving(Serving::Serving);
+                Ok(())
+            }
+            Serving::Healing => Err(ServerError::NotServing("it waits for the marks of its machines; try again".into())),
+            Serving::Frozen(why) => Err(ServerError::NotServing(why)),
+        }
+    }
+
+    /// Notes that a machine told what it has seen of the order.
+    pub(crate) fn mark_told(&self, machine: &MachineId) {
+        self.marks_told.lock().expect("marks lock").insert(machine.clone());
+    }
+
+    /// Whether every machine that is waited for told its mark.
+    pub(crate) fn all_marks_told(&self, state: &FleetState) -> bool {
+        let told = self.marks_told.lock().expect("marks lock");
+        let own = &state.context().machine;
+        state.machines().filter(|m| !m.retired && m.id != *own).all(|m| told.contains(&m.id))
+    }
+
+    /// Notes a sign of life.
+    pub(crate) fn hear(&self, machine: &MachineId, now_us: i64, lost: bool) {
+        let mut heard = self.heard.lock().expect("heard lock");
+        let fresh = Heard { first_us: now_us, last_us: now_us, last_ms: running_ms() };
+        let first_us = heard.get(machine).filter(|h| !lost || h.last_us != h.first_us).map_or(now_us, |h| h.first_us);
+        heard.insert(machine.clone(), Heard { first_us, ..fresh });
+    }
+
+    pub(crate) fn heard(&self, machine: &MachineId) -> Option<Heard> {
+        self.heard.lock().expect("heard lock").get(machine).copied()
+    }
+
+    /// Forgets that a machine was heard, so that the next sign of life is the first.
+    pub(crate) fn unhear(&self, machine: &MachineId) {
+        self.heard.lock().expect("heard lock").remove(machine);
+    }
+
+    /// Begins or renews a lease for one term from now.
+    pub(crate) fn renew(&self, fence: &Fence) {
+        self.leases.lock().expect("leases lock").insert(*fence, running_ms() + self.term_ms);
+    }
+
+    /// Whether a lease's term is over. One that nobody began here (after a restart) begins now.
+    pub(crate) fn is_over(&self, fence: &Fence) -> bool {
+        let now = running_ms();
+        let mut leases = self.leases.lock().expect("leases lock");
+        now >= *leases.entry(*fence).or_insert(now + self.term_ms)
+    }
+
+    /// Keeps only the deadlines of claims in force.
+    pub(crate) fn keep_leases(&self, keep: impl Fn(&Fence) -> bool) {
+        self.leases.lock().expect("leases lock").retain(|fence, _| keep(fence));
+    }
+
+    /// Gives every lease a full term: Central itself could not serve meanwhile.
+    pub(crate) fn renew_all(&self) {
+        self.leases.lock().expect("leases lock").clear();
+    }
+}
+
+/// Appends decisions to the order, each folded before the next.
+pub(crate) fn put(tx: &mut Tx<'_, FleetState>, drafts: Vec<Draft>) -> Result<Vec<Appended>, LedgerError> {
+    drafts.into_iter().map(|draft| tx.append(Stream::Order, draft)).collect()
+}
+
+/// Raises the notices that are due, when this store writes the order and decides.
+pub(crate) fn put_notices(tx: &mut Tx<'_, FleetState>, policy: &Policy) -> Result<(), LedgerError> {
+    if tx.state().is_central() {
+        let due = notices::notices_due(tx.state(), tx.now_us(), policy);
+        put(tx, due)?;
+    }
+    Ok(())
+}
+
+/// Decides what follows from a report in a machine's work log.
+pub(crate) fn judge(
+    tx: &mut Tx<'_, FleetState>,
+    report: &Receipt,
+    machine: &MachineId,
+    policy: &Policy,
+) -> Result<(), ServerError> {
+    let drafts = decide::report(tx.state(), report, machine, tx.now_us(), policy)?;
+    put(tx, drafts)?;
+    Ok(())
+}

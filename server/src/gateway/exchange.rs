@@ -1,0 +1,333 @@
+//! The gateway's side of every exchange. The HTTP layer has verified the caller's signature; here its role counts.
+
+use super::central::{self, Serving};
+use super::{claims, joining};
+use crate::error::ServerError;
+use crate::exchange::{
+    Beat, BeatAnswer, FENCES_MAX, Hello, HelloAnswer, Mark, Pull, PullAnswer, Push, PushAnswer, RUN_BYTES_MAX,
+    RUN_RECORDS_MAX, Raw, WAIT_MS_MAX, decode, encode,
+};
+use crate::machine::Machine;
+use axum::body::Bytes;
+use ledger::core::kinds::{AnyDetail, Detail, Evidence, HandlerDeclared, InadmissibleReason, NoticeTopic, PinnedRange, ReceiptInadmissible, RequestReceived};
+use ledger::core::{Draft, LogId, MachineId, PublicKey, Stream, Subject};
+use ledger::intake::VerifiedRun;
+use ledger::{PayloadState, Receipt, Tx};
+use ledger_projections::FleetState;
+use ledger_projections::health::Gauges;
+use ledger_projections::{notices, pin};
+use ledger_projections::queue::{Policy, decide};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Who calls.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The key whose signature was verified; absent for a join.
+    pub key: Option<PublicKey>,
+    /// The peer's address, for the log.
+    pub peer: String,
+}
+
+/// Answers one exchange.
+///
+/// # Errors
+/// [`ServerError`]; nothing is acknowledged that is not durable.
+pub async fn exchange(machine: &Arc<Machine>, caller: Caller, op: &str, body: Bytes) -> Result<Bytes, ServerError> {
+    if !machine.is_gateway() {
+        return Err(ServerError::WrongRole("this machine is no gateway; dial the gateway".into()));
+    }
+    if op == "join" {
+        return joining::answer(machine, decode("join", &body)?).await.map(|answer| encode(&answer).into());
+    }
+    let node = known_node(machine, &caller)?;
+    let lost = machine.ledger.snapshot().state.machine(&node).is_some_and(|m| !m.is_online());
+    machine.central.hear(&node, machine.now_us(), lost);
+    let answer = match op {
+        "hello" => encode(&hello(machine, &node, decode("hello", &body)?).await?),
+        "push" => encode(&push(machine, &node, decode("push", &body)?).await?),
+        "pull" => encode(&pull(machine, decode("pull", &body)?).await?),
+        "claim" => encode(&claims::claim(machine, &node, decode("claim", &body)?).await?),
+        "beat" => encode(&beat(machine, &node, &decode("beat", &body)?)),
+        other => return Err(ServerError::NotFound(format!("no exchange is called {other:?}"))),
+    };
+    Ok(answer.into())
+}
+
+fn known_node(machine: &Machine, caller: &Caller) -> Result<MachineId, ServerError> {
+    let key = caller.key.ok_or_else(|| ServerError::Forbidden("an enrolled machine's signature is needed".into()))?;
+    let snapshot = machine.ledger.snapshot();
+    let row = snapshot.state.machine_by_key(&key);
+    match row {
+        Some(row) if row.machine_key == key && !row.retired => Ok(row.id.clone()),
+        Some(row) if row.retired => Err(ServerError::Forbidden(format!("machine {} is retired", row.id))),
+        _ => Err(ServerError::Forbidden("the key belongs to no enrolled machine; join with an invitation".into())),
+    }
+}
+
+fn mark_of(machine: &Machine, log: &LogId) -> Option<Mark> {
+    machine.ledger.snapshot().logs.get(log).map(|chain| {
+        let (seq, seal) = chain.tip();
+        Mark { seq, seal }
+    })
+}
+
+// Whether somebody's mark of one of our logs is a prefix of ours.
+fn fits(machine: &Machine, log: &LogId, mark: &Mark) -> Result<bool, ServerError> {
+    let ours = machine.ledger.get(log, mark.seq)?;
+    Ok(ours.is_some_and(|receipt| receipt.seal_digest() == mark.seal))
+}
+
+async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result<HelloAnswer, ServerError> {
+    if hello.fences.len() > FENCES_MAX {
+        return Err(ServerError::Malformed(format!("more than {FENCES_MAX} fences")));
+    }
+    let snapshot = machine.ledger.snapshot();
+    let order = snapshot.state.order().ok_or_else(|| ServerError::WrongRole("this store has no order".into()))?;
+    if let Some((epoch, log, mark)) = &hello.order {
+        let ahead = *epoch > order.epoch || (*log == order.log && !fits(machine, log, mark)?);
+        if ahead {
+            let why = format!(
+                "{node} has seen the order of epoch {epoch} up to seq {}, this store only up to seq {} of epoch {}: it lost \
+                 what it had acknowledged; restore a newer copy of DIR/data",
+                mark.seq, order.head_seq, order.epoch
+            );
+            tracing::error!(%node, why, "Central freezes itself");
+            machine.central.set_serving(Serving::Frozen(why));
+        }
+    }
+    machine.central.mark_told(node);
+    let marks: Vec<_> = hello.logs.iter().map(|(log, _)| (*log, mark_of(machine, log))).collect();
+    for ((log, theirs), (_, ours)) in hello.logs.iter().zip(&marks) {
+        if let (Some(theirs), Some(ours)) = (theirs, ours)
+            && theirs.seq < ours.seq
+        {
+            return Err(ServerError::Fork(format!(
+                "log {log} of {node} ends at seq {}, the gateway has it up to seq {}: an old copy was restored; \
+                 restore a newer one",
+                theirs.seq, ours.seq
+            )));
+        }
+    }
+    // Pulses may lag: no decision depends on them.
+    let own_work_and_facts = hello.logs.iter().zip(&marks).take(2);
+    let synced = machine.central.is_serving() && own_work_and_facts.into_iter().all(|((_, theirs), (_, ours))| theirs == ours);
+    if synced {
+        settle(machine, node, &hello).await?;
+    }
+    let own = |stream| machine.ledger.own_log(stream);
+    Ok(HelloAnswer {
+        epoch: order.epoch,
+        order: order.log,
+        mirror: [own(Stream::Work), own(Stream::Facts)].into_iter().flatten().collect(),
+        marks,
+        synced,
+        healing: !machine.central.is_serving(),
+        term_ms: machine.config.policy().term_ms,
+        now: machine.now_us(),
+    })
+}
+
+// Everything that the node had to tell is judged: declare what it runs, say that it is back, settle its fences.
+async fn settle(machine: &Arc<Machine>, node: &MachineId, hello: &Hello) -> Result<(), ServerError> {
+    let (node, policy) = (node.clone(), machine.config.policy());
+    let declared: Vec<HandlerDeclared> = hello
+        .handlers
+        .iter()
+        .map(|d| HandlerDeclared {
+            machine: node.clone(),
+            handler: d.handler.clone(),
+            class: d.class,
+            labels: d.labels.clone(),
+            slots: d.slots,
+        })
+        .collect();
+    let fences = hello.fences.clone();
+    for fence in &fences {
+        machine.central.renew(fence);
+    }
+    machine
+        .ledger
+        .submit(move |tx| -> Result<(), ServerError> {
+            let now = tx.now_us();
+            let drafts = decide::handler_declared(tx.state(), &node, &declared)?;
+            central::put(tx, drafts)?;
+            let drafts = decide::resume(tx.state(), &node, &fences, now, &policy)?;
+            central::put(tx, drafts)?;
+            central::put_notices(tx, &policy)?;
+            Ok(())
+        })
+        .await?;
+    Ok(())
+}
+
+async fn push(machine: &Arc<Machine>, node: &MachineId, push: Push) -> Result<PushAnswer, ServerError> {
+    machine.central.wait_until_serving().await?;
+    if push.records.len() > RUN_RECORDS_MAX {
+        return Err(ServerError::Malformed(format!("more than {RUN_RECORDS_MAX} records in one push")));
+    }
+    let snapshot = machine.ledger.snapshot();
+    let row = snapshot.state.machine(node).ok_or_else(|| ServerError::Forbidden(format!("{node} is unknown")))?;
+    if !row.logs.is_some_and(|logs| logs.contains(&push.log)) {
+        return Err(ServerError::Forbidden(format!("log {} is none of {node}'s", push.log)));
+    }
+    let chain = snapshot.logs.get(&push.log).cloned();
+    let log = push.log;
+    let raw = push.records.into_iter().map(|r| (r.record, r.payload)).collect();
+    let verified = tokio::task::spawn_blocking(move || VerifiedRun::verify(raw, chain.as_deref())).await;
+    let run = verified.map_err(|e| ServerError::Malformed(e.to_string()))??;
+    let Some(run) = run else { return Err(ServerError::Malformed("a push without records".into())) };
+    if run.log() != log {
+        return Err(ServerError::Malformed("the records are of another log than the push".into()));
+    }
+    let (node_id, policy) = (node.clone(), machine.config.policy());
+    let committed = machine.ledger.submit(move |tx| take_in(tx, &run, &node_id, &policy)).await?;
+    note_gauges(machine, node, &committed.receipts);
+    let mark = mark_of(machine, &log).ok_or_else(|| ServerError::NotFound(format!("log {log}")))?;
+    Ok(PushAnswer { mark })
+}
+
+// Takes a run in, pins it, and decides what follows from it, all in one batch.
+fn take_in(
+    tx: &mut Tx<'_, FleetState>,
+    run: &VerifiedRun,
+    node: &MachineId,
+    policy: &Policy,
+) -> Result<(), ServerError> {
+    let intake = tx.intake(run)?;
+    let (Some(first), Some(last)) = (intake.new.first(), intake.new.last()) else { return Ok(()) };
+    let log = run.log();
+    let chain = tx.foreign(&log).ok_or(ledger::LedgerError::UnknownLog(log))?;
+    let stream = chain.genesis().stream;
+    if stream == Stream::Pulse {
+        return Ok(());
+    }
+    let root = Some(chain.head().root);
+    let range = PinnedRange { log, first: first.seq(), last: last.seq(), seal: last.seal_digest(), root };
+    central::put(tx, pin(&[range]))?;
+    for receipt in &intake.new {
+        if let Some(reason) = inadmissible(tx, receipt, run, stream) {
+            let detail = ReceiptInadmissible { record: receipt.evidence(), id: receipt.id(), reason };
+            let subject = Subject::new(&format!("receipt/{}", receipt.id()))?;
+            central::put(tx, vec![Draft::of(&detail, subject).cause(receipt.id())])?;
+            continue;
+        }
+        if let Ok(AnyDetail::VerifyCompleted(done)) = receipt.statement().any_detail()
+            && done.findings > 0
+        {
+            let text = format!("verification of {node} found {} faults; run `ledger verify` there", done.findings);
+            let key: [&[u8]; 2] = [b"verify", &receipt.id().0];
+            let drafts = notices::raise(tx.state(), NoticeTopic::VerifyFailed, Some(node), &text, &key);
+            central::put(tx, drafts)?;
+        } else if receipt.kind() == RequestReceived::KIND {
+            let drafts = decide::accept_request(tx.state(), receipt, tx.now_us(), policy)?;
+            central::put(tx, drafts)?;
+        } else if stream == Stream::Work {
+            central::judge(tx, receipt, node, policy)?;
+        }
+    }
+    central::put_notices(tx, policy)?;
+    Ok(())
+}
+
+fn inadmissible(
+    tx: &Tx<'_, FleetState>,
+    receipt: &Receipt,
+    run: &VerifiedRun,
+    stream: Stream,
+) -> Option<InadmissibleReason> {
+    if run.inadmissible().contains(&receipt.seq()) {
+        return Some(InadmissibleReason::AuthorSignature);
+    }
+    // A request without authority gets its verdict from its own decider.
+    if receipt.kind() == RequestReceived::KIND {
+        return None;
+    }
+    let own_log = receipt.record.author_signature().is_none();
+    tx.state().authorise(receipt.statement(), stream, own_log, tx.now_us()).err()
+}
+
+fn note_gauges(machine: &Machine, node: &MachineId, receipts: &[Receipt]) {
+    let pulse = receipts.iter().rev().find_map(|r| match r.statement().any_detail() {
+        Ok(AnyDetail::NodePulse(pulse)) => Some(pulse),
+        _ => None,
+    });
+    if let Some(pulse) = pulse {
+        machine.set_gauges(node, Gauges { pulse, heard_at: machine.now_us() });
+    }
+}
+
+async fn pull(machine: &Arc<Machine>, pull: Pull) -> Result<PullAnswer, ServerError> {
+    if let Some(after) = &pull.after
+        && !fits(machine, &pull.log, after)?
+    {
+        return Err(ServerError::Fork(format!(
+            "the record at seq {} of log {} is another one here: a fork; both sides keep what they have",
+            after.seq, pull.log
+        )));
+    }
+    let next = pull.after.map_or(0, |mark| mark.seq.saturating_add(1));
+    let mut changed = machine.changed();
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(pull.wait_ms.min(WAIT_MS_MAX).into());
+    loop {
+        changed.mark_unchanged();
+        let tip = mark_of(machine, &pull.log).map(|mark| mark.seq);
+        if tip.is_some_and(|tip| tip >= next) {
+            break;
+        }
+        let waited = tokio::time::timeout_at(deadline, changed.changed()).await;
+        if !matches!(waited, Ok(Ok(()))) {
+            return Ok(PullAnswer { records: Vec::new(), complete: true });
+        }
+    }
+    let (machine, log) = (Arc::clone(machine), pull.log);
+    let read = tokio::task::spawn_blocking(move || read_run(&machine, &log, next)).await;
+    let (records, complete) = read.map_err(|e| ServerError::Malformed(e.to_string()))??;
+    Ok(PullAnswer { records, complete })
+}
+
+/// A run of a log from a seq on, bounded in records and bytes, and whether it reaches the end.
+pub(crate) fn read_run(machine: &Machine, log: &LogId, next: u64) -> Result<(Vec<Raw>, bool), ServerError> {
+    let mut records = Vec::new();
+    let mut bytes = 0;
+    for receipt in machine.ledger.range(log, next, u64::MAX) {
+        let raw = raw_of(machine, &receipt?)?;
+        bytes += raw.record.len() + raw.payload.as_ref().map_or(0, |p| p.bytes.len() + 32) + 16;
+        records.push(raw);
+        if bytes >= RUN_BYTES_MAX || records.len() >= RUN_RECORDS_MAX {
+            return Ok((records, false));
+        }
+    }
+    Ok((records, true))
+}
+
+/// A record as it travels.
+pub(crate) fn raw_of(machine: &Machine, receipt: &Receipt) -> Result<Raw, ServerError> {
+    let payload = match machine.ledger.payload(receipt)? {
+        PayloadState::Present(payload) => Some(payload),
+        _ => None,
+    };
+    Ok(Raw { record: receipt.record.bytes().to_vec(), payload })
+}
+
+/// The place of evidence as a receipt of this store, when it has it.
+pub(crate) fn evidence(machine: &Machine, evidence: &Evidence) -> Result<Option<Receipt>, ServerError> {
+    let found = machine.ledger.get(&evidence.log, evidence.seq)?;
+    Ok(found.filter(|receipt| receipt.seal_digest() == evidence.seal))
+}
+
+fn beat(machine: &Machine, node: &MachineId, beat: &Beat) -> BeatAnswer {
+    let snapshot = machine.ledger.snapshot();
+    let state = &snapshot.state;
+    let standing = beat.fences.iter().take(FENCES_MAX).map(|fence| {
+        if state.fence(fence).is_some_and(|claim| claim.machine == *node) {
+            machine.central.renew(fence);
+        }
+        (*fence, state.standing(fence))
+    });
+    BeatAnswer {
+        standing: standing.collect(),
+        epoch: state.order().map_or(0, |order| order.epoch),
+        now: machine.now_us(),
+    }
+}

@@ -1,0 +1,13 @@
+//! What only the machine that writes the order does: taking in other machines' logs, deciding, watching the clock,
+//! telling people.
+
+pub mod central;
+mod claims;
+pub mod exchange;
+mod joining;
+mod notices;
+mod ticker;
+
+pub(crate) use claims::claim_now;
+pub(crate) use notices::deliver_forever;
+pub(crate) use ticker::tick_forever;

@@ -1,0 +1,134 @@
+//! The gateway's ticker: what depends on time passing becomes a receipt here, and nowhere else.
+
+use super::central::{self, Serving};
+use crate::clock::running_ms;
+use crate::error::ServerError;
+use crate::machine::Machine;
+use ledger::core::kinds::Fence;
+use ledger::core::{Draft, MachineId};
+use ledger_projections::members::MachineStatus;
+use ledger_projections::notices;
+use ledger_projections::queue::{Phase, decide};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest and the shortest time between two looks.
+const TICK_MAX: Duration = Duration::from_secs(1);
+const TICK_MIN: Duration = Duration::from_millis(25);
+/// How long Central waits for marks after a clean stop, and after anything else, unless configured.
+const HEAL_WAIT_CLEAN_MS: u64 = 10_000;
+const HEAL_WAIT_MS: u64 = 60_000;
+
+/// Heals, then ticks until it is told to stop.
+pub(crate) async fn tick_forever(machine: Arc<Machine>, mut stop: tokio::sync::watch::Receiver<bool>) {
+    machine.central.set_serving(Serving::Healing);
+    let timing = &machine.config.timing;
+    let default = if machine.ledger.lost_nothing() { HEAL_WAIT_CLEAN_MS } else { HEAL_WAIT_MS };
+    let heal_until = running_ms() + timing.heal_wait_ms.unwrap_or(default);
+    let shortest = timing.lost_after_ms.min(timing.term_ms).min(timing.notify_after_ms.max(1));
+    let period = Duration::from_millis(shortest / 8).clamp(TICK_MIN, TICK_MAX);
+    loop {
+        if machine.central.healing() {
+            let told = machine.central.all_marks_told(&machine.ledger.snapshot().state);
+            if told || running_ms() >= heal_until {
+                machine.central.renew_all();
+                machine.central.set_serving(Serving::Serving);
+                tracing::info!(all_marks_told = told, "Central decides");
+            }
+        }
+        if machine.central.is_serving()
+            && let Err(e) = tick(&machine).await
+        {
+            tracing::error!(code = e.code(), error = %e, "the ticker could not write what time brought");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(period) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+// What has come due. Looked for in what readers see; decided again inside the commit, where beats have their say.
+async fn tick(machine: &Arc<Machine>) -> Result<(), ServerError> {
+    let policy = machine.config.policy();
+    let (now_us, now_ms) = (machine.now_us(), running_ms());
+    let snapshot = machine.ledger.snapshot();
+    let state = &snapshot.state;
+    let own = machine.id();
+    let mut lost: Vec<(MachineId, i64)> = Vec::new();
+    let mut back: Vec<(MachineId, i64)> = Vec::new();
+    for row in state.machines().filter(|m| !m.retired && m.id != *own) {
+        let heard = machine.central.heard(&row.id);
+        match (row.status, heard) {
+            (MachineStatus::Online { .. }, Some(heard)) if now_ms >= heard.last_ms + policy.lost_after_ms => {
+                lost.push((row.id.clone(), heard.last_us));
+            }
+            // Not heard since this process began: the silence counts from there.
+            (MachineStatus::Online { since }, None) if now_ms >= machine.central.started_ms + policy.lost_after_ms => {
+                lost.push((row.id.clone(), since));
+            }
+            (MachineStatus::Lost { .. }, Some(heard)) if now_ms < heard.last_ms + policy.lost_after_ms => {
+                back.push((row.id.clone(), heard.first_us));
+            }
+            _ => {}
+        }
+    }
+    let mut over: Vec<Fence> = Vec::new();
+    for job in state.jobs_in(Phase::Leased) {
+        let Some(lease) = job.lease() else { continue };
+        // What runs here lives and dies with this process: it needs no beat.
+        if lease.machine == *own {
+            machine.central.renew(&lease.fence);
+        } else if machine.central.is_over(&lease.fence) {
+            over.push(lease.fence);
+        }
+    }
+    machine.central.keep_leases(|fence| state.fence(fence).is_some_and(|claim| {
+        state.job(&claim.job).and_then(|job| job.lease()).is_some_and(|lease| lease.fence == *fence)
+    }));
+    let quiet = lost.is_empty()
+        && back.is_empty()
+        && over.is_empty()
+        && decide::failovers_due(state, now_us).is_empty()
+        && decide::due(state, now_us).is_empty()
+        && notices::notices_due(state, now_us, &policy).is_empty();
+    if quiet {
+        return Ok(());
+    }
+    for (machine_id, _) in &lost {
+        machine.central.unhear(machine_id);
+    }
+    let asked = Arc::clone(machine);
+    machine
+        .ledger
+        .submit(move |tx| -> Result<(), ServerError> {
+            let now = tx.now_us();
+            let mut put = |tx: &mut ledger::Tx<'_, _>, drafts: Vec<Draft>| central::put(tx, drafts).map(drop);
+            for (machine, last_heard) in &lost {
+                let drafts = notices::node_lost(tx.state(), machine, *last_heard);
+                put(tx, drafts)?;
+            }
+            for (machine, first_heard) in &back {
+                let drafts = notices::node_back(tx.state(), machine, *first_heard);
+                put(tx, drafts)?;
+            }
+            for fence in over {
+                // A beat may have come meanwhile: the lease table has the last word.
+                let Some(job) = tx.state().fence(&fence).map(|claim| claim.job) else { continue };
+                if asked.central.is_over(&fence) {
+                    let drafts = decide::expire_lease(tx.state(), &job, &fence, now, &policy)?;
+                    put(tx, drafts)?;
+                }
+            }
+            for job in decide::failovers_due(tx.state(), now) {
+                let drafts = decide::failover(tx.state(), &job, now, &policy)?;
+                put(tx, drafts)?;
+            }
+            let drafts = decide::due(tx.state(), now);
+            put(tx, drafts)?;
+            central::put_notices(tx, &policy)?;
+            Ok(())
+        })
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! Every bound of the HTTP server, each with its unit and its reason.
+
+use std::time::Duration;
+
+/// Longest body of a push, in bytes: a run of records with their payloads.
+pub const PUSH_BYTES_MAX: usize = 1024 * 1024;
+/// Longest body of every other request, in bytes: a statement and 64 KiB of payload in base64, with room.
+pub const BODY_BYTES_MAX: usize = 128 * 1024;
+/// Connections at once on one listener: a small fleet has some ten callers.
+pub const CONNECTIONS_MAX: usize = 256;
+/// Requests in work at once, live tails and long polls apart.
+pub const REQUESTS_MAX: usize = 64;
+/// Long polls at once: one or two for each machine.
+pub const POLLS_MAX: usize = 64;
+/// Live tails at once; each holds one thread while it reads.
+pub const TAILS_MAX: usize = 32;
+/// Events that wait for a slow reader of a live tail; then reading the store waits for it.
+pub const TAIL_EVENTS_MAX: usize = 256;
+/// From a connection's first byte to the end of a request's headers.
+pub const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+/// From the headers to the end of the body.
+pub const BODY_WITHIN: Duration = Duration::from_secs(20);
+/// From the body to the answer, long polls, live tails and scans apart.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// The longest that a long poll may take: what it may ask to wait, and the work around it.
+pub const POLL_WITHIN: Duration = Duration::from_secs(60);
+/// How often a silent live tail says that it is there.
+pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
+/// How long open requests may go on after the order to stop.
+pub const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+/// Headers of a request, in number.
+pub const HEADERS_MAX: usize = 64;
+/// Headers of a request together, in bytes.
+pub const HEADERS_BYTES_MAX: usize = 32 * 1024;
+/// Items on a page at most.
+pub const PAGE_MAX: usize = 1000;
+/// Items on a page when nothing is said.
+pub const PAGE_DEFAULT: usize = 100;
+/// Receipts that are looked at for one page at most; then the page ends early and says where to go on.
+pub const PAGE_LOOKED_AT_MAX: usize = 20_000;
+/// Receipts of one job that are shown with it.
+pub const JOB_RECEIPTS_MAX: usize = 1000;
+/// Values of one repeatable query parameter.
+pub const REPEATS_MAX: usize = 32;
+/// What a refused caller is told to wait, in seconds.
+pub const RETRY_AFTER_S: u32 = 1;

@@ -1,0 +1,113 @@
+//! The one table of routes: handlers, their documents, and the gate before all of them.
+//!
+//! Contract: what is routed is in the API's description, because both come from this table. Every path and method that is
+//! not here is a problem too.
+
+use super::problem::Problem;
+use super::wire;
+use super::{
+    Api, Door, appends, events, fleet, gate, health, jobs, nodes, receipts, reply, requests, status, vault,
+};
+use crate::machine::Machine;
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::response::Response;
+use http::{HeaderValue, StatusCode};
+use std::sync::Arc;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "ledger",
+        description = "Receipts, jobs, machines and files of one fleet. Every answer says as of which receipt it is. On the \
+                       network a request is signed by a known key (RFC 9421), or bears a token and reads.",
+    ),
+    components(schemas(wire::Problem)),
+    tags(
+        (name = "receipts", description = "What happened"),
+        (name = "jobs", description = "What was asked, and what became of it"),
+        (name = "nodes", description = "The machines"),
+        (name = "vault", description = "The durable files"),
+        (name = "status", description = "The answering machine"),
+        (name = "fleet", description = "Between machines"),
+    )
+)]
+struct Description;
+
+/// At every door.
+fn common() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(receipts::list, appends::append))
+        .routes(routes!(receipts::show))
+        .routes(routes!(events::tail))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::show))
+        .routes(routes!(requests::ask))
+        .routes(routes!(requests::cancel))
+        .routes(routes!(nodes::list))
+        .routes(routes!(vault::list))
+        .routes(routes!(status::show))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::boot))
+        .routes(routes!(description))
+}
+
+/// At the local door alone.
+fn local() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new().routes(routes!(vault::scan))
+}
+
+/// At the network door alone.
+fn network() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new().routes(routes!(fleet::exchanged))
+}
+
+/// The API of one machine behind one door.
+pub fn router(machine: Arc<Machine>, door: Door) -> Router {
+    let api = Api::new(machine, door);
+    let own = match door {
+        Door::Local => local(),
+        Door::Network => network(),
+    };
+    let (router, _) = common().merge(own).split_for_parts();
+    router
+        .fallback(async || no_such_path())
+        .method_not_allowed_fallback(async || no_such_method())
+        .layer(from_fn_with_state(Arc::clone(&api), gate::gate))
+        .with_state(api)
+}
+
+/// The description of the whole API (OpenAPI 3.1), all doors together, as JSON.
+pub fn openapi_json() -> String {
+    let api = common().merge(local()).merge(network()).into_openapi();
+    api.to_pretty_json().expect("a description is JSON")
+}
+
+/// The API's description.
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "status",
+    responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value))
+)]
+async fn description() -> Response {
+    let mut response = reply::json(StatusCode::OK, &());
+    *response.body_mut() = openapi_json().into();
+    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn no_such_path() -> Problem {
+    Problem::unknown("request.path", "expected a path of this API, found another", "look at /openapi.json")
+}
+
+fn no_such_method() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "request.method",
+        "expected a method that this path has, found another",
+        "look at the Allow header, or at /openapi.json",
+    )
+}

@@ -1,0 +1,168 @@
+//! Listening: a TCP address or the unix socket, HTTP/1.1, bounded in connections and time.
+//!
+//! Owns: connections and their end. Contract: headers must come within [`HEADERS_WITHIN`]; at the order to stop nothing new
+//! is taken, live tails end, and open requests have [`DRAIN_WITHIN`]. The socket is 0600 in a directory of 0700; a stale
+//! one is removed only when nobody answers on it. A crash leaves the socket's file, which the next start removes. Does
+//! not: speak TLS; the private network encrypts.
+
+use super::caller::Peer;
+use super::limits::{CONNECTIONS_MAX, DRAIN_WITHIN, HEADERS_BYTES_MAX, HEADERS_MAX, HEADERS_WITHIN};
+use crate::error::ServerError;
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tower::ServiceExt;
+
+/// What a listener waits after an accept that failed (no file handles, say) before it tries again.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// Tells long answers that the server stops.
+#[derive(Clone)]
+pub(crate) struct Closing(pub(crate) watch::Receiver<bool>);
+
+/// Serves a bound TCP listener until `shutdown`, then lets open requests end within a bound.
+///
+/// # Errors
+/// None today: a failed accept is told in the log and tried again.
+pub async fn serve_tcp(
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ServerError> {
+    serve(&listener, router, shutdown).await;
+    Ok(())
+}
+
+/// Binds the unix socket: mode 0600, in a directory that only its owner enters.
+///
+/// # Errors
+/// [`ServerError::Listen`] when somebody answers there, the path is no socket, or the directory is open to others.
+pub fn bind_unix(path: &Path) -> Result<UnixListener, ServerError> {
+    let refused = |source| ServerError::Listen { address: path.display().to_string(), source };
+    let parent = path.parent().ok_or_else(|| refused(io::Error::other("the socket's path has no directory")))?;
+    let mode = fs::metadata(parent).map_err(refused)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        let why = format!("{} is open to others (mode {:03o}); make it 0700", parent.display(), mode & 0o777);
+        return Err(refused(io::Error::new(io::ErrorKind::PermissionDenied, why)));
+    }
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(refused(error)),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(refused(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is there")));
+        }
+        Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
+            Ok(_) => return Err(refused(io::Error::new(io::ErrorKind::AddrInUse, "another daemon answers there"))),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(refused)?,
+            Err(error) => return Err(refused(error)),
+        },
+    }
+    let listener = UnixListener::bind(path).map_err(refused)?;
+    fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(refused)?;
+    Ok(listener)
+}
+
+/// Binds the unix socket as [`bind_unix`] does and serves it until `shutdown`; then the socket's file is gone.
+///
+/// # Errors
+/// As [`bind_unix`].
+pub async fn serve_unix(
+    path: &Path,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ServerError> {
+    let listener = bind_unix(path)?;
+    serve(&listener, router, shutdown).await;
+    fs::remove_file(path).map_err(ServerError::io("removing the socket", path))
+}
+
+/// What connections come from.
+trait Listen: Sync {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Peer)>> + Send;
+}
+
+impl Listen for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, Peer)> {
+        let (stream, address) = Self::accept(self).await?;
+        stream.set_nodelay(true)?;
+        Ok((stream, Peer::Tcp(address)))
+    }
+}
+
+impl Listen for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<(UnixStream, Peer)> {
+        let (stream, _) = Self::accept(self).await?;
+        let uid = stream.peer_cred().ok().map(|credentials| credentials.uid());
+        Ok((stream, Peer::Unix(uid)))
+    }
+}
+
+async fn serve<L: Listen>(listener: &L, router: Router, shutdown: impl Future<Output = ()> + Send) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let graceful = GracefulShutdown::new();
+    let (stop, stopping) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_WITHIN)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEADERS_BYTES_MAX);
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accepted = async {
+            let place = Arc::clone(&room).acquire_owned().await.expect("never closed");
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            accepted = accepted => accepted,
+            () = &mut shutdown => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+                continue;
+            }
+        };
+        let (router, closing) = (router.clone(), Closing(stopping.clone()));
+        let service = service_fn(move |mut request: http::Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(closing.clone());
+            router.clone().oneshot(request.map(Body::new))
+        });
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        connections.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%peer, %error, "a connection ended early");
+            }
+            drop(place);
+        });
+    }
+    stop.send_replace(true);
+    if tokio::time::timeout(DRAIN_WITHIN, graceful.shutdown()).await.is_err() {
+        tracing::warn!(open = connections.len(), "requests were still open and are cut off");
+    }
+    connections.shutdown().await;
+}

@@ -1,0 +1,30 @@
+//! What the API says and is told, as types: one file for each resource.
+//!
+//! Owns: the JSON of every request and answer. Contract: fields are only ever added; ids are UUIDs, digests and keys are
+//! lower-case hex, times are RFC 3339 in UTC with microseconds, bytes are base64, and counts that may pass 2^53 are text.
+//! Does not: read the store; the handlers fill these, the typed client reads them.
+
+mod envelope;
+mod event;
+mod job;
+mod node;
+mod problem;
+mod query;
+mod receipt;
+mod said;
+mod status;
+mod vault;
+
+pub use envelope::{Answer, AsOf, Page};
+pub use event::Event;
+pub use job::{Attempt, Costs, Job, JobFull, Output};
+pub use node::{Gauges, HandlerView, Node};
+pub use problem::Problem;
+pub use query::{EventsQuery, JobsQuery, ReceiptsQuery, VaultQuery};
+pub use receipt::{Content, PayloadView, Receipt, ReceiptFull};
+pub use said::{
+    AppendBody, AppendSaid, Appended, CancelBody, CancelSaid, Cancelled, RequestBody, RequestSaid, Requested,
+    SaidPayload, SignedBody,
+};
+pub use status::{Boot, Counts, Health, Link, LogHead, Outbox, Ready, Status, Verification, Warning};
+pub use vault::{Artifact, ScanBody, Scanned};

@@ -1,0 +1,155 @@
+//! The machine's own standing.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+/// Who answers here, and how it is doing.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    /// The machine.
+    pub machine: String,
+    /// `gateway` or `node`.
+    pub role: String,
+    /// The fleet.
+    pub fleet: String,
+    /// Its machine key.
+    pub machine_key: String,
+    /// The key of the local actor.
+    pub actor_key: String,
+    /// The program's version.
+    pub version: String,
+    /// Names this run of the daemon.
+    pub boot: String,
+    /// Who writes the order.
+    pub central: Option<String>,
+    /// The order's epoch.
+    pub epoch: Option<u64>,
+    /// The link to the gateway; absent on the gateway itself.
+    pub link: Option<Link>,
+    /// Every log of this store and its head.
+    pub logs: Vec<LogHead>,
+    /// What the gateway has not acknowledged.
+    pub outbox: Outbox,
+    /// Counts.
+    pub counts: Counts,
+    /// The last verification here.
+    pub verification: Option<Verification>,
+    /// What a person should look at.
+    pub warnings: Vec<Warning>,
+    /// Whether appends are possible.
+    pub ready: bool,
+}
+
+/// The link to the gateway.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Link {
+    /// Its address.
+    pub gateway: Option<String>,
+    /// Whether the last exchange succeeded.
+    pub connected: bool,
+    /// When it last did.
+    pub last_contact: Option<String>,
+    /// Why this store decides nothing, when that is so.
+    pub frozen: Option<String>,
+    /// Whether it is learning what others have seen of it.
+    pub healing: bool,
+}
+
+/// One log and its newest record.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct LogHead {
+    /// The log.
+    pub log: String,
+    /// Whose it is.
+    pub machine: String,
+    /// `work`, `facts`, `pulse` or `order`.
+    pub stream: String,
+    /// Which set of logs of that machine.
+    pub incarnation: u32,
+    /// Whether this store writes it.
+    pub own: bool,
+    /// Seq of the newest record.
+    pub seq: u64,
+    /// Digest of its seal.
+    pub seal: String,
+    /// RFC 6962 root of the log's tree.
+    pub root: String,
+    /// When it was sealed.
+    pub time: String,
+    /// How far the order has taken it in.
+    pub pinned_seq: Option<u64>,
+}
+
+/// What the gateway has not acknowledged.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Outbox {
+    /// How many receipts: what is lost with this disk.
+    pub receipts: u64,
+    /// Age of the oldest, in milliseconds.
+    pub oldest_age_ms: Option<u64>,
+}
+
+/// Counts.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Counts {
+    /// Receipts in this store.
+    pub receipts: u64,
+    /// Machines of the fleet.
+    pub machines: u64,
+    /// Jobs by state.
+    pub jobs: BTreeMap<String, u64>,
+    /// Notices that nobody has received yet.
+    pub notices_open: u64,
+}
+
+/// The last verification.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Verification {
+    /// Its receipt.
+    pub receipt: String,
+    /// When.
+    pub time: String,
+    /// How long ago, in milliseconds.
+    pub age_ms: u64,
+    /// Whether nothing was found.
+    pub clean: bool,
+    /// Findings in all.
+    pub findings: u64,
+    /// Receipts that were read.
+    pub receipts: u64,
+}
+
+/// Something a person should look at.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Warning {
+    /// The stable code.
+    pub code: String,
+    /// What is the matter.
+    pub text: String,
+    /// What to do about it.
+    pub what_to_do: String,
+}
+
+/// The process is alive.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    /// `alive`.
+    pub status: String,
+}
+
+/// Whether appends are possible.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Ready {
+    /// Whether they are.
+    pub ready: bool,
+    /// Why not.
+    pub reasons: Vec<String>,
+}
+
+/// The server's boot id, to be signed with every request.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Boot {
+    /// Random, for each run of the daemon.
+    pub boot: String,
+}

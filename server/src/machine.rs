@@ -1,0 +1,292 @@
+//! The store of one machine with what gateway and node share: reading the Vault, the gauges, the link, and the writes that
+//! callers may ask for.
+//!
+//! On a store that writes the order, what callers say goes into the order and is decided in the same commit. On a node it
+//! goes into its facts and is decided when the gateway has it.
+
+use crate::config::Config;
+use crate::error::ServerError;
+use crate::gateway::central::{self, Central};
+use crate::vault::VaultReader;
+use ledger::clock::{Clock, Entropy, SystemEntropy};
+use ledger::core::kinds::{Detail, JobId, RequestReceived};
+use ledger::core::statement::VerifiedStatement;
+use ledger::core::{Draft, MachineId, ReceiptId, Stream};
+use ledger::{Appended, Ledger, OpenOptions, Paths, Position, Receipt};
+use ledger_projections::FleetState;
+use ledger_projections::health::Gauges;
+use ledger_projections::queue::{answer_for, decide};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, RwLock};
+use tokio::sync::watch;
+
+/// The store of one machine.
+pub struct Machine {
+    /// The engine.
+    pub ledger: Ledger<FleetState>,
+    /// What it was told.
+    pub config: Config,
+    /// Names this run of the process: 32 hex characters.
+    pub boot: String,
+    /// What a gateway has beside the store; idle on a node.
+    pub central: Central,
+    pub(crate) vault: VaultReader,
+    gauges: RwLock<BTreeMap<MachineId, Gauges>>,
+    link: Mutex<LinkView>,
+    verified: Mutex<Option<Receipt>>,
+    changed: watch::Sender<Position>,
+}
+
+/// How a node stands with its gateway, and a gateway with itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkView {
+    /// The gateway's address; absent on the gateway.
+    pub gateway: Option<String>,
+    /// Whether the last exchange succeeded.
+    pub connected: bool,
+    /// When it did, microseconds since 1970.
+    pub last_contact_us: Option<i64>,
+    /// Receipts that the gateway has not acknowledged.
+    pub outbox_receipts: u64,
+    /// When the oldest of them was sealed, microseconds since 1970.
+    pub outbox_oldest_us: Option<i64>,
+    /// Our clock minus the gateway's, milliseconds.
+    pub clock_offset_ms: Option<i64>,
+    /// Why Central froze itself.
+    pub frozen: Option<String>,
+    /// Whether Central still waits for marks.
+    pub healing: bool,
+}
+
+/// What somebody who asked for work is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestAnswer {
+    /// The job.
+    pub job: JobId,
+    /// The request.
+    pub receipt: ReceiptId,
+    /// A stable word.
+    pub answer_code: String,
+    /// The sentence.
+    pub answer: String,
+    /// `local` until the gateway has it, then `replicated`.
+    pub standing: &'static str,
+    /// Whether it was asked before.
+    pub repeated: bool,
+}
+
+/// What somebody who appended is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppendAnswer {
+    /// The receipt.
+    pub receipt: Receipt,
+    /// Whether it was said before.
+    pub repeated: bool,
+    /// `local` until another machine has it, then `replicated`.
+    pub standing: &'static str,
+}
+
+impl Machine {
+    /// Opens the store of a directory.
+    ///
+    /// # Errors
+    /// [`ServerError::Ledger`].
+    pub fn open(dir: &Path, config: Config) -> Result<Arc<Self>, ServerError> {
+        let central = Central::new(&config);
+        let options = OpenOptions { batch_hook: Some(central.batch_hook()), ..OpenOptions::default() };
+        let ledger: Ledger<FleetState> = Ledger::open(&Paths::new(dir), options)?;
+        let mut boot = [0; 16];
+        SystemEntropy.fill(&mut boot);
+        let (changed, _) = watch::channel(ledger.snapshot().end);
+        let wake = changed.clone();
+        ledger.on_commit(move |end| {
+            wake.send_replace(end);
+        });
+        let link = LinkView { gateway: config.gateway.clone(), ..LinkView::default() };
+        Ok(Arc::new(Self {
+            vault: VaultReader::open(&ledger)?,
+            ledger,
+            config,
+            boot: data_encoding::HEXLOWER.encode(&boot),
+            central,
+            gauges: RwLock::default(),
+            link: Mutex::new(link),
+            verified: Mutex::default(),
+            changed,
+        }))
+    }
+
+    /// Whether this store writes the order.
+    pub fn is_gateway(&self) -> bool {
+        self.ledger.own_log(Stream::Order).is_some()
+    }
+
+    /// This machine's name.
+    pub fn id(&self) -> &MachineId {
+        &self.ledger.context().machine
+    }
+
+    /// Microseconds since 1970.
+    pub fn now_us(&self) -> i64 {
+        self.ledger.clock().now_us()
+    }
+
+    /// Tells the end of the store after each durable batch.
+    pub fn changed(&self) -> watch::Receiver<Position> {
+        self.changed.subscribe()
+    }
+
+    /// The last gauges of a machine that came in with a pulse.
+    pub fn gauges(&self, machine: &MachineId) -> Option<Gauges> {
+        self.gauges.read().expect("gauges lock").get(machine).cloned()
+    }
+
+    pub(crate) fn set_gauges(&self, machine: &MachineId, gauges: Gauges) {
+        self.gauges.write().expect("gauges lock").insert(machine.clone(), gauges);
+    }
+
+    /// How this machine stands with its gateway.
+    pub fn link(&self) -> LinkView {
+        let mut view = self.link.lock().expect("link lock").clone();
+        view.frozen = self.central.frozen();
+        view.healing = self.central.healing();
+        view
+    }
+
+    pub(crate) fn set_link(&self, change: impl FnOnce(&mut LinkView)) {
+        change(&mut self.link.lock().expect("link lock"));
+    }
+
+    /// The outcome of the last verification that this process ran or found.
+    pub fn last_verify(&self) -> Option<Receipt> {
+        self.verified.lock().expect("verified lock").clone()
+    }
+
+    pub(crate) fn set_verified(&self, receipt: Receipt) {
+        *self.verified.lock().expect("verified lock") = Some(receipt);
+    }
+
+    /// Signs a draft with the local actor key, for callers on this machine who bring no signature.
+    ///
+    /// # Errors
+    /// [`ServerError::Ledger`] for a broken bound.
+    pub fn sign_as_actor(&self, draft: Draft) -> Result<VerifiedStatement, ServerError> {
+        Ok(self.ledger.sign_as_actor(draft, &SystemEntropy)?)
+    }
+
+    /// Seals a request and, on the gateway, makes it a job in the same commit.
+    ///
+    /// # Errors
+    /// [`ServerError::Refused`] when the request breaks a bound or its author may not ask; [`ServerError::NotServing`]
+    /// while Central waits for marks.
+    pub async fn request(&self, said: VerifiedStatement) -> Result<RequestAnswer, ServerError> {
+        let statement = said.statement();
+        if statement.kind.as_str() != RequestReceived::KIND {
+            return Err(ServerError::WrongRole(format!("a request.received is expected, not {}", statement.kind)));
+        }
+        let detail = RequestReceived::decode(&statement.detail).map_err(|e| ServerError::Malformed(e.to_string()))?;
+        let (job, id) = (JobId::of_request(&statement.author, &statement.id), statement.id);
+        let gateway = self.is_gateway();
+        if gateway {
+            self.central.wait_until_serving().await?;
+        }
+        let policy = self.config.policy();
+        let committed = self
+            .ledger
+            .submit(move |tx| -> Result<(bool, String, String), ServerError> {
+                decide::check_spec(tx.state(), &detail.spec)?;
+                if !gateway {
+                    let repeated = tx.append_signed(Stream::Facts, &said)?.is_repetition();
+                    return Ok((repeated, "local".into(), "kept here; it becomes a job when the gateway has it".into()));
+                }
+                let now = tx.now_us();
+                tx.state().authorise(said.statement(), Stream::Order, false, now).map_err(|reason| {
+                    ServerError::Forbidden(format!("the author may not ask for work ({reason:?})"))
+                })?;
+                let appended = tx.append_signed(Stream::Order, &said)?;
+                if !appended.is_repetition() {
+                    let drafts = decide::accept_request(tx.state(), appended.receipt(), now, &policy)?;
+                    central::put(tx, drafts)?;
+                    central::put_notices(tx, &policy)?;
+                }
+                let answer = answer_for(tx.state(), &job);
+                let (code, text) = answer.map_or(("unknown".into(), String::new()), |a| (a.code().into(), a.to_string()));
+                Ok((appended.is_repetition(), code, text))
+            })
+            .await?;
+        let (repeated, answer_code, answer) = committed.value;
+        Ok(RequestAnswer { job, receipt: id, answer_code, answer, standing: self.standing(), repeated })
+    }
+
+    /// Seals what an actor or the root key said. What asks Central for something is decided in the same commit.
+    ///
+    /// # Errors
+    /// [`ServerError::Forbidden`] when the author may not say it here.
+    pub async fn append(&self, said: VerifiedStatement) -> Result<AppendAnswer, ServerError> {
+        let kind = said.statement().kind.clone();
+        let stream = match (self.is_gateway(), kind.is_custom()) {
+            (_, true) | (false, _) => Stream::Facts,
+            (true, false) => Stream::Order,
+        };
+        if stream == Stream::Order {
+            self.central.wait_until_serving().await?;
+        }
+        let policy = self.config.policy();
+        let committed = self
+            .ledger
+            .submit(move |tx| -> Result<Appended, ServerError> {
+                let now = tx.now_us();
+                tx.state().authorise(said.statement(), stream, false, now).map_err(|reason| {
+                    let kind = &said.statement().kind;
+                    ServerError::Forbidden(format!("this key may not say {kind} here ({reason:?}); ask for a grant"))
+                })?;
+                let appended = tx.append_signed(stream, &said)?;
+                if stream == Stream::Order && !appended.is_repetition() {
+                    let drafts = decide::cancel_asked(tx.state(), appended.receipt(), now)?;
+                    central::put(tx, drafts)?;
+                }
+                central::put_notices(tx, &policy)?;
+                Ok(appended)
+            })
+            .await?;
+        let repeated = committed.value.is_repetition();
+        let receipt = committed.receipts.into_iter().next().unwrap_or_else(|| committed.value.receipt().clone());
+        Ok(AppendAnswer { receipt, repeated, standing: self.standing() })
+    }
+
+    /// Says something as this machine. What it says of its own runs is decided in the same commit when it is Central.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub async fn say(&self, stream: Stream, drafts: Vec<Draft>) -> Result<Vec<Receipt>, ServerError> {
+        let decides = self.is_gateway() && stream == Stream::Work;
+        if decides {
+            self.central.wait_until_serving().await?;
+        }
+        let policy = self.config.policy();
+        let committed = self
+            .ledger
+            .submit(move |tx| -> Result<usize, ServerError> {
+                let count = drafts.len();
+                let mut said = Vec::with_capacity(count);
+                for draft in drafts {
+                    said.push(tx.append(stream, draft)?);
+                }
+                if decides {
+                    let machine = tx.state().context().machine.clone();
+                    for appended in said.iter().filter(|a| !a.is_repetition()) {
+                        central::judge(tx, appended.receipt(), &machine, &policy)?;
+                    }
+                }
+                Ok(count)
+            })
+            .await?;
+        Ok(committed.receipts.into_iter().take(committed.value).collect())
+    }
+
+    // A lone gateway's receipts are on one disk; a node's are until the gateway has them.
+    fn standing(&self) -> &'static str {
+        "local"
+    }
+}

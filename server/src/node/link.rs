@@ -1,0 +1,350 @@
+//! The link to the gateway. The node begins every exchange; its own logs are its outbox.
+//!
+//! Three loops, each of which ends with the daemon and starts over, with jitter, when the link fails: *push* (hello, then
+//! work before facts before pulses, then hello again so that fences are judged), *pull* (the order, then the gateway's own
+//! work and facts), *claim* (only after everything was judged, only for free slots).
+
+use crate::client::{ClientError, Signed};
+use crate::clock::running_ms;
+use crate::error::ServerError;
+use crate::exchange::{
+    Claim, ClaimAnswer, Hello, HelloAnswer, Mark, Pull, PullAnswer, Push, PushAnswer, decode, encode,
+};
+use crate::gateway::exchange::read_run;
+use crate::jobs::Jobs;
+use crate::machine::Machine;
+use ledger::core::{LogId, Stream};
+use ledger::intake::VerifiedRun;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long an exchange without waiting may take.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The shortest time between two tries.
+const RETRY_MIN: Duration = Duration::from_millis(50);
+
+/// What the loops of one link tell each other.
+pub(crate) struct Link {
+    machine: Arc<Machine>,
+    jobs: Arc<Jobs>,
+    gateway: Arc<Signed>,
+    // The last answer to a hello that judged everything; none while the link is down.
+    synced: watch::Sender<Option<HelloAnswer>>,
+    // Raised whenever the link failed, so that hello comes first again.
+    failures: AtomicU64,
+    /// When the last acknowledged beat was sent, by the clock that counts sleep.
+    pub(crate) beat_ms: AtomicU64,
+}
+
+/// Runs the link until it is told to stop.
+pub(crate) async fn link_forever(link: Arc<Link>, stop: watch::Receiver<bool>) {
+    let pushes = tokio::spawn(forever(Arc::clone(&link), stop.clone(), "push", |link| async move { push_round(&link).await }));
+    let pulls = tokio::spawn(forever(Arc::clone(&link), stop.clone(), "pull", |link| async move { pull_order(&link).await }));
+    let mirrors = tokio::spawn(forever(Arc::clone(&link), stop.clone(), "mirror", |link| async move { mirror(&link).await }));
+    let claims = tokio::spawn(forever(link, stop, "claim", |link| async move { claim_round(&link).await }));
+    for task in [pushes, pulls, mirrors, claims] {
+        if let Err(e) = task.await {
+            tracing::error!(error = %e, "a loop of the link ended");
+        }
+    }
+}
+
+// Repeats a round; waits with jitter after a failure, longer after several.
+async fn forever<F, R>(link: Arc<Link>, mut stop: watch::Receiver<bool>, what: &'static str, round: F)
+where
+    F: Fn(Arc<Link>) -> R,
+    R: Future<Output = Result<(), ServerError>>,
+{
+    let mut failures = 0u32;
+    loop {
+        let result = tokio::select! {
+            result = round(Arc::clone(&link)) => result,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        match result {
+            Ok(()) => failures = 0,
+            Err(e) => {
+                failures = failures.saturating_add(1);
+                tracing::debug!(loop_of = what, failures, code = e.code(), error = %e, "an exchange failed");
+                let wait = link.backoff(failures);
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    _ = stop.wait_for(|stop| *stop) => return,
+                }
+            }
+        }
+    }
+}
+
+impl Link {
+    pub(crate) fn new(machine: Arc<Machine>, jobs: Arc<Jobs>, gateway: Arc<Signed>) -> Arc<Self> {
+        Arc::new(Self {
+            machine,
+            jobs,
+            gateway,
+            synced: watch::channel(None).0,
+            failures: AtomicU64::new(0),
+            beat_ms: AtomicU64::new(0),
+        })
+    }
+
+    fn backoff(&self, failures: u32) -> Duration {
+        let most = Duration::from_millis(self.machine.config.timing.poll_ms);
+        let base = RETRY_MIN.saturating_mul(2u32.saturating_pow(failures.min(12))).min(most);
+        // Half of it is chance, so that machines that lost the gateway together do not return together.
+        let mut random = [0; 2];
+        ledger::clock::Entropy::fill(&ledger::clock::SystemEntropy, &mut random);
+        base / 2 + base.mul_f64(f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX) / 2.0)
+    }
+
+    async fn exchange<A: serde::Serialize + serde::de::DeserializeOwned>(
+        &self,
+        op: &'static str,
+        body: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<A, ServerError> {
+        match self.gateway.exchange(op, body, timeout).await {
+            Ok(answer) => {
+                let now = self.machine.now_us();
+                self.machine.set_link(|link| {
+                    link.connected = true;
+                    link.last_contact_us = Some(now);
+                });
+                decode(op, &answer)
+            }
+            Err(e) => {
+                self.lost(&e);
+                Err(ServerError::Gateway(format!("{op}: {e}")))
+            }
+        }
+    }
+
+    fn lost(&self, why: &ClientError) {
+        self.failures.fetch_add(1, Ordering::AcqRel);
+        self.synced.send_if_modified(|synced| synced.take().is_some());
+        self.machine.set_link(|link| {
+            if std::mem::replace(&mut link.connected, false) {
+                tracing::warn!(error = %why, "the link to the gateway is down; work goes on here");
+            }
+        });
+    }
+
+    fn mark(&self, log: &LogId) -> Option<Mark> {
+        self.machine.ledger.snapshot().logs.get(log).map(|chain| {
+            let (seq, seal) = chain.tip();
+            Mark { seq, seal }
+        })
+    }
+
+    fn own_logs(&self) -> Vec<LogId> {
+        [Stream::Work, Stream::Facts, Stream::Pulse].into_iter().filter_map(|s| self.machine.ledger.own_log(s)).collect()
+    }
+
+    fn incarnation(&self) -> u32 {
+        let snapshot = self.machine.ledger.snapshot();
+        let own = self.machine.ledger.own_log(Stream::Work);
+        own.and_then(|log| snapshot.logs.get(&log).map(|chain| chain.genesis().incarnation)).unwrap_or(1)
+    }
+
+    /// Whether the node may start something: the last acknowledged beat or hello was sent less than 80 % of a term ago.
+    fn is_leased(&self, term_ms: u32) -> bool {
+        let age = running_ms().saturating_sub(self.beat_ms.load(Ordering::Acquire));
+        age < u64::from(term_ms) * 8 / 10
+    }
+
+    async fn hello(&self) -> Result<HelloAnswer, ServerError> {
+        let sent_ms = running_ms();
+        let snapshot = self.machine.ledger.snapshot();
+        let order = snapshot.state.order().and_then(|order| self.mark(&order.log).map(|mark| (order.epoch, order.log, mark)));
+        let hello = Hello {
+            incarnation: self.incarnation(),
+            logs: self.own_logs().into_iter().map(|log| (log, self.mark(&log))).collect(),
+            order,
+            fences: self.jobs.fences(),
+            handlers: self.jobs.declared(),
+            now: self.machine.now_us(),
+        };
+        let answer: HelloAnswer = self.exchange("hello", encode(&hello), EXCHANGE_TIMEOUT).await?;
+        if snapshot.state.order().is_some_and(|order| answer.epoch < order.epoch) {
+            let why = format!("the gateway is of epoch {}, we know a higher one: it is an old Central", answer.epoch);
+            return Err(ServerError::Fork(why));
+        }
+        let offset_ms = (self.machine.now_us() - answer.now) / 1000;
+        self.machine.set_link(|link| link.clock_offset_ms = Some(offset_ms));
+        if answer.synced {
+            self.beat_ms.store(sent_ms, Ordering::Release);
+        }
+        Ok(answer)
+    }
+}
+
+// Hello, everything that the gateway lacks, hello again; then whatever comes, until the link fails.
+async fn push_round(link: &Arc<Link>) -> Result<(), ServerError> {
+    let failures = link.failures.load(Ordering::Acquire);
+    let answer = link.hello().await?;
+    if answer.healing {
+        // Its waiting for us ended with this very hello; it may wait for others.
+        tokio::time::sleep(RETRY_MIN).await;
+        return Ok(());
+    }
+    let mut marks: Vec<(LogId, Option<Mark>)> = answer.marks.clone();
+    let mut changed = link.machine.changed();
+    let mut synced = false;
+    loop {
+        changed.mark_unchanged();
+        // Work first, then facts, then pulses; after each push from the beginning, so that a result never waits behind
+        // a backlog of something else.
+        while let Some(at) = marks.iter().position(|(log, mark)| *mark != link.mark(log)) {
+            push_one(link, &mut marks[at]).await?;
+            tell_outbox(link, &marks);
+            let judged = marks.iter().take(2).all(|(log, mark)| *mark == link.mark(log));
+            if judged && !synced {
+                break;
+            }
+        }
+        tell_outbox(link, &marks);
+        if !synced {
+            let answer = link.hello().await?;
+            synced = answer.synced;
+            link.synced.send_replace(synced.then_some(answer));
+            continue;
+        }
+        if link.failures.load(Ordering::Acquire) != failures {
+            return Ok(());
+        }
+        let again = Duration::from_millis(link.machine.config.timing.poll_ms);
+        tokio::select! {
+            _ = changed.changed() => {}
+            // A hello now and then notices what nobody else would: that the gateway forgot us.
+            () = tokio::time::sleep(again) => synced = false,
+        }
+    }
+}
+
+async fn push_one(link: &Arc<Link>, entry: &mut (LogId, Option<Mark>)) -> Result<(), ServerError> {
+    let (log, mark) = *entry;
+    let next = mark.map_or(0, |mark| mark.seq + 1);
+    let machine = Arc::clone(&link.machine);
+    let read = tokio::task::spawn_blocking(move || read_run(&machine, &log, next)).await;
+    let (records, _) = read.map_err(|e| ServerError::Malformed(e.to_string()))??;
+    if records.is_empty() {
+        return Err(ServerError::Malformed(format!("log {log} has nothing behind seq {next}, but the gateway lacks it")));
+    }
+    let answer: PushAnswer = link.exchange("push", encode(&Push { log, records }), EXCHANGE_TIMEOUT).await?;
+    if mark.is_some_and(|mark| answer.mark.seq <= mark.seq) {
+        return Err(ServerError::Fork(format!("the gateway's mark of log {log} did not move by a push")));
+    }
+    entry.1 = Some(answer.mark);
+    Ok(())
+}
+
+fn tell_outbox(link: &Link, marks: &[(LogId, Option<Mark>)]) {
+    let mut receipts = 0;
+    let mut oldest: Option<i64> = None;
+    for (log, mark) in marks {
+        let Some(own) = link.mark(log) else { continue };
+        let next = mark.map_or(0, |mark| mark.seq + 1);
+        receipts += (own.seq + 1).saturating_sub(next);
+        if next <= own.seq
+            && let Ok(Some(receipt)) = link.machine.ledger.get(log, next)
+        {
+            let at = i64::try_from(receipt.time().unix_ms()).unwrap_or(i64::MAX).saturating_mul(1000);
+            oldest = Some(oldest.map_or(at, |before| before.min(at)));
+        }
+    }
+    link.machine.set_link(|view| {
+        view.outbox_receipts = receipts;
+        view.outbox_oldest_us = oldest;
+    });
+}
+
+// One pull of a log; whether there is more at once.
+async fn pull_log(link: &Arc<Link>, log: LogId, wait_ms: u32) -> Result<bool, ServerError> {
+    let pull = Pull { log, after: link.mark(&log), wait_ms };
+    let timeout = EXCHANGE_TIMEOUT + Duration::from_millis(wait_ms.into());
+    let answer: PullAnswer = link.exchange("pull", encode(&pull), timeout).await?;
+    let chain = link.machine.ledger.snapshot().logs.get(&log).cloned();
+    let raw = answer.records.into_iter().map(|r| (r.record, r.payload)).collect();
+    let verified = tokio::task::spawn_blocking(move || VerifiedRun::verify(raw, chain.as_deref())).await;
+    let Some(run) = verified.map_err(|e| ServerError::Malformed(e.to_string()))?? else { return Ok(false) };
+    if run.log() != log {
+        return Err(ServerError::Fork(format!("asked for log {log}, got records of {}", run.log())));
+    }
+    link.machine
+        .ledger
+        .submit(move |tx| -> Result<(), ServerError> {
+            tx.intake(&run)?;
+            Ok(())
+        })
+        .await?;
+    Ok(!answer.complete)
+}
+
+fn wait_ms(link: &Link) -> u32 {
+    u32::try_from(link.machine.config.timing.poll_ms).unwrap_or(u32::MAX)
+}
+
+// Follows the order by long poll. Needs no hello: a mirror is of use even while Central heals.
+async fn pull_order(link: &Arc<Link>) -> Result<(), ServerError> {
+    let known = link.machine.ledger.snapshot().state.order().map(|order| order.log);
+    let Some(log) = known else {
+        return Err(ServerError::WrongRole("this store does not know its order; join again".into()));
+    };
+    while pull_log(link, log, wait_ms(link)).await? {}
+    Ok(())
+}
+
+// Mirrors the gateway's own work and facts, so that its disk may die.
+async fn mirror(link: &Arc<Link>) -> Result<(), ServerError> {
+    let mut synced = link.synced.subscribe();
+    let ready = synced.wait_for(Option::is_some).await;
+    let logs = ready.ok().and_then(|answer| answer.as_ref().map(|a| a.mirror.clone())).unwrap_or_default();
+    for log in &logs {
+        while pull_log(link, *log, 0).await? {}
+    }
+    tokio::time::sleep(Duration::from_millis(link.machine.config.timing.poll_ms)).await;
+    Ok(())
+}
+
+// Claims work for free slots by long poll.
+async fn claim_round(link: &Arc<Link>) -> Result<(), ServerError> {
+    let mut synced = link.synced.subscribe();
+    let ready = synced.wait_for(Option::is_some).await;
+    let term_ms = ready.ok().and_then(|answer| answer.as_ref().map(|a| a.term_ms)).unwrap_or_default();
+    let free = link.jobs.free();
+    if free.is_empty() || !link.is_leased(term_ms) {
+        tokio::select! {
+            () = link.jobs.wait_for_room() => {}
+            () = tokio::time::sleep(Duration::from_millis(link.machine.config.timing.beat_ms)) => {}
+        }
+        return Ok(());
+    }
+    let mut claim = [0; 16];
+    ledger::clock::Entropy::fill(&ledger::clock::SystemEntropy, &mut claim);
+    let wait = wait_ms(link);
+    let claim = Claim { claim, incarnation: link.incarnation(), free, wait_ms: wait };
+    let timeout = EXCHANGE_TIMEOUT + Duration::from_millis(wait.into());
+    let answer: ClaimAnswer = tokio::select! {
+        answer = link.exchange("claim", encode(&claim), timeout) => answer?,
+        // More slots are free now than this claim says.
+        () = link.jobs.wait_for_room() => return Ok(()),
+    };
+    for claimed in answer.jobs {
+        link.jobs.take(claimed)?;
+    }
+    Ok(())
+}
+
+impl Link {
+    /// What the beat thread needs: the claims that go on here, and what to do with the answer.
+    pub(crate) fn jobs(&self) -> &Arc<Jobs> {
+        &self.jobs
+    }
+
+    /// The gateway.
+    pub(crate) fn gateway(&self) -> &Arc<Signed> {
+        &self.gateway
+    }
+}

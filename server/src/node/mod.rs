@@ -1,0 +1,7 @@
+//! What a machine does that joined: dial the gateway, push what it wrote, mirror the order, claim work, beat.
+
+mod beats;
+mod link;
+
+pub(crate) use beats::beat_from_own_thread;
+pub(crate) use link::{Link, link_forever};
