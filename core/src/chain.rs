@@ -115,6 +115,22 @@ impl Chain {
     /// # Errors
     /// [`ChainError`]; the state is then as before.
     pub fn follow(&mut self, record: &Record) -> Result<(), ChainError> {
+        self.check_follows(record)?;
+        self.extend(record);
+        Ok(())
+    }
+
+    /// The same, with the record's leaf hash computed elsewhere.
+    ///
+    /// # Errors
+    /// As [`Chain::follow`].
+    pub fn follow_prepared(&mut self, record: &Record, leaf: tree::Hash) -> Result<(), ChainError> {
+        self.check_follows(record)?;
+        self.extend_prepared(record, leaf);
+        Ok(())
+    }
+
+    fn check_follows(&self, record: &Record) -> Result<(), ChainError> {
         let seal = record.seal();
         let (log, seq) = (self.log, seal.seq);
         if seal.log != log {
@@ -139,9 +155,7 @@ impl Chain {
                 found: seal.prev,
             });
         }
-        self.check_unlinked(record)?;
-        self.extend(record);
-        Ok(())
+        self.check_unlinked(record)
     }
 
     /// Goes on after records that could not be read: checks that this is the record at `seq`, and everything but its

@@ -10,7 +10,9 @@ use crate::error::LedgerError;
 use crate::ledger::Ledger;
 use crate::read::PayloadState;
 use crate::state::State;
-use ledger_core::bundle::{Absent, Header, encode_absent, encode_begin, encode_end, encode_payload, encode_record};
+use ledger_core::bundle::{
+    Absent, Header, encode_absent, encode_begin, encode_end, encode_payload, encode_record,
+};
 use ledger_core::checkpoint::Checkpoint;
 use ledger_core::tree::{self, Tree};
 use ledger_core::{LogId, StatementError, TreeRoot};

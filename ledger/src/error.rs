@@ -104,7 +104,9 @@ pub enum LedgerError {
         seq: u64,
     },
     /// A log whose checkpoints another machine signs.
-    #[error("log {log}: its checkpoints are signed by machine {machine}, which alone can export it; ask there")]
+    #[error(
+        "log {log}: its checkpoints are signed by machine {machine}, which alone can export it; ask there"
+    )]
     NoCheckpointKey {
         /// The log.
         log: LogId,

@@ -237,7 +237,9 @@ impl<S: State> Ledger<S> {
                 queue,
                 queue_commands_max,
                 threads,
-                recovery, same_boot }),
+                recovery,
+                same_boot,
+            }),
         }
     }
 

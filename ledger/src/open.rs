@@ -349,7 +349,12 @@ fn open<S: State>(paths: &Paths, options: OpenOptions<S>) -> Result<Ledger<S>, L
     let own = own_logs(&restored.published.logs, &keyring.machine.public());
     let boot = boot_id();
     let same_boot = !boot.is_empty() && boot == anchor.boot;
-    let seed = AnchorSeed { store: anchor.store, epoch: anchor.epoch, boot, same_boot };
+    let seed = AnchorSeed {
+        store: anchor.store,
+        epoch: anchor.epoch,
+        boot,
+        same_boot,
+    };
     let end = opened.journal.durable_end();
     let checkpoints: BTreeMap<LogId, u64> = anchor
         .logs

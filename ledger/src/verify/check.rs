@@ -72,7 +72,11 @@ impl<'a> Check<'a> {
         anchor: Option<&Anchor>,
     ) -> Result<Self, LedgerError> {
         let pool = (options.threads > 0)
-            .then(|| rayon::ThreadPoolBuilder::new().num_threads(options.threads).build())
+            .then(|| {
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads(options.threads)
+                    .build()
+            })
             .transpose()
             .map_err(|e| LedgerError::Io {
                 what: "starting threads for",
@@ -145,7 +149,10 @@ impl<'a> Check<'a> {
                 let entry = &prepared[index];
                 let record = entry.record.as_ref().expect("only parsed records are checked");
                 let aspect = Aspect::Signatures;
-                (index, finding(error.code(), aspect, entry.position, record, error.to_string()))
+                (
+                    index,
+                    finding(error.code(), aspect, entry.position, record, error.to_string()),
+                )
             }));
         }
         found.sort_by_key(|(index, _)| *index);
@@ -171,7 +178,10 @@ impl<'a> Check<'a> {
             Some(state) => state.take(record, entry.leaf),
             None => {
                 let (state, fault) = LogState::begin(record, entry.leaf);
-                found.extend(self.welcome(log, &state, entry.position).map(|finding| (index, finding)));
+                found.extend(
+                    self.welcome(log, &state, entry.position)
+                        .map(|finding| (index, finding)),
+                );
                 self.logs.insert(log, state);
                 fault.into_iter().collect()
             }
@@ -204,7 +214,10 @@ impl<'a> Check<'a> {
             self.pins(index, entry, record, own, found);
         }
         if let Some((code, aspect, text)) = self.judge_payload(entry.payload, own) {
-            found.push((index, finding(code, aspect, entry.position, record, text.to_owned())));
+            found.push((
+                index,
+                finding(code, aspect, entry.position, record, text.to_owned()),
+            ));
         }
     }
 
@@ -261,7 +274,11 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn judge_payload(&mut self, payload: PayloadFound, own: bool) -> Option<(&'static str, Aspect, &'static str)> {
+    fn judge_payload(
+        &mut self,
+        payload: PayloadFound,
+        own: bool,
+    ) -> Option<(&'static str, Aspect, &'static str)> {
         let counts = &mut self.report.counts;
         match payload {
             PayloadFound::None => None,
@@ -292,8 +309,17 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn check_signatures(&mut self, prepared: &[Prepared], signed: &[(usize, VerifyKey)]) -> Vec<(usize, ChainError)> {
-        let record = |index: usize| prepared[index].record.as_ref().expect("only parsed records are checked");
+    fn check_signatures(
+        &mut self,
+        prepared: &[Prepared],
+        signed: &[(usize, VerifyKey)],
+    ) -> Vec<(usize, ChainError)> {
+        let record = |index: usize| {
+            prepared[index]
+                .record
+                .as_ref()
+                .expect("only parsed records are checked")
+        };
         let authors: Vec<usize> = signed
             .iter()
             .map(|(index, _)| *index)
@@ -339,7 +365,9 @@ impl<'a> Check<'a> {
     pub(super) fn name(&mut self, suspect: &Suspect) -> Option<(LogId, u64)> {
         let by_log = |(log, state): (&LogId, &LogState)| {
             let fits = *log == suspect.log || suspect.prev != SealDigest::ZERO;
-            let seq = fits.then(|| state.suspects(suspect.seq, &suspect.prev)).flatten()?;
+            let seq = fits
+                .then(|| state.suspects(suspect.seq, &suspect.prev))
+                .flatten()?;
             // Another log's seq says nothing; its link does.
             (*log == suspect.log || state.suspects(u64::MAX, &suspect.prev).is_some()).then_some((*log, seq))
         };
@@ -360,7 +388,8 @@ impl<'a> Check<'a> {
         self.report.counts.heads_compared += self.book.compared();
         let mut logs: Vec<_> = self.logs.values().map(|state| state.report(self.home)).collect();
         logs.sort_by(|a, b| {
-            let key = |log: &super::LogReport| (!log.own, log.machine.clone(), log.stream.map(|s| s.to_string()));
+            let key =
+                |log: &super::LogReport| (!log.own, log.machine.clone(), log.stream.map(|s| s.to_string()));
             key(a).cmp(&key(b)).then(a.log.cmp(&b.log))
         });
         self.report.logs = logs;
@@ -379,7 +408,9 @@ fn prepare(entry: StoredEntry) -> Prepared {
             (None, None, None) => PayloadFound::None,
             (None, ..) => PayloadFound::Unexpected,
             (Some(wanted), Some(payload), _) if payload.matches(wanted) => PayloadFound::Fits,
-            (Some(wanted), Some(payload), _) if erased && has_length(payload, wanted.bytes) => PayloadFound::Erased,
+            (Some(wanted), Some(payload), _) if erased && has_length(payload, wanted.bytes) => {
+                PayloadFound::Erased
+            }
             (Some(_), None, None) => PayloadFound::Absent,
             (Some(_), ..) => PayloadFound::Differs,
         },

@@ -39,7 +39,10 @@ impl Head {
         let (code, what) = match compared {
             Compared::Same | Compared::NotNow => return None,
             Compared::OtherSeal => ("seal", "another seal stands at this seq"),
-            Compared::OtherRoot => ("root", "the tree's root over the records up to this seq is another one"),
+            Compared::OtherRoot => (
+                "root",
+                "the tree's root over the records up to this seq is another one",
+            ),
         };
         let (code, said) = match (self.by, code) {
             (By::Anchor, "seal") => ("anchor.seal", "than the anchor says".to_owned()),
@@ -66,14 +69,7 @@ impl Head {
         self.finding_of(code, Aspect::Completeness, log, seq, text)
     }
 
-    fn finding_of(
-        &self,
-        code: &'static str,
-        aspect: Aspect,
-        log: LogId,
-        seq: u64,
-        text: String,
-    ) -> Finding {
+    fn finding_of(&self, code: &'static str, aspect: Aspect, log: LogId, seq: u64, text: String) -> Finding {
         let position = match self.by {
             By::Anchor => None,
             By::Pin { position, .. } => Some(position),
@@ -106,7 +102,13 @@ pub(super) struct Book {
 
 impl Book {
     /// Notes a head; compares it at once when that is possible.
-    pub(super) fn say(&mut self, log: LogId, seq: u64, head: Head, state: Option<&mut LogState>) -> Option<Finding> {
+    pub(super) fn say(
+        &mut self,
+        log: LogId,
+        seq: u64,
+        head: Head,
+        state: Option<&mut LogState>,
+    ) -> Option<Finding> {
         let Some(state) = state.filter(|state| state.reaches(seq)) else {
             self.hold(true, log, seq, head);
             return None;
@@ -126,7 +128,11 @@ impl Book {
             return;
         }
         self.held += 1;
-        let heads = if waiting { &mut self.waiting } else { &mut self.late };
+        let heads = if waiting {
+            &mut self.waiting
+        } else {
+            &mut self.late
+        };
         heads.entry(log).or_default().entry(seq).or_default().push(head);
     }
 
@@ -224,7 +230,10 @@ impl SecondReading {
         for head in heads {
             let compared = if head.seal != record.seal_digest() {
                 Compared::OtherSeal
-            } else if head.root.is_some_and(|wanted| root.is_some_and(|root| wanted != root)) {
+            } else if head
+                .root
+                .is_some_and(|wanted| root.is_some_and(|root| wanted != root))
+            {
                 Compared::OtherRoot
             } else {
                 Compared::Same

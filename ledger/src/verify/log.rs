@@ -138,7 +138,10 @@ impl LogState {
             let text = if first + 1 == seq {
                 format!("record {first} of this log is missing or damaged")
             } else {
-                format!("records {first} to {} of this log are missing or damaged", seq - 1)
+                format!(
+                    "records {first} to {} of this log are missing or damaged",
+                    seq - 1
+                )
             };
             faults.push(Fault {
                 code: "chain.gap",

@@ -283,15 +283,25 @@ impl fmt::Display for Report {
             counts.heads_compared
         )?;
         match self.freshness.age_ms {
-            Some(age_ms) => writeln!(f, "  freshness     newest receipt {}.{} s ago", age_ms / 1000, age_ms % 1000 / 100)?,
+            Some(age_ms) => writeln!(
+                f,
+                "  freshness     newest receipt {}.{} s ago",
+                age_ms / 1000,
+                age_ms % 1000 / 100
+            )?,
             None => writeln!(f, "  freshness     no receipt")?,
         }
         for log in &self.logs {
             let machine = log.machine.as_deref().unwrap_or("unknown machine");
-            let stream = log.stream.map_or_else(|| "unknown".to_owned(), |stream| stream.to_string());
+            let stream = log
+                .stream
+                .map_or_else(|| "unknown".to_owned(), |stream| stream.to_string());
             let root = log.root.map_or_else(|| "unknown".to_owned(), |root| root.short());
             let (short, receipts, seq) = (log.log.short(), log.receipts, log.seq);
-            writeln!(f, "  log {short} {machine} {stream}: {receipts} receipts, head seq {seq}, root {root}")?;
+            writeln!(
+                f,
+                "  log {short} {machine} {stream}: {receipts} receipts, head seq {seq}, root {root}"
+            )?;
         }
         for note in &self.notes {
             writeln!(f, "  note: {note}")?;

@@ -100,7 +100,9 @@ fn run(
     for item in walk(Arc::clone(&options.storage), &place.journal)? {
         match item? {
             WalkItem::Segment {
-                segment, store: named, ..
+                segment,
+                store: named,
+                ..
             } => {
                 check.report.counts.segments += 1;
                 store.get_or_insert(named);
@@ -125,7 +127,14 @@ fn run(
                 ..
             } => {
                 check.flush();
-                damaged(&mut check, place, options, Position { segment, offset }, code, what);
+                damaged(
+                    &mut check,
+                    place,
+                    options,
+                    Position { segment, offset },
+                    code,
+                    what,
+                );
             }
             WalkItem::Torn {
                 segment,
@@ -144,8 +153,14 @@ fn run(
     foreign_anchor(&mut check, anchor, store);
     heads(&mut check, place, options)?;
     if check.report.counts.receipts == 0 && options.logs.is_empty() {
-        let text = "the journal holds no receipt that can be read; a store begins with the genesis of its logs";
-        check.report.found(about(Position::START, "store.empty", Aspect::Completeness, text.to_owned()));
+        let text =
+            "the journal holds no receipt that can be read; a store begins with the genesis of its logs";
+        check.report.found(about(
+            Position::START,
+            "store.empty",
+            Aspect::Completeness,
+            text.to_owned(),
+        ));
     }
     let report = check.finish();
     told.bytes = report.counts.bytes;
@@ -202,7 +217,9 @@ fn torn(check: &mut Check<'_>, anchor: Option<&Anchor>, at: Position, bytes: u64
             "the store was closed, so nothing may be torn"
         };
         let text = format!("{what} ({bytes} bytes); {why}");
-        check.report.found(about(at, "journal.torn", Aspect::Integrity, text));
+        check
+            .report
+            .found(about(at, "journal.torn", Aspect::Integrity, text));
     } else {
         check.report.note(format!(
             "the journal ends with {bytes} bytes at {at} that nothing proves acknowledged ({what}): a batch being written \
@@ -214,12 +231,21 @@ fn torn(check: &mut Check<'_>, anchor: Option<&Anchor>, at: Position, bytes: u64
 fn foreign_anchor(check: &mut Check<'_>, anchor: Option<&Anchor>, store: Option<StoreId>) {
     match (anchor, store) {
         (Some(anchor), Some(store)) if anchor.store != store => {
-            let text = format!("the anchor in DIR/keys belongs to store {}, the data to store {store}", anchor.store);
-            check.report.found(about(Position::START, "store.foreign-anchor", Aspect::Integrity, text));
+            let text = format!(
+                "the anchor in DIR/keys belongs to store {}, the data to store {store}",
+                anchor.store
+            );
+            check.report.found(about(
+                Position::START,
+                "store.foreign-anchor",
+                Aspect::Integrity,
+                text,
+            ));
         }
-        (None, _) => check
-            .report
-            .note("no anchor lies beside the data, so a tail that is missing altogether would not be noticed".to_owned()),
+        (None, _) => check.report.note(
+            "no anchor lies beside the data, so a tail that is missing altogether would not be noticed"
+                .to_owned(),
+        ),
         _ => {}
     }
 }
@@ -244,26 +270,37 @@ fn heads(check: &mut Check<'_>, place: &Place, options: &Options) -> Result<(), 
     let (missing, ahead) = book.missing(|log| check.is_own(log));
     let dropped = book.dropped();
     check.book = book;
-    missing.into_iter().for_each(|finding| check.report.found(finding));
+    missing
+        .into_iter()
+        .for_each(|finding| check.report.found(finding));
     if ahead > 0 {
         check.report.note(format!(
             "{ahead} pins of other machines' logs are ahead of the copies here, or of logs that are not here"
         ));
     }
     if dropped > 0 {
-        check.report.note(format!("{dropped} pins were too many to compare in one run"));
+        check
+            .report
+            .note(format!("{dropped} pins were too many to compare in one run"));
     }
     Ok(())
 }
 
 fn journal_bytes(place: &Place, options: &Options) -> Result<u64, LedgerError> {
-    let names = options.storage.list(&place.journal).map_err(|source| LedgerError::Io {
-        what: "listing",
-        path: place.journal.clone(),
-        source,
-    })?;
-    let segments = names.iter().filter_map(|name| name.strip_suffix(".seg")?.parse().ok());
-    segments.map(|segment| segment_bytes(place, options, segment)).sum()
+    let names = options
+        .storage
+        .list(&place.journal)
+        .map_err(|source| LedgerError::Io {
+            what: "listing",
+            path: place.journal.clone(),
+            source,
+        })?;
+    let segments = names
+        .iter()
+        .filter_map(|name| name.strip_suffix(".seg")?.parse().ok());
+    segments
+        .map(|segment| segment_bytes(place, options, segment))
+        .sum()
 }
 
 fn segment_bytes(place: &Place, options: &Options, segment: u32) -> Result<u64, LedgerError> {
