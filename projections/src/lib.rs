@@ -17,6 +17,7 @@ pub mod runs;
 pub mod table;
 pub mod timeline;
 pub mod vault;
+mod view;
 
 pub use fleet::{FleetState, micros_of};
 pub use order::{Place, pin};

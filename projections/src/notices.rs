@@ -210,13 +210,7 @@ pub fn notices_due(state: &FleetState, now: i64, policy: &Policy) -> Vec<Draft> 
 fn offline_text(state: &FleetState, machine: &MachineId, last_heard: i64) -> String {
     let waiting = queued_for(state, machine);
     let held = state.jobs_on(machine).count();
-    let jobs = |count: usize| {
-        if count == 1 {
-            "1 job".to_owned()
-        } else {
-            format!("{count} jobs")
-        }
-    };
+    let jobs = |count: usize| crate::queue::counted(u64::try_from(count).unwrap_or(u64::MAX), "job");
     let mut text = format!(
         "{machine} offline since {}, {} queued",
         clock_text(last_heard),

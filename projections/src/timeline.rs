@@ -5,6 +5,7 @@
 use crate::FleetState;
 use crate::fleet::micros_of;
 use crate::members::matches as pattern_matches;
+use crate::queue::counted;
 use ledger::Receipt;
 use ledger_core::kinds::{AnyDetail, Credential, JobId, LateVerdict, RequeueReason, SuccessVerdict, Verdict};
 use ledger_core::{Grade, Hlc, MachineId, Stream};
@@ -146,7 +147,13 @@ fn custom(receipt: &Receipt) -> String {
         Grade::Telemetry => " (telemetry)",
     };
     match &statement.payload {
-        Some(payload) => format!("{} bytes of {}{grade}", payload.bytes, payload.media),
+        Some(payload) => {
+            format!(
+                "{} of {}{grade}",
+                counted(u64::from(payload.bytes), "byte"),
+                payload.media
+            )
+        }
         None => format!("no content{grade}"),
     }
 }
@@ -219,12 +226,8 @@ fn sentence(detail: &AnyDetail, state: &FleetState) -> (String, Vec<String>) {
             } else {
                 ""
             };
-            let text = format!(
-                "{} succeeded on {}{late}, {} outputs",
-                job(&d.job),
-                d.machine,
-                d.outputs.count
-            );
+            let outputs = counted(u64::from(d.outputs.count), "output");
+            let text = format!("{} succeeded on {}{late}, {outputs}", job(&d.job), d.machine);
             let outputs = if d.outputs.count == 0 {
                 Vec::new()
             } else {
@@ -255,10 +258,10 @@ fn sentence(detail: &AnyDetail, state: &FleetState) -> (String, Vec<String>) {
         AnyDetail::RunStarted(d) => plain(format!("runs {} (attempt {})", job(&d.job), d.attempt)),
         AnyDetail::RunCheckpointed(d) => plain(format!("keeps a checkpoint of {}", job(&d.job))),
         AnyDetail::RunSucceeded(d) => plain(format!(
-            "{} done in {} ms, {} outputs, result {}",
+            "{} done in {} ms, {}, result {}",
             job(&d.job),
             d.costs.wall_ms,
-            d.outputs.count,
+            counted(u64::from(d.outputs.count), "output"),
             d.result.short()
         )),
         AnyDetail::RunFailed(d) => {
@@ -268,12 +271,12 @@ fn sentence(detail: &AnyDetail, state: &FleetState) -> (String, Vec<String>) {
         AnyDetail::RunLost(d) => plain(format!("{} was lost, its processes are dead", job(&d.job))),
         AnyDetail::RunProgressed(d) => plain(format!("{} at {} %: {}", job(&d.job), d.per_cent, d.note)),
         AnyDetail::ArtifactStaged(d) => {
-            let text = format!("output of {}: {} bytes", job(&d.job), d.size);
+            let text = format!("output of {}: {}", job(&d.job), counted(d.size, "byte"));
             (text, vec![format!("{} {}", d.path, d.blake3.short())])
         }
         AnyDetail::ArtifactRecorded(d) => {
             let what = if d.before.is_some() { "changed" } else { "new" };
-            let text = format!("{what} file {}, {} bytes", d.path, d.size);
+            let text = format!("{what} file {}, {}", d.path, counted(d.size, "byte"));
             (text, vec![format!("{} {}", d.path, d.blake3.short())])
         }
         AnyDetail::ArtifactRemoved(d) => plain(format!("file {} is gone", d.path)),
@@ -297,7 +300,10 @@ fn of_the_fleet(detail: &AnyDetail, state: &FleetState) -> String {
                 .iter()
                 .map(|r| r.last.saturating_sub(r.first).saturating_add(1))
                 .sum();
-            format!("takes in {count} receipts of {} logs", d.ranges.len())
+            {
+                let logs = counted(u64::try_from(d.ranges.len()).unwrap_or(u64::MAX), "log");
+                format!("takes in {} of {logs}", counted(count, "receipt"))
+            }
         }
         AnyDetail::EpochStarted(d) => format!("epoch {} begins", d.epoch),
         AnyDetail::CentralDesignated(d) => {
@@ -318,8 +324,11 @@ fn of_the_fleet(detail: &AnyDetail, state: &FleetState) -> String {
         }
         AnyDetail::HandlerDeclared(d) => {
             format!(
-                "{} runs {} ({}, {} slots)",
-                d.machine, d.handler, d.class, d.slots
+                "{} runs {} ({}, {})",
+                d.machine,
+                d.handler,
+                d.class,
+                counted(u64::from(d.slots), "slot")
             )
         }
         AnyDetail::HandlerWithdrawn(d) => format!("{} no longer runs {}", d.machine, d.handler),
@@ -350,9 +359,13 @@ fn of_the_fleet(detail: &AnyDetail, state: &FleetState) -> String {
             let outcome = if clean {
                 "clean".to_owned()
             } else {
-                format!("{} findings", d.findings)
+                counted(d.findings, "finding")
             };
-            format!("verified {} receipts of {} logs: {outcome}", d.receipts, d.logs)
+            format!(
+                "verified {} of {}: {outcome}",
+                counted(d.receipts, "receipt"),
+                counted(u64::from(d.logs), "log")
+            )
         }
         AnyDetail::NodePulse(d) => format!(
             "CPU {} %, load {}.{:02}, {} of {} slots, outbox {}",

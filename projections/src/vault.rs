@@ -90,7 +90,23 @@ impl Projection for Vault {
                     self.expand(range, source, changes)?;
                 }
             }
-            Ok(AnyDetail::JobSucceeded(d)) => self.publish(&d.fence, micros_of(receipt), changes),
+            Ok(AnyDetail::JobSucceeded(d)) => {
+                // The decision cites its evidence, so it takes the work log in up to there, whether or not the pin that
+                // covers it comes later in the same batch.
+                let (log, last, seal) = (d.evidence.log, d.evidence.seq, d.evidence.seal);
+                self.expand(
+                    &PinnedRange {
+                        log,
+                        first: last,
+                        last,
+                        seal,
+                        root: None,
+                    },
+                    source,
+                    changes,
+                )?;
+                self.publish(&d.fence, micros_of(receipt), changes);
+            }
             Ok(AnyDetail::JobAttemptFailed(d)) => self.drop_waiting(&d.fence, changes),
             Ok(AnyDetail::JobLateResult(d)) => self.drop_waiting(&d.fence, changes),
             Ok(AnyDetail::JobResultConflict(d)) => self.drop_waiting(&d.fence, changes),

@@ -1,7 +1,7 @@
 //! Where a job stands, as a submitter is told.
 
 use super::decide::candidates;
-use super::state::JobState;
+use super::job::JobState;
 use super::table::Phase;
 use crate::FleetState;
 use ledger_core::MachineId;
@@ -92,6 +92,15 @@ impl Answer {
     }
 }
 
+/// A count with its noun.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    if count == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{count} {noun}s")
+    }
+}
+
 fn list(machines: &[MachineId]) -> String {
     machines
         .iter()
@@ -165,7 +174,13 @@ impl fmt::Display for Answer {
                 reason: ParkedReason::ExclusiveLost,
                 ..
             } => f.write_str("parked, it was lost after its start and must not run twice; decide by hand"),
-            Self::Succeeded { machine, outputs } => write!(f, "succeeded on {machine}, {outputs} outputs"),
+            Self::Succeeded { machine, outputs } => {
+                write!(
+                    f,
+                    "succeeded on {machine}, {}",
+                    counted(u64::from(*outputs), "output")
+                )
+            }
             Self::Ended { state } => f.write_str(state),
         }
     }

@@ -3,7 +3,8 @@
 //! Every function tells whether the receipt did what it says; `false` means that it is not possible in the state that it
 //! met (or names a claim that is not in force), and the caller counts it. Nothing here decides.
 
-use super::state::{Handler, JUDGED_MAX, Job, JobState, Judged, Queue, RunVerdict, Success};
+use super::job::{Handler, JUDGED_MAX, Job, JobState, Judged, RunVerdict, Success};
+use super::state::Queue;
 use super::table::{Event, Outcome, Phase, outcome};
 use super::{Claim, Lease};
 use crate::order::Place;

@@ -6,17 +6,18 @@
 mod answer;
 pub mod decide;
 mod fold;
+mod job;
 mod policy;
 mod refusal;
 mod state;
 pub mod table;
 
+pub(crate) use answer::counted;
 pub use answer::{Answer, answer_for};
 pub(crate) use fold::{At, Folded};
+pub use job::{Claim, Handler, Job, JobState, Judged, LABEL_BACKUP, Lease, RunVerdict, Standing, Success};
 pub use policy::Policy;
 pub(crate) use policy::micros;
 pub use refusal::Refusal;
-pub use state::{
-    Claim, Handler, Job, JobState, Judged, LABEL_BACKUP, Lease, Queue, RunVerdict, Standing, Success,
-};
+pub use state::Queue;
 pub use table::{Event, Outcome, Phase};

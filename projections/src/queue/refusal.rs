@@ -1,7 +1,7 @@
 //! Why a command is refused. Each reason has a stable code and says what to do.
 
 use ledger_core::MachineId;
-use ledger_core::kinds::{Fence, JobId};
+use ledger_core::kinds::JobId;
 
 /// A command that nothing is written for.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -25,14 +25,6 @@ pub enum Refusal {
         job: JobId,
         /// Its state's name.
         phase: &'static str,
-    },
-    /// A claim that is not in force.
-    #[error("claim {fence} is not the one in force for job {job}; nothing is to be done for it")]
-    FenceNotInForce {
-        /// The job.
-        job: JobId,
-        /// The claim.
-        fence: Fence,
     },
     /// A failover whose time has not come, or of a job that never fails over.
     #[error("job {job} is not to fail over: {why}")]
@@ -111,7 +103,6 @@ impl Refusal {
             Self::MachineRetired(_) => "machine.retired",
             Self::JobUnknown(_) => "job.unknown",
             Self::JobFinal { .. } => "job.final",
-            Self::FenceNotInForce { .. } => "job.fence-not-in-force",
             Self::NoFailover { .. } => "job.no-failover",
             Self::Spec { .. } => "request.spec",
             Self::UniqueKey { .. } => "request.unique-key",

@@ -108,6 +108,11 @@ fn failover_stands_still_while_central_sees_nobody() {
     world.now += 60 * MINUTE;
     let refusal = decide::failover(&world.state, &job, world.now, &world.policy).unwrap_err();
     assert!(refusal.to_string().contains("cut off"), "{refusal}");
+    assert_eq!(
+        decide::failovers_due(&world.state, world.now),
+        [],
+        "nothing to write while it stands still"
+    );
     world.back("mini");
     assert_eq!(
         decide::failover(&world.state, &job, world.now, &world.policy)

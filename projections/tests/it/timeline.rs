@@ -24,7 +24,7 @@ fn a_line_tells_who_on_which_machine_and_what() {
     let done = of("job.succeeded");
     assert_eq!(done.actor, "gateway");
     assert!(
-        done.sentence.ends_with("succeeded on studio, 1 outputs"),
+        done.sentence.ends_with("succeeded on studio, 1 output"),
         "{}",
         done.sentence
     );

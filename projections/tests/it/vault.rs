@@ -117,6 +117,25 @@ fn outputs_join_at_their_jobs_success_and_a_zombies_never_do() {
     assert_eq!(paths(&runner), [format!("jobs/{job}/out.txt")]);
 }
 
+#[test]
+fn outputs_are_published_even_when_the_pin_that_covers_them_comes_later() {
+    let mut world = World::studio();
+    let rows = MemoryRows::default();
+    world.submit(spec("tidy"));
+    let (fence, job) = world.must_claim("gateway", "tidy");
+    world.start("gateway", fence);
+    stage(&mut world, "gateway", fence, job, "out.txt");
+    world.succeed("gateway", fence, job, 1);
+    // As in a batch of the gateway's own: judged first, pinned at its end.
+    let reports: Vec<Receipt> = world.nodes.get_mut("gateway").unwrap().outbox.drain(..).collect();
+    for report in &reports {
+        let report = world.take(report.clone());
+        world.judge("gateway", &report);
+    }
+    world.decide(ledger_projections::pin(&[range(&reports[0], &reports[2])]));
+    assert_eq!(paths(&caught_up(&world, &rows)), [format!("jobs/{job}/out.txt")]);
+}
+
 /// A store that lacks one log.
 struct Without<'a>(&'a World, LogId);
 

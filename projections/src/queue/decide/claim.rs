@@ -2,7 +2,7 @@
 
 use super::{OrderDraft, about, routing, working_machine};
 use crate::FleetState;
-use crate::queue::{Refusal, Standing};
+use crate::queue::{Job, Refusal, Standing};
 use ledger_core::MachineId;
 use ledger_core::digest::derived_id;
 use ledger_core::kinds::{Fence, JobClaimed, JobId};
@@ -44,6 +44,37 @@ pub enum ClaimDecision {
     Nothing,
 }
 
+/// Asks for routing once for a run of jobs that are routed alike, so that a backlog in front costs no more than its length.
+struct Routed<'a> {
+    state: &'a FleetState,
+    machine: &'a MachineId,
+    last: Option<(&'a Job, bool)>,
+}
+
+impl<'a> Routed<'a> {
+    fn may_run(&mut self, job: &'a Job) -> bool {
+        let alike = |other: &Job| {
+            (
+                &other.spec.machine,
+                &other.spec.labels,
+                &other.excluded,
+                other.failovers > 0,
+            ) == (
+                &job.spec.machine,
+                &job.spec.labels,
+                &job.excluded,
+                job.failovers > 0,
+            )
+        };
+        let may = match self.last {
+            Some((other, may)) if alike(other) => may,
+            _ => routing::may_run(self.state, job, self.machine),
+        };
+        self.last = Some((job, may));
+        may
+    }
+}
+
 /// The ids of several claims of one request derive from the first.
 pub fn nth_claim_id(claim: &[u8; 16], n: u32) -> [u8; 16] {
     if n == 0 {
@@ -77,8 +108,13 @@ pub fn claim(state: &FleetState, command: &ClaimCommand) -> Result<ClaimDecision
         .iter()
         .filter(|(_, slots)| *slots > 0)
         .filter_map(|(handler, _)| {
+            let mut routed = Routed {
+                state,
+                machine: &command.machine,
+                last: None,
+            };
             let mut ready = state.queue().ready(handler).take(CLAIM_SCAN_MAX);
-            ready.find(|job| !job.cancel_asked && routing::may_run(state, job, &command.machine))
+            ready.find(|job| !job.cancel_asked && routed.may_run(job))
         })
         .min_by_key(|job| (-i32::from(job.spec.priority), job.accepted));
     let Some(job) = best else {

@@ -3,7 +3,7 @@
 use super::{OrderDraft, about, after_loss, job, parked, routing, working_machine};
 use crate::FleetState;
 use crate::members::Machine;
-use crate::queue::{Job, JobState, Phase, Policy, Refusal, micros};
+use crate::queue::{Job, JobState, Lease, Phase, Policy, Refusal, micros};
 use ledger_core::MachineId;
 use ledger_core::kinds::{
     Class, Fence, JobCancelled, JobFailedOver, JobId, JobLeaseExpired, JobRequeued, JobResumed, ParkedReason,
@@ -11,10 +11,10 @@ use ledger_core::kinds::{
 };
 
 /// The lease of a claim ran out: the job is suspect. A light one is ready again at once, a heavy one waits for its
-/// failover, an exclusive one for its machine or a person.
+/// failover, an exclusive one for its machine or a person. Nothing when the job is not leased under this claim any more.
 ///
 /// # Errors
-/// [`Refusal::JobUnknown`], or [`Refusal::FenceNotInForce`] when the job is not leased under this claim.
+/// [`Refusal::JobUnknown`].
 pub fn expire_lease(
     state: &FleetState,
     id: &JobId,
@@ -27,10 +27,7 @@ pub fn expire_lease(
         JobState::Leased(lease) if lease.fence == *fence => {
             Ok(suspect(state, job, now, policy, RequeueReason::LeaseExpired))
         }
-        _ => Err(Refusal::FenceNotInForce {
-            job: *id,
-            fence: *fence,
-        }),
+        _ => Ok(Vec::new()),
     }
 }
 
@@ -111,14 +108,39 @@ pub fn sees_another(state: &FleetState, machine: &MachineId) -> bool {
         .any(|row| row.id != *machine && Some(&row.id) != central && row.is_online())
 }
 
-/// The suspect jobs whose failover is due at `now`.
+/// The suspect jobs for which [`failover`] has something to write at `now`: due, and not standing still.
 pub fn failovers_due(state: &FleetState, now: i64) -> Vec<JobId> {
-    state
+    let due = state
         .queue()
         .timed_until(now)
-        .filter(|job| matches!(job.state, JobState::Suspect { failover_at: Some(at), .. } if at <= now))
-        .map(|job| job.id)
-        .collect()
+        .filter(|job| may_fail_over(state, job, now).is_ok());
+    due.map(|job| job.id).collect()
+}
+
+/// The lease that a failover would end, or what it waits for.
+fn may_fail_over<'a>(state: &FleetState, job: &'a Job, now: i64) -> Result<&'a Lease, &'static str> {
+    let JobState::Suspect {
+        lease, failover_at, ..
+    } = &job.state
+    else {
+        return Err("it is not suspect");
+    };
+    match failover_at {
+        None => return Err("only heavy jobs do by themselves; its machine's return or a person decides"),
+        Some(at) if *at > now => return Err("its time has not come"),
+        Some(_) => {}
+    }
+    if !sees_another(state, &lease.machine) {
+        return Err("no other machine is heard: Central itself may be the one that is cut off");
+    }
+    let elsewhere = routing::fitting(state, &job.spec).any(|(machine, _)| {
+        *machine != lease.machine && state.machine(machine).is_some_and(Machine::is_online)
+    });
+    if job.cancel_asked || elsewhere {
+        Ok(lease)
+    } else {
+        Err("no other machine that is heard declares the handler")
+    }
 }
 
 /// A heavy job whose machine stays silent goes to the backups, with its last progress checkpoint; beyond the cap it is
@@ -133,21 +155,7 @@ pub fn failover(
     policy: &Policy,
 ) -> Result<Vec<OrderDraft>, Refusal> {
     let job = job(state, id)?;
-    let not = |why| Err(Refusal::NoFailover { job: *id, why });
-    let JobState::Suspect {
-        lease, failover_at, ..
-    } = &job.state
-    else {
-        return not("it is not suspect");
-    };
-    match failover_at {
-        None => return not("only heavy jobs do by themselves; its machine's return or a person decides"),
-        Some(at) if *at > now => return not("its time has not come"),
-        Some(_) => {}
-    }
-    if !sees_another(state, &lease.machine) {
-        return not("no other machine is heard: Central itself may be the one that is cut off");
-    }
+    let lease = may_fail_over(state, job, now).map_err(|why| Refusal::NoFailover { job: *id, why })?;
     if job.cancel_asked {
         let cancelled = JobCancelled {
             job: *id,
@@ -155,12 +163,6 @@ pub fn failover(
             evidence: None,
         };
         return Ok(vec![about(id, &cancelled, None)]);
-    }
-    let elsewhere = routing::fitting(state, &job.spec).any(|(machine, _)| {
-        *machine != lease.machine && state.machine(machine).is_some_and(Machine::is_online)
-    });
-    if !elsewhere {
-        return not("no other machine that is heard declares the handler");
     }
     if !policy.permits_failover(job.failovers) {
         let reason = ParkedReason::LossesUsedUp;
