@@ -6,6 +6,7 @@ use ledger::Position;
 use ledger::core::{Payload, Salt};
 use ledger::journal::{Journal, JournalReader, Outcome, WalkItem};
 use ledger::storage::{DiskStorage, Storage};
+use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -214,6 +215,111 @@ fn a_payload_that_holds_a_copy_of_real_batches_and_of_a_footer_is_never_taken_fo
     assert_eq!(open(&disk, 20_000, None).unwrap_err().code(), "journal.corrupt");
 }
 
+/// The offset of the entry in whose record a byte lies.
+fn entry_at(items: &[WalkItem], segment: u32, offset: u32) -> Option<u32> {
+    items.iter().find_map(|item| match item {
+        WalkItem::Entry { entry, .. } if entry.position.segment == segment => {
+            let begin = entry.position.offset + 14;
+            let end = begin + u32::try_from(entry.record.len()).unwrap();
+            (begin..end).contains(&offset).then_some(entry.position.offset)
+        }
+        _ => None,
+    })
+}
+
+#[test]
+fn every_flipped_bit_of_a_healed_journal_is_found_or_lies_in_a_payload_or_behind_the_cut() {
+    let disk = Disk::default();
+    let (mut journal, _) = create(&disk, 5000);
+    append(&mut journal, &contents(0..2)).unwrap();
+    append(&mut journal, &contents(2..3)).unwrap();
+    drop(journal);
+    let opened = open(&disk, 5000, None).unwrap();
+    let cut = opened.report.cut.unwrap().offset;
+    opened.journal.close().unwrap();
+    let sound = walk_items(&disk);
+    assert!(!sound.iter().any(is_finding));
+    for number in [1, 2] {
+        let whole = disk.bytes(&segment(number));
+        for bit in 0..whole.len() * 8 {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let copy = disk.fork();
+            copy.put(&segment(number), &flipped);
+            let items = walk_items(&copy);
+            let ignored = number == 1 && bit / 8 >= cut as usize;
+            if ignored {
+                assert_eq!(items, sound);
+            } else if !items.iter().any(is_finding) {
+                assert_ne!(
+                    walked_contents(&items),
+                    walked_contents(&sound),
+                    "segment {number} bit {bit}"
+                );
+                let records = |items: &[WalkItem]| {
+                    walked_contents(items)
+                        .into_iter()
+                        .map(|c| c.0)
+                        .collect::<Vec<_>>()
+                };
+                assert_eq!(records(&items), records(&sound));
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn blocks_that_are_zeroed_doubled_or_garbled_are_found_and_never_read_as_something_else(
+        number in 1_u32..3,
+        from in 0_usize..5000,
+        to in 0_usize..5000,
+        length in 1_usize..1200,
+        how in 0..4,
+        noise in any::<u8>(),
+    ) {
+        let disk = Disk::default();
+        let (mut journal, _) = create(&disk, 2600);
+        for batch in 0..6 {
+            append(&mut journal, &contents(batch * 2..batch * 2 + 2)).unwrap();
+        }
+        journal.close().unwrap();
+        let sound = walk_items(&disk);
+        let mut bytes = disk.bytes(&segment(number));
+        let (from, to) = (from % bytes.len(), to % bytes.len());
+        let length = length.min(bytes.len() - from.max(to));
+        let reaches_end = to + length == bytes.len();
+        match how {
+            0 => bytes[to..to + length].fill(0),
+            1 => bytes[to..to + length].fill(noise),
+            2 => bytes.copy_within(from..from + length, to),
+            _ => drop(bytes.drain(to..to + length)),
+        }
+        disk.put(&segment(number), &bytes);
+        let items = walk_items(&disk);
+        let (walked, expected) = (walked_contents(&items), walked_contents(&sound));
+        // A newest segment that ends early, exactly behind a batch, is what only an anchor or a witness can notice.
+        let is_cut = number == 2 && (how == 3 || (reaches_end && (how == 0 || (how == 1 && noise == 0))));
+        if !is_cut && walked == expected && items != sound {
+            prop_assert!(items.iter().any(is_finding));
+        }
+        if !items.iter().any(is_finding) && !is_cut {
+            prop_assert_eq!(walked.len(), expected.len());
+        }
+        for (record, _) in &walked {
+            prop_assert!(expected.iter().any(|(known, _)| known == record));
+        }
+        if let Ok(reader) = JournalReader::open(Arc::new(disk.clone()), &dir()) {
+            for entry in reader.scan(Position::START).map_while(Result::ok) {
+                prop_assert!(expected.iter().any(|(known, _)| *known == entry.record));
+            }
+        }
+        let _ = open(&disk, 2600, None);
+    }
+}
+
 #[test]
 fn every_flipped_bit_of_a_journal_is_found_or_lies_in_a_payload() {
     let disk = Disk::default();
@@ -261,6 +367,17 @@ fn every_flipped_bit_of_a_journal_is_found_or_lies_in_a_payload() {
                     items.iter().any(is_finding),
                     "segment {number} bit {bit} is not found"
                 );
+                if let Some(entry) = entry_at(&sound, number, offset) {
+                    let named = items.iter().any(|item| {
+                        matches!(item, WalkItem::Damage { segment, offset, .. } if (*segment, *offset) == (number, entry))
+                    });
+                    assert!(named, "segment {number} bit {bit} does not name its entry");
+                    assert_eq!(
+                        walked_contents(&items).len() + 1,
+                        expected.len(),
+                        "all others are saved"
+                    );
+                }
             }
             // A reader never hands out another record, and opening never loses one silently.
             if let Ok(reader) = JournalReader::open(Arc::new(copy.clone()), &dir()) {
