@@ -109,7 +109,7 @@ pub async fn run_node(dir: &Path, config: Config, shutdown: impl Future<Output =
         daemon.finish().await?;
         return Err(ServerError::WrongRole("this store has joined no fleet; run `ledger join` with an invitation".into()));
     };
-    let signer = Arc::new(MachineSigner::new(machine.ledger.clone()));
+    let signer = Arc::new(MachineSigner(machine.ledger.clone()));
     let client = |e: crate::client::ClientError| ServerError::Gateway(format!("{address}: {e}"));
     let gateway = Arc::new(Signed::new(&address, signer, Some(central_key)).map_err(client)?);
     let link = Link::new(Arc::clone(&machine), Arc::clone(&daemon.jobs), gateway);
@@ -185,6 +185,9 @@ impl Daemon {
     }
 
     async fn finish(mut self) -> Result<(), ServerError> {
+        if tokio::time::timeout(STOP_WAIT, self.jobs.stop()).await.is_err() {
+            tracing::warn!("some runs did not end in time; the next start tells what became of them");
+        }
         self.stop.send_replace(true);
         // The thread may be gone already.
         drop(self.pulse_stop.send(()));

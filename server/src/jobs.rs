@@ -20,6 +20,7 @@ use ledger::core::{ContentDigest, Draft, Record, Stream};
 use ledger_projections::queue::Standing;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ pub(crate) struct Jobs {
     // Claims that this process holds: taken, running, or reported.
     held: Mutex<BTreeMap<Fence, Held>>,
     room: tokio::sync::Notify,
+    stopping: AtomicBool,
 }
 
 struct Held {
@@ -63,7 +65,7 @@ struct Work {
 
 impl Jobs {
     pub(crate) fn new(machine: Arc<Machine>, binary: PathBuf) -> Arc<Self> {
-        Arc::new(Self { machine, binary, held: Mutex::default(), room: tokio::sync::Notify::new() })
+        Arc::new(Self { machine, binary, held: Mutex::default(), room: tokio::sync::Notify::new(), stopping: AtomicBool::new(false) })
     }
 
     /// What this machine runs, as it tells Central.
@@ -158,6 +160,9 @@ impl Jobs {
 
     /// Takes a claimed job and runs it, unless it is held already.
     pub(crate) fn take(self: &Arc<Self>, claimed: Claimed) -> Result<(), ServerError> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let work = self.understand(&claimed)?;
         {
             let mut held = self.held.lock().expect("held lock");
@@ -337,6 +342,11 @@ impl Jobs {
             Outcome::Exited { code } => (ErrorClass::ExitStatus, Some(*code)),
             Outcome::Signaled { signal } => (ErrorClass::Signal, Some(*signal)),
             Outcome::TimedOut => (ErrorClass::Timeout, None),
+            // The daemon itself stopped it: it is as lost as by a kill, only told earlier.
+            Outcome::Cancelled if self.stopping.load(Ordering::Acquire) && !self.is_unwanted(&fence) => {
+                self.machine.say(Stream::Work, vec![Draft::of(&RunLost { job, fence }, job.subject())]).await?;
+                return Ok(());
+            }
             Outcome::Cancelled => (ErrorClass::Cancelled, None),
             Outcome::SpawnFailed { .. } => (ErrorClass::Spawn, None),
             Outcome::DaemonGone => {
@@ -420,6 +430,29 @@ impl Jobs {
             && e.kind() != std::io::ErrorKind::NotFound
         {
             tracing::warn!(dir = %dir.display(), error = %e, "a run's directory could not be removed");
+        }
+    }
+
+    fn is_unwanted(&self, fence: &Fence) -> bool {
+        let standing = self.machine.ledger.snapshot().state.standing(fence);
+        matches!(standing, Standing::CancelAsked | Standing::Over)
+    }
+
+    /// Stops everything and returns when nothing runs any more and all of it is told.
+    pub(crate) async fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        loop {
+            {
+                let held = self.held.lock().expect("held lock");
+                if held.is_empty() {
+                    return;
+                }
+                for cancel in held.values().filter_map(|h| h.cancel.as_ref()) {
+                    cancel.cancel();
+                }
+            }
+            // A run that had no canceller yet gets one shortly.
+            drop(tokio::time::timeout(REPORT_PERIOD, self.room.notified()).await);
         }
     }
 

@@ -3,8 +3,10 @@
 //! Decisions are pure functions in `ledger-projections`; the engine is `ledger`. What is here acts: it owns sockets,
 //! processes, clocks and tasks, and every task has an owner that waits for it.
 
+pub mod client;
 mod clock;
 pub mod config;
+pub mod daemon;
 pub mod error;
 pub mod exchange;
 pub mod gateway;
@@ -13,6 +15,8 @@ pub mod http;
 mod jobs;
 pub mod machine;
 pub mod nightly;
+mod node;
+pub mod setup;
 pub mod vault;
 pub mod worker;
 

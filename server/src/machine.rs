@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::error::ServerError;
 use crate::gateway::central::{self, Central};
 use crate::vault::VaultReader;
-use ledger::clock::{Clock, Entropy, SystemEntropy};
+use ledger::clock::{Entropy, SystemEntropy};
 use ledger::core::kinds::{Detail, JobId, RequestReceived};
 use ledger::core::statement::VerifiedStatement;
 use ledger::core::{Draft, MachineId, ReceiptId, Stream};

@@ -71,7 +71,7 @@ pub async fn verify_now(machine: &Arc<Machine>) -> Result<Report, ServerError> {
     let options = Options { threads: 1, ..Options::default() };
     let run = tokio::task::spawn_blocking(move || verify_store(&dir, &options, &mut |_| {})).await;
     let report = run.map_err(|e| ServerError::Malformed(e.to_string()))??;
-    let detail: VerifyCompleted = report.completed();
+    let detail: VerifyCompleted = report.to_detail();
     let subject = Subject::new(&format!("node/{}", machine.id()))?;
     let said = machine.say(Stream::Facts, vec![Draft::of(&detail, subject)]).await?;
     if let Some(receipt) = said.into_iter().next() {

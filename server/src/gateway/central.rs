@@ -150,11 +150,11 @@ impl Central {
     }
 
     /// Notes a sign of life.
-    pub(crate) fn hear(&self, machine: &MachineId, now_us: i64, lost: bool) {
+    pub(crate) fn hear(&self, machine: &MachineId, now_us: i64) {
         let mut heard = self.heard.lock().expect("heard lock");
-        let fresh = Heard { first_us: now_us, last_us: now_us, last_ms: running_ms() };
-        let first_us = heard.get(machine).filter(|h| !lost || h.last_us != h.first_us).map_or(now_us, |h| h.first_us);
-        heard.insert(machine.clone(), Heard { first_us, ..fresh });
+        let now = Heard { first_us: now_us, last_us: now_us, last_ms: running_ms() };
+        let first_us = heard.get(machine).map_or(now_us, |before| before.first_us);
+        heard.insert(machine.clone(), Heard { first_us, ..now });
     }
 
     pub(crate) fn heard(&self, machine: &MachineId) -> Option<Heard> {

@@ -68,9 +68,10 @@ pub(crate) async fn claim_now(
                 match decide::claim(tx.state(), &command)? {
                     ClaimDecision::Nothing => break,
                     ClaimDecision::Already { fence, job, standing } => {
-                        if matches!(standing, Standing::InForce | Standing::CancelAsked) {
-                            claimed.push((fence, job));
+                        if !matches!(standing, Standing::InForce | Standing::CancelAsked) {
+                            continue;
                         }
+                        claimed.push((fence, job));
                     }
                     ClaimDecision::Claim(draft) => {
                         let appended: Vec<Appended> = central::put(tx, vec![draft])?;

@@ -41,8 +41,7 @@ pub async fn exchange(machine: &Arc<Machine>, caller: Caller, op: &str, body: By
         return joining::answer(machine, decode("join", &body)?).await.map(|answer| encode(&answer).into());
     }
     let node = known_node(machine, &caller)?;
-    let lost = machine.ledger.snapshot().state.machine(&node).is_some_and(|m| !m.is_online());
-    machine.central.hear(&node, machine.now_us(), lost);
+    machine.central.hear(&node, machine.now_us());
     let answer = match op {
         "hello" => encode(&hello(machine, &node, decode("hello", &body)?).await?),
         "push" => encode(&push(machine, &node, decode("push", &body)?).await?),

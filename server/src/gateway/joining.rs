@@ -96,6 +96,6 @@ async fn enter(
         })
         .await?;
     machine.central.mark_told(&name);
-    machine.central.hear(&name, machine.now_us(), false);
+    machine.central.hear(&name, machine.now_us());
     Ok(())
 }

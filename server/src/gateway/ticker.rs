@@ -63,9 +63,11 @@ async fn tick(machine: &Arc<Machine>) -> Result<(), ServerError> {
             (MachineStatus::Online { .. }, Some(heard)) if now_ms >= heard.last_ms + policy.lost_after_ms => {
                 lost.push((row.id.clone(), heard.last_us));
             }
-            // Not heard since this process began: the silence counts from there.
+            // Not heard since this process began: the silence counts from there, and its logs tell when it last spoke.
             (MachineStatus::Online { since }, None) if now_ms >= machine.central.started_ms + policy.lost_after_ms => {
-                lost.push((row.id.clone(), since));
+                let spoke = row.logs.iter().flatten().filter_map(|log| snapshot.logs.get(log));
+                let spoke = spoke.map(|chain| i64::try_from(chain.time().unix_ms()).unwrap_or(i64::MAX).saturating_mul(1000));
+                lost.push((row.id.clone(), spoke.max().unwrap_or(since).max(since)));
             }
             (MachineStatus::Lost { .. }, Some(heard)) if now_ms < heard.last_ms + policy.lost_after_ms => {
                 back.push((row.id.clone(), heard.first_us));
@@ -103,7 +105,7 @@ async fn tick(machine: &Arc<Machine>) -> Result<(), ServerError> {
         .ledger
         .submit(move |tx| -> Result<(), ServerError> {
             let now = tx.now_us();
-            let mut put = |tx: &mut ledger::Tx<'_, _>, drafts: Vec<Draft>| central::put(tx, drafts).map(drop);
+            let put = |tx: &mut ledger::Tx<'_, _>, drafts: Vec<Draft>| central::put(tx, drafts).map(drop);
             for (machine, last_heard) in &lost {
                 let drafts = notices::node_lost(tx.state(), machine, *last_heard);
                 put(tx, drafts)?;

@@ -34,7 +34,11 @@ pub(crate) async fn append(
         }
     };
     let answer = api.machine.append(said).await?;
-    let status = if answer.repeated { StatusCode::OK } else { StatusCode::CREATED };
+    let status = if answer.repeated {
+        StatusCode::OK
+    } else {
+        StatusCode::CREATED
+    };
     let reply = api.item(move |_, snapshot| {
         Ok(Appended {
             receipt: view::receipt(&answer.receipt, &snapshot.state),
@@ -49,12 +53,14 @@ fn draft(body: &AppendBody) -> Result<Draft, Problem> {
     let broken = |e: ledger::core::StatementError| Problem::from(crate::error::ServerError::from(e));
     let kind = Kind::new(&body.kind).map_err(broken)?;
     if !kind.is_custom() {
-        let detail = format!("expected a kind that begins with `x.`, found {kind}; all other names are reserved");
+        let detail =
+            format!("expected a kind that begins with `x.`, found {kind}; all other names are reserved");
         return Err(Problem::body(detail));
     }
     let mut draft = Draft::custom(kind, Subject::new(&body.subject).map_err(broken)?);
     if let Some(cause) = &body.cause {
-        let cause = ReceiptId::parse(cause).ok_or_else(|| Problem::body("expected `cause` as a receipt's id"))?;
+        let cause =
+            ReceiptId::parse(cause).ok_or_else(|| Problem::body("expected `cause` as a receipt's id"))?;
         draft = draft.cause(cause);
     }
     match content(body)? {
@@ -66,7 +72,9 @@ fn draft(body: &AppendBody) -> Result<Draft, Problem> {
 fn content(body: &AppendBody) -> Result<Option<(String, Vec<u8>)>, Problem> {
     let media = |default: &str| body.media.clone().unwrap_or_else(|| default.to_owned());
     match (&body.payload, &body.payload_base64) {
-        (Some(_), Some(_)) => Err(Problem::body("expected `payload` or `payload_base64`, found both")),
+        (Some(_), Some(_)) => Err(Problem::body(
+            "expected `payload` or `payload_base64`, found both",
+        )),
         (None, Some(text)) => {
             let bytes = BASE64.decode(text.as_bytes());
             let bytes = bytes.map_err(|_| Problem::body("expected `payload_base64` in base64"))?;
@@ -79,7 +87,9 @@ fn content(body: &AppendBody) -> Result<Option<(String, Vec<u8>)>, Problem> {
             let bytes = serde_json::to_vec(value).expect("a value is JSON");
             Ok(Some((media("application/json"), bytes)))
         }
-        (None, None) if body.media.is_some() => Err(Problem::body("expected a payload of `media`, found none")),
+        (None, None) if body.media.is_some() => {
+            Err(Problem::body("expected a payload of `media`, found none"))
+        }
         (None, None) => Ok(None),
     }
 }

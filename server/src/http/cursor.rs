@@ -31,7 +31,9 @@ pub(crate) trait Cursor: Serialize + DeserializeOwned {
         }
         let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| malformed())?;
         match bytes.split_first() {
-            Some((tag, rest)) if *tag == Self::TAG => canonical::decode("cursor", rest).map_err(|_| malformed()),
+            Some((tag, rest)) if *tag == Self::TAG => {
+                canonical::decode("cursor", rest).map_err(|_| malformed())
+            }
             _ => Err(malformed()),
         }
     }
@@ -90,7 +92,10 @@ mod tests {
 
     #[test]
     fn a_cursor_of_another_list_or_an_altered_length_is_refused() {
-        let event = EventKey { log: LogId([7; 32]), seq: 300 };
+        let event = EventKey {
+            log: LogId([7; 32]),
+            seq: 300,
+        };
         let text = event.to_text();
         assert_eq!(EventKey::read(&text).unwrap(), event);
         assert!(JobKey::read(&text).is_err());

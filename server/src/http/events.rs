@@ -59,14 +59,22 @@ pub(crate) async fn tail(
         ));
     }
     let permit = Arc::clone(&api.tails).try_acquire_owned().map_err(|_| {
-        Problem::busy(StatusCode::SERVICE_UNAVAILABLE, "expected fewer live tails at once, found every place taken")
+        Problem::busy(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "expected fewer live tails at once, found every place taken",
+        )
     })?;
     let filter = select::of_events(&query)?;
-    let last_id = headers.get(&LAST_EVENT_ID).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let last_id = headers
+        .get(&LAST_EVENT_ID)
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned);
     let after = last_id.or(query.after);
     let machine = Arc::clone(&api.machine);
     let changed = machine.changed();
-    let (_, reached) = api.look(move |machine, snapshot| start(machine, reply::newest(machine, snapshot)?, after)).await?;
+    let (_, reached) = api
+        .look(move |machine, snapshot| start(machine, reply::newest(machine, snapshot)?, after))
+        .await?;
     let closed = closing.map(|Extension(Closing(closed))| closed);
     let first = reached.key.map(|key| Event::default().id(key.to_text()));
     let tail = Tail {
@@ -80,7 +88,9 @@ pub(crate) async fn tail(
         silent_since: Instant::now(),
         _permit: permit,
     };
-    Ok(Sse::new(unfold(tail, |mut tail| async move { tail.next().await.map(|event| (Ok(event), tail)) })))
+    Ok(Sse::new(unfold(tail, |mut tail| async move {
+        tail.next().await.map(|event| (Ok(event), tail))
+    })))
 }
 
 /// How far a tail has read.
@@ -92,10 +102,19 @@ struct Reached {
 
 impl Reached {
     fn at(receipt: &Receipt) -> Self {
-        Self { position: receipt.position, key: Some(EventKey { log: receipt.log(), seq: receipt.seq() }) }
+        Self {
+            position: receipt.position,
+            key: Some(EventKey {
+                log: receipt.log(),
+                seq: receipt.seq(),
+            }),
+        }
     }
 
-    const START: Reached = Reached { position: Position::START, key: None };
+    const START: Reached = Reached {
+        position: Position::START,
+        key: None,
+    };
 }
 
 /// Where a tail begins: behind its cursor, at the store's beginning, or behind what is newest now.
@@ -169,7 +188,9 @@ impl Tail {
     async fn read(&mut self) -> Result<(), LedgerError> {
         let (machine, filter, from) = (Arc::clone(&self.machine), Arc::clone(&self.filter), self.reached);
         let reading = tokio::task::spawn_blocking(move || read(&machine, &filter, from));
-        let (events, reached) = reading.await.map_err(|_| LedgerError::Closed("reading it failed".to_owned()))??;
+        let (events, reached) = reading
+            .await
+            .map_err(|_| LedgerError::Closed("reading it failed".to_owned()))??;
         if !events.is_empty() {
             self.told = reached.key;
         }
@@ -206,15 +227,23 @@ impl Tail {
 }
 
 /// The next part of the store. Blocks.
-fn read(machine: &Machine, filter: &Filter, from: Reached) -> Result<(VecDeque<Event>, Reached), LedgerError> {
+fn read(
+    machine: &Machine,
+    filter: &Filter,
+    from: Reached,
+) -> Result<(VecDeque<Event>, Reached), LedgerError> {
     let snapshot = machine.ledger.snapshot();
     let (mut events, mut reached) = (VecDeque::new(), from);
     for receipt in machine.ledger.scan(from.position).take(PAGE_LOOKED_AT_MAX) {
         let receipt = receipt?;
         reached = Reached::at(&receipt);
         if filter.matches(&receipt, &snapshot.state) {
-            let key = EventKey { log: receipt.log(), seq: receipt.seq() };
-            let data = serde_json::to_string(&view::receipt(&receipt, &snapshot.state)).expect("wire types are JSON");
+            let key = EventKey {
+                log: receipt.log(),
+                seq: receipt.seq(),
+            };
+            let data = serde_json::to_string(&view::receipt(&receipt, &snapshot.state))
+                .expect("wire types are JSON");
             events.push_back(Event::default().event("receipt").id(key.to_text()).data(data));
         }
         if events.len() == TAIL_EVENTS_MAX {

@@ -33,18 +33,22 @@ fn read_query<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     let mut values = Map::new();
     for (name, value) in form_urlencoded::parse(text.as_bytes()) {
         if REPEATABLE.contains(&name.as_ref()) {
-            let list = values.entry(name.as_ref()).or_insert_with(|| Value::Array(Vec::new()));
+            let list = values
+                .entry(name.as_ref())
+                .or_insert_with(|| Value::Array(Vec::new()));
             let list = list.as_array_mut().expect("made as a list");
             if list.len() == REPEATS_MAX {
-                return Err(Problem::query(format!("expected at most {REPEATS_MAX} of `{name}`, found more")));
+                return Err(Problem::query(format!(
+                    "expected at most {REPEATS_MAX} of `{name}`, found more"
+                )));
             }
             list.push(Value::from(value.as_ref()));
             continue;
         }
         let value = if NUMBERS.contains(&name.as_ref()) {
-            let number: u32 = value
-                .parse()
-                .map_err(|_| Problem::query(format!("expected `{name}` to be a whole number, found {value:?}")))?;
+            let number: u32 = value.parse().map_err(|_| {
+                Problem::query(format!("expected `{name}` to be a whole number, found {value:?}"))
+            })?;
             Value::from(number)
         } else {
             Value::from(value.as_ref())
@@ -77,9 +81,16 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
                 "set Content-Type: application/json",
             ));
         }
-        let body = request.into_body().collect().await.map_err(|e| Problem::body(e.to_string()))?.to_bytes();
+        let body = request
+            .into_body()
+            .collect()
+            .await
+            .map_err(|e| Problem::body(e.to_string()))?
+            .to_bytes();
         // A duplicate key or an unknown field is told with line and column.
-        serde_json::from_slice(&body).map(Self).map_err(|e| Problem::body(e.to_string()))
+        serde_json::from_slice(&body)
+            .map(Self)
+            .map_err(|e| Problem::body(e.to_string()))
     }
 }
 
@@ -91,7 +102,9 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let params = RawPathParams::from_request_parts(parts, state).await;
-        let id = params.ok().and_then(|params| params.iter().next().and_then(|(_, text)| ReceiptId::parse(text)));
+        let id = params
+            .ok()
+            .and_then(|params| params.iter().next().and_then(|(_, text)| ReceiptId::parse(text)));
         id.map(Self).ok_or_else(|| {
             Problem::new(
                 StatusCode::BAD_REQUEST,
@@ -112,9 +125,16 @@ mod tests {
     #[test]
     fn unknown_repeated_and_malformed_parameters_are_errors() {
         let query: ReceiptsQuery = read_query("kind=job.*&kind=x.a&limit=5&subject=job%2F1").unwrap();
-        assert_eq!((query.kind.len(), query.limit, query.subject.as_deref()), (2, Some(5), Some("job/1")));
+        assert_eq!(
+            (query.kind.len(), query.limit, query.subject.as_deref()),
+            (2, Some(5), Some("job/1"))
+        );
         for bad in ["kinds=a", "limit=x", "limit=-1", "machine=a&machine=b"] {
-            assert_eq!(read_query::<ReceiptsQuery>(bad).unwrap_err().code(), "request.query", "{bad}");
+            assert_eq!(
+                read_query::<ReceiptsQuery>(bad).unwrap_err().code(),
+                "request.query",
+                "{bad}"
+            );
         }
     }
 }

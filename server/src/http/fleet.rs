@@ -38,7 +38,10 @@ pub(crate) async fn exchanged(
         "join" => None,
         _ => Some(caller.machine_key()?),
     };
-    if headers.get(header::CONTENT_TYPE).is_none_or(|media| media.as_bytes() != MEDIA.as_bytes()) {
+    if headers
+        .get(header::CONTENT_TYPE)
+        .is_none_or(|media| media.as_bytes() != MEDIA.as_bytes())
+    {
         return Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "request.media-type",
@@ -49,6 +52,8 @@ pub(crate) async fn exchanged(
     let peer = peer.map_or(Peer::Process, |Extension(peer)| peer).to_string();
     let answer = exchange::exchange(&api.machine, exchange::Caller { key, peer }, &op, body).await?;
     let mut response = Response::new(Body::from(answer));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA));
     Ok(response)
 }

@@ -6,9 +6,7 @@
 //! token only reads; handlers ask the [`Caller`].
 
 use super::caller::{Caller, Peer};
-use super::limits::{
-    ANSWER_WITHIN, BODY_BYTES_MAX, BODY_WITHIN, POLL_WITHIN, PUSH_BYTES_MAX,
-};
+use super::limits::{ANSWER_WITHIN, BODY_BYTES_MAX, BODY_WITHIN, POLL_WITHIN, PUSH_BYTES_MAX};
 use super::problem::Problem;
 use super::signature::{
     RequestSignature, SKEW_S, Window, check_head, normal_authority, sign_response, verify_base,
@@ -34,7 +32,13 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Longest bearer token that is hashed, in bytes.
 const TOKEN_BYTES_MAX: usize = 256;
 /// Paths that tell nothing about the fleet, and the one at which a machine proves itself inside the body.
-const OPEN: [&str; 5] = ["/healthz", "/readyz", "/v1/boot", "/openapi.json", "/v1/fleet/join"];
+const OPEN: [&str; 5] = [
+    "/healthz",
+    "/readyz",
+    "/v1/boot",
+    "/openapi.json",
+    "/v1/fleet/join",
+];
 
 /// How long a request may take, and how large it may be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,7 +62,11 @@ impl Size {
     }
 
     fn body_bytes_max(self) -> usize {
-        if self == Self::Push { PUSH_BYTES_MAX } else { BODY_BYTES_MAX }
+        if self == Self::Push {
+            PUSH_BYTES_MAX
+        } else {
+            BODY_BYTES_MAX
+        }
     }
 
     /// From the body to the answer's headers; a scan takes as long as the disk does.
@@ -80,7 +88,11 @@ struct Passed {
 /// The middleware.
 pub(crate) async fn gate(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let size = Size::of(request.uri().path());
-    let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Process);
+    let peer = request
+        .extensions()
+        .get::<Peer>()
+        .copied()
+        .unwrap_or(Peer::Process);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = match room(&api, size) {
         Err(problem) => problem.into_response(),
@@ -97,9 +109,16 @@ pub(crate) async fn gate(State(api): State<Arc<Api>>, request: Request, next: Ne
 }
 
 fn room(api: &Api, size: Size) -> Result<OwnedSemaphorePermit, Problem> {
-    let places = if size == Size::Poll { &api.polls } else { &api.requests };
+    let places = if size == Size::Poll {
+        &api.polls
+    } else {
+        &api.requests
+    };
     Arc::clone(places).try_acquire_owned().map_err(|_| {
-        Problem::busy(StatusCode::SERVICE_UNAVAILABLE, "expected fewer requests at once, found every place taken")
+        Problem::busy(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "expected fewer requests at once, found every place taken",
+        )
     })
 }
 
@@ -194,7 +213,12 @@ fn bearer(api: &Api, parts: &Parts) -> Result<Role, Problem> {
         .map(|(_, secret)| secret.trim())
         .ok_or_else(Problem::unauthorized)?;
     let credential = Credential::Token(secret_digest(secret.as_bytes()));
-    let role = api.machine.ledger.snapshot().state.role_of(&credential, api.machine.now_us());
+    let role = api
+        .machine
+        .ledger
+        .snapshot()
+        .state
+        .role_of(&credential, api.machine.now_us());
     let role = role.ok_or_else(Problem::unauthorized)?;
     if !matches!(parts.method, Method::GET | Method::HEAD) {
         return Err(Problem::forbidden());
@@ -208,7 +232,10 @@ type Known = (Caller, Option<RequestSignature>, Parts, Bytes);
 async fn key(api: &Api, parts: Parts, body: Body, size: Size) -> Result<Known, Problem> {
     let machine = &api.machine;
     let now_us = machine.now_us();
-    let window = Window { now_s: now_us.div_euclid(1_000_000), skew_s: SKEW_S };
+    let window = Window {
+        now_s: now_us.div_euclid(1_000_000),
+        skew_s: SKEW_S,
+    };
     let lookup = |key: &[u8; 32]| {
         let credential = Credential::Key(PublicKey(*key));
         machine.ledger.snapshot().state.role_of(&credential, now_us)
@@ -216,7 +243,9 @@ async fn key(api: &Api, parts: Parts, body: Body, size: Size) -> Result<Known, P
     let claim = check_head(&parts, &machine.boot, window, &api.nonces, lookup).map_err(refuse)?;
     let body = read(body, size).await?;
     let now_s = machine.now_us().div_euclid(1_000_000);
-    let verified = claim.verify(&parts, &body, now_s, &api.nonces, verify_base).map_err(refuse)?;
+    let verified = claim
+        .verify(&parts, &body, now_s, &api.nonces, verify_base)
+        .map_err(refuse)?;
     let caller = Caller::Key(PublicKey(verified.key), verified.known);
     Ok((caller, Some(verified.signature), parts, body))
 }
@@ -224,7 +253,10 @@ async fn key(api: &Api, parts: Parts, body: Body, size: Size) -> Result<Known, P
 fn refuse(error: super::signature::SignatureError) -> Problem {
     tracing::debug!(code = error.code(), %error, "signature refused");
     if error.status() == StatusCode::TOO_MANY_REQUESTS {
-        return Problem::busy(StatusCode::TOO_MANY_REQUESTS, "expected fewer requests of this key, found its room used up");
+        return Problem::busy(
+            StatusCode::TOO_MANY_REQUESTS,
+            "expected fewer requests of this key, found its room used up",
+        );
     }
     Problem::unauthorized()
 }
@@ -244,7 +276,10 @@ async fn read(body: Body, size: Size) -> Result<Bytes, Problem> {
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "request.timeout",
-            format!("expected the whole body within {} s, found less", BODY_WITHIN.as_secs()),
+            format!(
+                "expected the whole body within {} s, found less",
+                BODY_WITHIN.as_secs()
+            ),
             "send the request again, faster or smaller",
         )),
     }

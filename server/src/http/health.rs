@@ -18,7 +18,12 @@ use std::sync::Arc;
     responses((status = 200, description = "Alive", body = Health))
 )]
 pub(crate) async fn alive() -> Response {
-    json(StatusCode::OK, &Health { status: "alive".to_owned() })
+    json(
+        StatusCode::OK,
+        &Health {
+            status: "alive".to_owned(),
+        },
+    )
 }
 
 /// Whether appends are possible. Queue, grants and node status are folded with each commit and cannot lag.
@@ -37,16 +42,25 @@ pub(crate) async fn ready(State(api): State<Arc<Api>>) -> Result<Response, Probl
     if api.door == Door::Network && !ready {
         reasons = vec!["not ready; ask GET /v1/status".to_owned()];
     }
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     Ok(json(status, &Ready { ready, reasons }))
 }
 
 /// Why appends are not possible; empty when they are.
 pub(crate) fn not_ready(machine: &Machine) -> Vec<String> {
     let link = machine.link();
-    let closed = machine.ledger.closed().map(|why| format!("the store takes no appends: {why}"));
+    let closed = machine
+        .ledger
+        .closed()
+        .map(|why| format!("the store takes no appends: {why}"));
     let frozen = link.frozen.map(|why| format!("Central is frozen: {why}"));
-    let healing = link.healing.then(|| "Central waits for the marks of the machines".to_owned());
+    let healing = link
+        .healing
+        .then(|| "Central waits for the marks of the machines".to_owned());
     closed.into_iter().chain(frozen).chain(healing).collect()
 }
 
@@ -56,5 +70,10 @@ pub(crate) fn not_ready(machine: &Machine) -> Vec<String> {
     responses((status = 200, description = "The boot id", body = wire::Boot))
 )]
 pub(crate) async fn boot(State(api): State<Arc<Api>>) -> Response {
-    json(StatusCode::OK, &Boot { boot: api.machine.boot.clone() })
+    json(
+        StatusCode::OK,
+        &Boot {
+            boot: api.machine.boot.clone(),
+        },
+    )
 }

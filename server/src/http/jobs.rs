@@ -34,7 +34,11 @@ pub(crate) async fn list(
     caller.may_read()?;
     let limit = select::page_size(query.limit)?;
     let after = query.cursor.as_deref().map(JobKey::read).transpose()?;
-    let phases: Vec<Phase> = query.state.iter().map(|name| phase(name)).collect::<Result<_, _>>()?;
+    let phases: Vec<Phase> = query
+        .state
+        .iter()
+        .map(|name| phase(name))
+        .collect::<Result<_, _>>()?;
     api.page(move |_, snapshot| {
         let state = &snapshot.state;
         let wanted = |job: &&Job| {
@@ -43,13 +47,24 @@ pub(crate) async fn list(
                 && after.is_none_or(|after| place < (after.epoch, after.seq))
         };
         let mut jobs: Vec<&Job> = match phases.as_slice() {
-            [phase] => state.jobs_in(*phase).rev().filter(wanted).take(limit + 1).collect(),
+            [phase] => state
+                .jobs_in(*phase)
+                .rev()
+                .filter(wanted)
+                .take(limit + 1)
+                .collect(),
             _ => state.jobs().rev().filter(wanted).take(limit + 1).collect(),
         };
         let more = jobs.len() > limit;
         jobs.truncate(limit);
         let last = jobs.last().filter(|_| more);
-        let next = last.map(|job| JobKey { epoch: job.accepted.epoch, seq: job.accepted.seq }.to_text());
+        let next = last.map(|job| {
+            JobKey {
+                epoch: job.accepted.epoch,
+                seq: job.accepted.seq,
+            }
+            .to_text()
+        });
         Ok((jobs.into_iter().map(|job| view::job(job, state)).collect(), next))
     })
     .await
@@ -58,7 +73,10 @@ pub(crate) async fn list(
 fn phase(name: &str) -> Result<Phase, Problem> {
     view::phase(name).ok_or_else(|| {
         let names: Vec<&str> = Phase::ALL.into_iter().skip(1).map(Phase::as_str).collect();
-        Problem::query(format!("expected `state` to be one of {}, found {name:?}", names.join(", ")))
+        Problem::query(format!(
+            "expected `state` to be one of {}, found {name:?}",
+            names.join(", ")
+        ))
     })
 }
 
@@ -102,16 +120,27 @@ fn full(machine: &Machine, snapshot: &Published<FleetState>, job: &Job) -> Resul
         Ok(view::content(receipt, machine.ledger.payload(receipt)?))
     };
     let request = receipts.iter().find(|receipt| receipt.id() == job.request);
-    let failed = receipts.iter().rev().find(|receipt| receipt.kind() == "run.failed");
-    let result = success.map(|success| at(machine, &success.evidence)).transpose()?.flatten();
+    let failed = receipts
+        .iter()
+        .rev()
+        .find(|receipt| receipt.kind() == "run.failed");
+    let result = success
+        .map(|success| at(machine, &success.evidence))
+        .transpose()?
+        .flatten();
     Ok(JobFull {
         job: view::job(job, state),
         spec: serde_json::to_value(&job.spec).unwrap_or_default(),
-        runs: receipts.iter().filter_map(|receipt| attempt(receipt, state)).collect(),
+        runs: receipts
+            .iter()
+            .filter_map(|receipt| attempt(receipt, state))
+            .collect(),
         input: content(request)?,
         result: content(result.as_ref())?,
         result_digest: success.map(|success| success.result.to_hex()),
-        outputs: success.map(|success| outputs(&receipts, &success.fence)).unwrap_or_default(),
+        outputs: success
+            .map(|success| outputs(&receipts, &success.fence))
+            .unwrap_or_default(),
         outputs_count: success.map_or(0, |success| success.outputs.count),
         costs: success.map(|success| wire::Costs {
             wall_ms: success.costs.wall_ms,
@@ -122,7 +151,11 @@ fn full(machine: &Machine, snapshot: &Published<FleetState>, job: &Job) -> Resul
         }),
         error: view::error(job),
         tail: content(failed)?,
-        receipts: receipts.iter().take(JOB_RECEIPTS_MAX).map(|receipt| view::receipt(receipt, state)).collect(),
+        receipts: receipts
+            .iter()
+            .take(JOB_RECEIPTS_MAX)
+            .map(|receipt| view::receipt(receipt, state))
+            .collect(),
     })
 }
 
@@ -135,14 +168,22 @@ fn at(machine: &Machine, evidence: &Evidence) -> Result<Option<Receipt>, LedgerE
 fn receipts_of(machine: &Machine, state: &FleetState, job: &Job) -> Result<Vec<Receipt>, LedgerError> {
     let mut receipts = machine.ledger.by_subject(&job.id.subject())?;
     let of_requester = |receipt: &Receipt| receipt.statement().author == job.requester;
-    receipts.extend(machine.ledger.find(&job.request)?.into_iter().filter(of_requester));
+    receipts.extend(
+        machine
+            .ledger
+            .find(&job.request)?
+            .into_iter()
+            .filter(of_requester),
+    );
     receipts.sort_by_cached_key(|receipt| (merge_key(receipt, state), receipt.position));
     receipts.dedup_by_key(|receipt| receipt.position);
     Ok(receipts)
 }
 
 fn attempt(receipt: &Receipt, state: &FleetState) -> Option<wire::Attempt> {
-    let Ok(AnyDetail::JobClaimed(_)) = receipt.statement().any_detail() else { return None };
+    let Ok(AnyDetail::JobClaimed(_)) = receipt.statement().any_detail() else {
+        return None;
+    };
     let (epoch, _) = state.epochs().find(|(_, row)| row.log == receipt.log())?;
     let fence = Fence::of_claim(*epoch, receipt.seq(), &receipt.seal_digest());
     let claim = state.fence(&fence)?;
@@ -152,16 +193,26 @@ fn attempt(receipt: &Receipt, state: &FleetState) -> Option<wire::Attempt> {
         attempt: claim.attempt,
         class: claim.class.to_string(),
         started: claim.started,
-        verdicts: claim.judged.iter().map(|judged| view::word(&judged.verdict)).collect(),
+        verdicts: claim
+            .judged
+            .iter()
+            .map(|judged| view::word(&judged.verdict))
+            .collect(),
     })
 }
 
 fn outputs(receipts: &[Receipt], fence: &Fence) -> Vec<wire::Output> {
-    let staged = receipts.iter().filter_map(|receipt| match receipt.statement().any_detail() {
-        Ok(AnyDetail::ArtifactStaged(staged)) if staged.fence == *fence => Some(staged),
-        _ => None,
-    });
+    let staged = receipts
+        .iter()
+        .filter_map(|receipt| match receipt.statement().any_detail() {
+            Ok(AnyDetail::ArtifactStaged(staged)) if staged.fence == *fence => Some(staged),
+            _ => None,
+        });
     staged
-        .map(|staged| wire::Output { path: staged.path, blake3: staged.blake3.to_hex(), size: staged.size })
+        .map(|staged| wire::Output {
+            path: staged.path,
+            blake3: staged.blake3.to_hex(),
+            size: staged.size,
+        })
         .collect()
 }

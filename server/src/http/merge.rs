@@ -36,20 +36,33 @@ pub(crate) fn page(
     let mut heap = BinaryHeap::new();
     for (log, chain) in &snapshot.logs {
         let genesis = chain.genesis();
-        let wanted = filter.machine.as_ref().is_none_or(|wanted| *wanted == genesis.machine);
+        let wanted = filter
+            .machine
+            .as_ref()
+            .is_none_or(|wanted| *wanted == genesis.machine);
         if !wanted || chain.time() < from {
             continue;
         }
         let (last, _) = chain.tip();
-        let first = if from == Hlc::default() { 0 } else { machine.ledger.seq_at(log, from)? };
+        let first = if from == Hlc::default() {
+            0
+        } else {
+            machine.ledger.seq_at(log, from)?
+        };
         let mut range = machine.ledger.range(log, first, last);
         if let Some(receipt) = range.next().transpose()? {
-            heap.push(Reverse((key(&receipt, &genesis.machine, genesis.stream), Unordered(receipt))));
+            heap.push(Reverse((
+                key(&receipt, &genesis.machine, genesis.stream),
+                Unordered(receipt),
+            )));
         }
         sources.insert(*log, (range, genesis.machine.clone(), genesis.stream));
     }
     let until = until_us(filter);
-    let mut merged = Merged { receipts: Vec::new(), next: None };
+    let mut merged = Merged {
+        receipts: Vec::new(),
+        next: None,
+    };
     let mut looked_at = 0;
     while let Some(Reverse((at, Unordered(receipt)))) = heap.pop() {
         if until.is_some_and(|until| times::hlc_us(receipt.time()) >= until) {
@@ -96,17 +109,30 @@ pub(crate) fn page_of(
     let more = keyed.len() > limit;
     keyed.truncate(limit);
     let next = keyed.last().filter(|_| more).map(|(at, _)| at.clone());
-    Merged { receipts: keyed.into_iter().map(|(_, receipt)| receipt).collect(), next }
+    Merged {
+        receipts: keyed.into_iter().map(|(_, receipt)| receipt).collect(),
+        next,
+    }
 }
 
 fn first_time(filter: &Filter, after: Option<&ReceiptKey>) -> Hlc {
-    let since = since_us(filter).and_then(|us| u64::try_from(us.div_euclid(1000)).ok()).map(Hlc::from_unix_ms);
-    since.unwrap_or_default().max(after.map(|after| after.time).unwrap_or_default())
+    let since = since_us(filter)
+        .and_then(|us| u64::try_from(us.div_euclid(1000)).ok())
+        .map(Hlc::from_unix_ms);
+    since
+        .unwrap_or_default()
+        .max(after.map(|after| after.time).unwrap_or_default())
 }
 
 fn key(receipt: &Receipt, machine: &MachineId, stream: Stream) -> ReceiptKey {
     let log: LogId = receipt.log();
-    ReceiptKey { time: receipt.time(), machine: machine.clone(), stream, log, seq: receipt.seq() }
+    ReceiptKey {
+        time: receipt.time(),
+        machine: machine.clone(),
+        stream,
+        log,
+        seq: receipt.seq(),
+    }
 }
 
 /// A receipt beside its key, which alone orders.

@@ -27,7 +27,13 @@ pub(crate) async fn list(
     api.page(|machine, snapshot| {
         let now = machine.now_us();
         let nodes = health::nodes(&snapshot.state, now, |id| machine.gauges(id));
-        Ok((nodes.into_iter().map(|node| view(node, &snapshot.state, now)).collect(), None))
+        Ok((
+            nodes
+                .into_iter()
+                .map(|node| view(node, &snapshot.state, now))
+                .collect(),
+            None,
+        ))
     })
     .await
 }

@@ -59,7 +59,12 @@ impl Problem {
     }
 
     pub(crate) fn busy(status: StatusCode, detail: &str) -> Self {
-        let mut problem = Self::new(status, "server.busy", detail, "try again after the seconds that Retry-After says");
+        let mut problem = Self::new(
+            status,
+            "server.busy",
+            detail,
+            "try again after the seconds that Retry-After says",
+        );
         problem.retry_after_s = Some(RETRY_AFTER_S);
         problem
     }
@@ -146,7 +151,10 @@ impl From<ServerError> for Problem {
     fn from(error: ServerError) -> Self {
         let status = error.status();
         let mut problem = Self::new(status, error.code(), error.to_string(), advice(status));
-        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        if matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        ) {
             problem.retry_after_s = Some(RETRY_AFTER_S);
         }
         problem
@@ -162,7 +170,9 @@ impl From<LedgerError> for Problem {
 /// What a class of errors asks of the caller; the detail says it of the case.
 fn advice(status: StatusCode) -> &'static str {
     match status {
-        StatusCode::TOO_MANY_REQUESTS => "wait for the seconds that Retry-After says, then send the same again",
+        StatusCode::TOO_MANY_REQUESTS => {
+            "wait for the seconds that Retry-After says, then send the same again"
+        }
         StatusCode::SERVICE_UNAVAILABLE => "look at /readyz, wait, then send the same again with the same id",
         StatusCode::CONFLICT => "read what is there, then decide anew",
         StatusCode::FORBIDDEN => "ask the fleet's owner for a grant that permits it",

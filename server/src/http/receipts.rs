@@ -37,7 +37,11 @@ pub(crate) async fn list(
             }
             None => merge::page(machine, snapshot, &filter, after.as_ref(), limit)?,
         };
-        let items = merged.receipts.iter().map(|receipt| view::receipt(receipt, &snapshot.state)).collect();
+        let items = merged
+            .receipts
+            .iter()
+            .map(|receipt| view::receipt(receipt, &snapshot.state))
+            .collect();
         Ok((items, merged.next.map(|key| key.to_text())))
     })
     .await
@@ -47,7 +51,9 @@ pub(crate) async fn list(
 fn indexed_subject(subject: Option<&str>) -> Option<Subject> {
     let subject = subject?;
     let id = ReceiptId::parse(subject.strip_prefix("job/")?)?;
-    Subject::new(subject).ok().filter(|_| subject.len() == "job/".len() + id.to_string().len())
+    Subject::new(subject)
+        .ok()
+        .filter(|_| subject.len() == "job/".len() + id.to_string().len())
 }
 
 /// Every receipt with an id, oldest first: ids are their authors' own.
@@ -72,7 +78,11 @@ pub(crate) async fn show(
         }
         if full.is_empty() {
             let detail = format!("expected a receipt with id {id}, found none in this store");
-            return Err(Problem::unknown("receipt.unknown", detail, "ask the gateway, which has what was pushed to it"));
+            return Err(Problem::unknown(
+                "receipt.unknown",
+                detail,
+                "ask the gateway, which has what was pushed to it",
+            ));
         }
         Ok(full)
     })

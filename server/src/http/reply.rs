@@ -21,11 +21,23 @@ pub(crate) struct Reply<T> {
 
 impl<T> Reply<T> {
     pub(crate) fn item(as_of: AsOf, item: T) -> Reply<Answer<T>> {
-        Reply { status: StatusCode::OK, as_of: as_of.clone(), body: Answer { as_of, item } }
+        Reply {
+            status: StatusCode::OK,
+            as_of: as_of.clone(),
+            body: Answer { as_of, item },
+        }
     }
 
     pub(crate) fn page(as_of: AsOf, items: Vec<T>, next_cursor: Option<String>) -> Reply<Page<T>> {
-        Reply { status: StatusCode::OK, as_of: as_of.clone(), body: Page { as_of, items, next_cursor } }
+        Reply {
+            status: StatusCode::OK,
+            as_of: as_of.clone(),
+            body: Page {
+                as_of,
+                items,
+                next_cursor,
+            },
+        }
     }
 
     pub(crate) fn status(mut self, status: StatusCode) -> Self {
@@ -51,19 +63,27 @@ pub(crate) fn json(status: StatusCode, body: &impl serde::Serialize) -> Response
     let bytes = serde_json::to_vec(body).expect("wire types are JSON");
     let mut response = Response::new(Body::from(bytes));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
 /// The receipt that this store learned last. Reads nothing unless none came since it was opened.
-pub(crate) fn newest(machine: &Machine, snapshot: &Published<FleetState>) -> Result<Option<Receipt>, LedgerError> {
+pub(crate) fn newest(
+    machine: &Machine,
+    snapshot: &Published<FleetState>,
+) -> Result<Option<Receipt>, LedgerError> {
     if let Some(receipt) = &snapshot.newest {
         return Ok(Some(receipt.clone()));
     }
     let mut newest: Option<Receipt> = None;
     for chain in snapshot.logs.values() {
         let receipt = machine.ledger.get(&chain.log(), chain.tip().0)?;
-        newest = newest.into_iter().chain(receipt).max_by_key(|receipt| receipt.position);
+        newest = newest
+            .into_iter()
+            .chain(receipt)
+            .max_by_key(|receipt| receipt.position);
     }
     Ok(newest)
 }
@@ -79,6 +99,11 @@ pub(crate) fn as_of(machine: &Machine, snapshot: &Published<FleetState>) -> Resu
         time: time_us.map(times::text),
         age_ms: time_us.map(|us| times::ms_between(us, machine.now_us())),
         position: snapshot.end.to_string(),
-        standing: if snapshot.state.is_central() { "central" } else { "mirror" }.to_owned(),
+        standing: if snapshot.state.is_central() {
+            "central"
+        } else {
+            "mirror"
+        }
+        .to_owned(),
     })
 }

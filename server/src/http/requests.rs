@@ -29,9 +29,15 @@ pub(crate) async fn ask(
     let said = match statements::read::<RequestBody>(api.door, body)? {
         Said::Signed(said) => statements::verify(said).await?,
         Said::Plain(body) => {
-            let input = body.input.as_ref().map(|input| serde_json::to_vec(input).expect("a value is JSON"));
+            let input = body
+                .input
+                .as_ref()
+                .map(|input| serde_json::to_vec(input).expect("a value is JSON"));
             let spec = spec(&body)?;
-            statements::sign(&api, body.id.as_deref(), move |salt| draft(spec.clone(), input.clone(), salt)).await?
+            statements::sign(&api, body.id.as_deref(), move |salt| {
+                draft(spec.clone(), input.clone(), salt)
+            })
+            .await?
         }
     };
     let answer = api.machine.request(said).await?;
@@ -49,7 +55,12 @@ pub(crate) async fn ask(
 }
 
 fn spec(body: &RequestBody) -> Result<JobSpec, Problem> {
-    let machine = body.machine.as_deref().map(MachineId::new).transpose().map_err(|e| Problem::body(e.to_string()))?;
+    let machine = body
+        .machine
+        .as_deref()
+        .map(MachineId::new)
+        .transpose()
+        .map_err(|e| Problem::body(e.to_string()))?;
     let time = |name, text: &Option<String>| text.as_deref().map(|text| times::parse(name, text)).transpose();
     Ok(JobSpec {
         handler: body.handler.clone(),
@@ -105,9 +116,13 @@ pub(crate) async fn cancel(
         }
     };
     let statement = said.statement();
-    let about = JobCancelAsked::decode(&statement.detail).ok().filter(|_| statement.kind.as_str() == JobCancelAsked::KIND);
+    let about = JobCancelAsked::decode(&statement.detail)
+        .ok()
+        .filter(|_| statement.kind.as_str() == JobCancelAsked::KIND);
     if about.is_none_or(|about| about.job != job) {
-        return Err(Problem::body(format!("expected a job.cancel-asked about job {job}, found another statement")));
+        return Err(Problem::body(format!(
+            "expected a job.cancel-asked about job {job}, found another statement"
+        )));
     }
     if api.machine.ledger.snapshot().state.job(&job).is_none() {
         return Err(jobs::unknown(&job));

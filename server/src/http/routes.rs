@@ -95,12 +95,19 @@ pub fn openapi_json() -> String {
 async fn description() -> Response {
     let mut response = reply::json(StatusCode::OK, &());
     *response.body_mut() = openapi_json().into();
-    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     response
 }
 
 fn no_such_path() -> Problem {
-    Problem::unknown("request.path", "expected a path of this API, found another", "look at /openapi.json")
+    Problem::unknown(
+        "request.path",
+        "expected a path of this API, found another",
+        "look at /openapi.json",
+    )
 }
 
 fn no_such_method() -> Problem {

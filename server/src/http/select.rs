@@ -19,7 +19,9 @@ pub(crate) fn page_size(limit: Option<u32>) -> Result<usize, Problem> {
     match limit.map(usize::try_from) {
         None => Ok(PAGE_DEFAULT),
         Some(Ok(limit @ 1..=PAGE_MAX)) => Ok(limit),
-        Some(_) => Err(Problem::query(format!("expected `limit` from 1 to {PAGE_MAX}, found another number"))),
+        Some(_) => Err(Problem::query(format!(
+            "expected `limit` from 1 to {PAGE_MAX}, found another number"
+        ))),
     }
 }
 
@@ -29,15 +31,33 @@ pub(crate) fn of_receipts(
     machine: &Machine,
     snapshot: &Published<FleetState>,
 ) -> Result<Filter, Problem> {
-    let bound = |name, text: &Option<String>| text.as_deref().map(|text| bound(name, text, machine, snapshot)).transpose();
+    let bound = |name, text: &Option<String>| {
+        text.as_deref()
+            .map(|text| bound(name, text, machine, snapshot))
+            .transpose()
+    };
     let (since, until) = (bound("since", &query.since)?, bound("until", &query.until)?);
-    let filter = parts(&query.kind, query.actor.as_deref(), query.machine.as_deref(), query.subject.as_deref())?;
-    Ok(Filter { since: since.map(Bound::Time), until: until.map(Bound::Time), ..filter })
+    let filter = parts(
+        &query.kind,
+        query.actor.as_deref(),
+        query.machine.as_deref(),
+        query.subject.as_deref(),
+    )?;
+    Ok(Filter {
+        since: since.map(Bound::Time),
+        until: until.map(Bound::Time),
+        ..filter
+    })
 }
 
 /// The filter of a live tail.
 pub(crate) fn of_events(query: &EventsQuery) -> Result<Filter, Problem> {
-    parts(&query.kind, query.actor.as_deref(), query.machine.as_deref(), query.subject.as_deref())
+    parts(
+        &query.kind,
+        query.actor.as_deref(),
+        query.machine.as_deref(),
+        query.subject.as_deref(),
+    )
 }
 
 /// The first time of a filter, microseconds since 1970.
@@ -62,12 +82,16 @@ fn parts(
     machine: Option<&str>,
     subject: Option<&str>,
 ) -> Result<Filter, Problem> {
-    let machine = machine.map(MachineId::new).transpose().map_err(|e| Problem::query(e.to_string()))?;
+    let machine = machine
+        .map(MachineId::new)
+        .transpose()
+        .map_err(|e| Problem::query(e.to_string()))?;
     for kind in kinds {
         let name = kind.strip_suffix('*').unwrap_or(kind);
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '-';
         if !name.chars().all(allowed) {
-            let detail = format!("expected `kind` as a name like job.ready or a pattern like job.*, found {kind:?}");
+            let detail =
+                format!("expected `kind` as a name like job.ready or a pattern like job.*, found {kind:?}");
             return Err(Problem::query(detail));
         }
     }
@@ -80,12 +104,18 @@ fn parts(
     })
 }
 
-fn bound(name: &str, text: &str, machine: &Machine, snapshot: &Published<FleetState>) -> Result<i64, Problem> {
+fn bound(
+    name: &str,
+    text: &str,
+    machine: &Machine,
+    snapshot: &Published<FleetState>,
+) -> Result<i64, Problem> {
     let Some(seq) = text.strip_prefix('@') else {
         return times::parse(name, text);
     };
-    let seq: u64 =
-        seq.parse().map_err(|_| Problem::query(format!("expected `{name}` as @ and a number, found {text:?}")))?;
+    let seq: u64 = seq
+        .parse()
+        .map_err(|_| Problem::query(format!("expected `{name}` as @ and a number, found {text:?}")))?;
     let order = snapshot.state.order().map(|order| order.log);
     let receipt = match order {
         Some(log) => machine.ledger.get(&log, seq)?,
@@ -95,7 +125,9 @@ fn bound(name: &str, text: &str, machine: &Machine, snapshot: &Published<FleetSt
         Problem::new(
             StatusCode::BAD_REQUEST,
             "request.query",
-            format!("expected `{name}` to name a seq of the order, found {text}, which this store does not have"),
+            format!(
+                "expected `{name}` to name a seq of the order, found {text}, which this store does not have"
+            ),
             "look at the order's head in /v1/status",
         )
     })?;

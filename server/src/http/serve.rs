@@ -52,22 +52,41 @@ pub async fn serve_tcp(
 /// # Errors
 /// [`ServerError::Listen`] when somebody answers there, the path is no socket, or the directory is open to others.
 pub fn bind_unix(path: &Path) -> Result<UnixListener, ServerError> {
-    let refused = |source| ServerError::Listen { address: path.display().to_string(), source };
-    let parent = path.parent().ok_or_else(|| refused(io::Error::other("the socket's path has no directory")))?;
+    let refused = |source| ServerError::Listen {
+        address: path.display().to_string(),
+        source,
+    };
+    let parent = path
+        .parent()
+        .ok_or_else(|| refused(io::Error::other("the socket's path has no directory")))?;
     let mode = fs::metadata(parent).map_err(refused)?.permissions().mode();
     if mode & 0o077 != 0 {
-        let why = format!("{} is open to others (mode {:03o}); make it 0700", parent.display(), mode & 0o777);
+        let why = format!(
+            "{} is open to others (mode {:03o}); make it 0700",
+            parent.display(),
+            mode & 0o777
+        );
         return Err(refused(io::Error::new(io::ErrorKind::PermissionDenied, why)));
     }
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(refused(error)),
         Ok(found) if !found.file_type().is_socket() => {
-            return Err(refused(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is there")));
+            return Err(refused(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "a file that is no socket is there",
+            )));
         }
         Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
-            Ok(_) => return Err(refused(io::Error::new(io::ErrorKind::AddrInUse, "another daemon answers there"))),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(refused)?,
+            Ok(_) => {
+                return Err(refused(io::Error::new(
+                    io::ErrorKind::AddrInUse,
+                    "another daemon answers there",
+                )));
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(path).map_err(refused)?
+            }
             Err(error) => return Err(refused(error)),
         },
     }
@@ -161,8 +180,14 @@ async fn serve<L: Listen>(listener: &L, router: Router, shutdown: impl Future<Ou
         });
     }
     stop.send_replace(true);
-    if tokio::time::timeout(DRAIN_WITHIN, graceful.shutdown()).await.is_err() {
-        tracing::warn!(open = connections.len(), "requests were still open and are cut off");
+    if tokio::time::timeout(DRAIN_WITHIN, graceful.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            open = connections.len(),
+            "requests were still open and are cut off"
+        );
     }
     connections.shutdown().await;
 }

@@ -34,15 +34,21 @@ pub(crate) fn read<T: DeserializeOwned>(door: Door, body: Value) -> Result<Said<
             "expected {statement, signature, payload?}: at this door authors sign what they say; found another body",
         ));
     }
-    serde_json::from_value(body).map(Said::Plain).map_err(|e| Problem::body(e.to_string()))
+    serde_json::from_value(body)
+        .map(Said::Plain)
+        .map_err(|e| Problem::body(e.to_string()))
 }
 
 fn decode(body: &SignedBody) -> Result<SignedStatement, Problem> {
     let base64 = |field: &str, text: &str| {
-        BASE64.decode(text.as_bytes()).map_err(|_| Problem::body(format!("expected `{field}` in base64")))
+        BASE64
+            .decode(text.as_bytes())
+            .map_err(|_| Problem::body(format!("expected `{field}` in base64")))
     };
     let hex = |field: &str, text: &str| {
-        HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| Problem::body(format!("expected `{field}` in hex")))
+        HEXLOWER_PERMISSIVE
+            .decode(text.as_bytes())
+            .map_err(|_| Problem::body(format!("expected `{field}` in hex")))
     };
     let signature = Signature::from_slice(&hex("signature", &body.signature)?)
         .ok_or_else(|| Problem::body("expected `signature` of 64 bytes in hex"))?;
@@ -52,10 +58,17 @@ fn decode(body: &SignedBody) -> Result<SignedStatement, Problem> {
             let salt: [u8; 32] = hex("payload.salt", &payload.salt)?
                 .try_into()
                 .map_err(|_| Problem::body("expected `payload.salt` of 32 bytes in hex"))?;
-            Some(Payload { salt: Salt(salt), bytes: base64("payload.bytes", &payload.bytes)? })
+            Some(Payload {
+                salt: Salt(salt),
+                bytes: base64("payload.bytes", &payload.bytes)?,
+            })
         }
     };
-    Ok(SignedStatement { bytes: base64("statement", &body.statement)?, signature, payload })
+    Ok(SignedStatement {
+        bytes: base64("statement", &body.statement)?,
+        signature,
+        payload,
+    })
 }
 
 /// A signed statement as a body.
@@ -96,7 +109,9 @@ pub(crate) async fn sign(
         SystemEntropy.fill(&mut salt);
         complete(&machine, draft(&salt)?, id, machine.now_us(), salt)
     });
-    signing.await.map_err(|_| Problem::broken("signing a statement"))?
+    signing
+        .await
+        .map_err(|_| Problem::broken("signing a statement"))?
 }
 
 /// Reads an id that a caller chose.
@@ -113,11 +128,24 @@ fn said_before(
 ) -> Result<Option<VerifiedStatement>, Problem> {
     let actor = machine.ledger.keyring().actor.public();
     let found = machine.ledger.find(id)?;
-    let Some(first) = found.into_iter().find(|receipt| receipt.statement().author == actor) else {
+    let Some(first) = found
+        .into_iter()
+        .find(|receipt| receipt.statement().author == actor)
+    else {
         return Ok(None);
     };
-    let salt = machine.ledger.payload(&first)?.present().map_or([0; 32], |payload| payload.salt.0);
-    let again = complete(machine, draft(&salt)?, Some(*id), first.statement().authored_at, salt)?;
+    let salt = machine
+        .ledger
+        .payload(&first)?
+        .present()
+        .map_or([0; 32], |payload| payload.salt.0);
+    let again = complete(
+        machine,
+        draft(&salt)?,
+        Some(*id),
+        first.statement().authored_at,
+        salt,
+    )?;
     Ok((again.digest() == first.record.statement_digest()).then_some(again))
 }
 

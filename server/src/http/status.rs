@@ -39,7 +39,9 @@ fn status(machine: &Machine, snapshot: &Published<FleetState>) -> Status {
     let context = machine.ledger.context();
     let link = machine.link();
     let now = machine.now_us();
-    let verification = machine.last_verify().and_then(|receipt| verification(&receipt, now));
+    let verification = machine
+        .last_verify()
+        .and_then(|receipt| verification(&receipt, now));
     let reasons = health::not_ready(machine);
     Status {
         machine: context.machine.to_string(),
@@ -90,7 +92,9 @@ fn logs(machine: &Machine, snapshot: &Published<FleetState>) -> Vec<LogHead> {
             }
         })
         .collect();
-    heads.sort_by(|a, b| (&a.machine, &a.stream, a.incarnation, &a.log).cmp(&(&b.machine, &b.stream, b.incarnation, &b.log)));
+    heads.sort_by(|a, b| {
+        (&a.machine, &a.stream, a.incarnation, &a.log).cmp(&(&b.machine, &b.stream, b.incarnation, &b.log))
+    });
     heads
 }
 
@@ -114,8 +118,16 @@ fn counts(snapshot: &Published<FleetState>) -> Counts {
 }
 
 fn verification(receipt: &Receipt, now: i64) -> Option<Verification> {
-    let Ok(AnyDetail::VerifyCompleted(detail)) = receipt.statement().any_detail() else { return None };
-    let verdicts = [detail.integrity, detail.signatures, detail.authority, detail.completeness, detail.freshness];
+    let Ok(AnyDetail::VerifyCompleted(detail)) = receipt.statement().any_detail() else {
+        return None;
+    };
+    let verdicts = [
+        detail.integrity,
+        detail.signatures,
+        detail.authority,
+        detail.completeness,
+        detail.freshness,
+    ];
     let at = times::hlc_us(receipt.time());
     Some(Verification {
         receipt: receipt.id().to_string(),
@@ -141,11 +153,19 @@ fn warnings(
     };
     let mut warnings = Vec::new();
     for reason in not_ready {
-        warnings.push(warning("store.not-ready", reason.clone(), "look at the daemon's own log; run `ledger verify`"));
+        warnings.push(warning(
+            "store.not-ready",
+            reason.clone(),
+            "look at the daemon's own log; run `ledger verify`",
+        ));
     }
     if holds_root_key(machine) {
         let text = "the fleet's root key lies on this machine, in DIR/root".to_owned();
-        warnings.push(warning("root.on-machine", text, "move DIR/root to a safe place off the machines"));
+        warnings.push(warning(
+            "root.on-machine",
+            text,
+            "move DIR/root to a safe place off the machines",
+        ));
     }
     match verification {
         None => warnings.push(warning(
@@ -155,7 +175,10 @@ fn warnings(
         )),
         Some(last) if !last.clean => warnings.push(warning(
             "verify.found",
-            format!("the last verification found {} faults (receipt {})", last.findings, last.receipt),
+            format!(
+                "the last verification found {} faults (receipt {})",
+                last.findings, last.receipt
+            ),
             "run `ledger verify`, which names each, and restore from a copy or a peer",
         )),
         Some(last) if last.age_ms > VERIFICATION_AGE_MS_MAX => warnings.push(warning(
@@ -166,17 +189,32 @@ fn warnings(
         Some(_) => {}
     }
     if !machine.is_gateway() && !link.connected {
-        let text = format!("no contact with the gateway; {} receipts are on this disk alone", link.outbox_receipts);
-        warnings.push(warning("link.down", text, "check that the gateway runs and can be reached; nothing is lost meanwhile"));
+        let text = format!(
+            "no contact with the gateway; {} receipts are on this disk alone",
+            link.outbox_receipts
+        );
+        warnings.push(warning(
+            "link.down",
+            text,
+            "check that the gateway runs and can be reached; nothing is lost meanwhile",
+        ));
     }
     for row in state.machines().filter(|row| !row.retired && !row.is_online()) {
         let text = format!("{} is offline", row.id);
-        warnings.push(warning("node.offline", text, "wake it, or retire it with `ledger nodes retire`"));
+        warnings.push(warning(
+            "node.offline",
+            text,
+            "wake it, or retire it with `ledger nodes retire`",
+        ));
     }
     let parked = state.jobs_in(Phase::Parked).count();
     if parked > 0 {
         let text = format!("{parked} jobs are parked");
-        warnings.push(warning("job.parked", text, "look at them with `ledger jobs list --state parked`"));
+        warnings.push(warning(
+            "job.parked",
+            text,
+            "look at them with `ledger jobs list --state parked`",
+        ));
     }
     warnings
 }

@@ -31,13 +31,25 @@ pub(crate) async fn list(
     let after = query.cursor.as_deref().map(FileKey::read).transpose()?;
     let prefix = query.prefix.unwrap_or_default();
     api.page(move |machine, _| {
-        let wanted = |path: &str| path.starts_with(&prefix) && after.as_ref().is_none_or(|after| path > after.path.as_str());
+        let wanted = |path: &str| {
+            path.starts_with(&prefix) && after.as_ref().is_none_or(|after| path > after.path.as_str())
+        };
         let files = machine.vault()?;
-        let mut files: Vec<_> = files.into_iter().filter(|(path, _)| wanted(path)).take(limit + 1).collect();
+        let mut files: Vec<_> = files
+            .into_iter()
+            .filter(|(path, _)| wanted(path))
+            .take(limit + 1)
+            .collect();
         let more = files.len() > limit;
         files.truncate(limit);
-        let next = files.last().filter(|_| more).map(|(path, _)| FileKey { path: path.clone() }.to_text());
-        Ok((files.into_iter().map(|(path, file)| view(path, &file)).collect(), next))
+        let next = files
+            .last()
+            .filter(|_| more)
+            .map(|(path, _)| FileKey { path: path.clone() }.to_text());
+        Ok((
+            files.into_iter().map(|(path, file)| view(path, &file)).collect(),
+            next,
+        ))
     })
     .await
 }
@@ -67,13 +79,19 @@ pub(crate) async fn scan(
     State(api): State<Arc<Api>>,
     Json(body): Json<ScanBody>,
 ) -> Result<Reply<Answer<Scanned>>, Problem> {
-    let dir = match body.dir.map(PathBuf::from) {
-        Some(dir) if dir.is_absolute() => dir,
-        Some(dir) => return Err(Problem::body(format!("expected `dir` as an absolute path, found {}", dir.display()))),
-        None => api.machine.config.vault.dir.clone().ok_or_else(|| {
-            Problem::body("expected `dir`, or [vault] dir in config.toml; found neither")
-        })?,
-    };
+    let dir =
+        match body.dir.map(PathBuf::from) {
+            Some(dir) if dir.is_absolute() => dir,
+            Some(dir) => {
+                return Err(Problem::body(format!(
+                    "expected `dir` as an absolute path, found {}",
+                    dir.display()
+                )));
+            }
+            None => api.machine.config.vault.dir.clone().ok_or_else(|| {
+                Problem::body("expected `dir`, or [vault] dir in config.toml; found neither")
+            })?,
+        };
     let found = api.machine.scan_vault(dir, |_| ()).await?;
     api.item(move |_, _| {
         Ok(Scanned {

@@ -37,7 +37,11 @@ pub(crate) fn receipt(receipt: &Receipt, state: &FleetState) -> wire::Receipt {
         actor: line.actor,
         author: statement.author.to_hex(),
         machine: line.machine,
-        stream: line.stream.map(|stream| stream.as_str()).unwrap_or("unknown").to_owned(),
+        stream: line
+            .stream
+            .map(|stream| stream.as_str())
+            .unwrap_or("unknown")
+            .to_owned(),
         log: receipt.log().to_hex(),
         seq: receipt.seq(),
         seal: receipt.seal_digest().to_hex(),
@@ -86,7 +90,12 @@ pub(crate) fn receipt_full(found: &Receipt, payload: PayloadState, state: &Fleet
 pub(crate) fn content(receipt: &Receipt, payload: PayloadState) -> Option<wire::Content> {
     let media = receipt.statement().payload.as_ref()?.media.clone();
     let bytes = payload.present()?.bytes;
-    let mut content = wire::Content { media, json: None, text: None, base64: None };
+    let mut content = wire::Content {
+        media,
+        json: None,
+        text: None,
+        base64: None,
+    };
     let is_json = content.media == "application/json" || content.media.ends_with("+json");
     if is_json && let Ok(value) = serde_json::from_slice(&bytes) {
         content.json = Some(value);
@@ -109,7 +118,11 @@ pub(crate) fn job(job: &Job, state: &FleetState) -> wire::Job {
         is_final: phase.is_final(),
         handler: job.spec.handler.clone(),
         answer: answer.as_ref().map(ToString::to_string).unwrap_or_default(),
-        answer_code: answer.as_ref().map(|answer| answer.code()).unwrap_or("unknown").to_owned(),
+        answer_code: answer
+            .as_ref()
+            .map(|answer| answer.code())
+            .unwrap_or("unknown")
+            .to_owned(),
         priority: job.spec.priority,
         machine: machine(job),
         actor: state.name_of(&job.requester),

@@ -33,7 +33,12 @@ pub(crate) struct Link {
     // The last answer to a hello that judged everything; none while the link is down.
     synced: watch::Sender<Option<HelloAnswer>>,
     // Raised whenever the link failed, so that hello comes first again.
-    failures: AtomicU64,
+    failures: watch::Sender<u64>,
+    // A hello that settles fences and a claim exclude each other: a claim whose answer is still on its way is in no
+    // hello, and Central would take it for one that never started.
+    claiming: tokio::sync::Mutex<()>,
+    // The id of a claim that was dropped without an answer, to be asked again under the same id.
+    unanswered: std::sync::Mutex<Option<[u8; 16]>>,
     /// When the last acknowledged beat was sent, by the clock that counts sleep.
     pub(crate) beat_ms: AtomicU64,
 }
@@ -85,7 +90,9 @@ impl Link {
             jobs,
             gateway,
             synced: watch::channel(None).0,
-            failures: AtomicU64::new(0),
+            failures: watch::channel(0).0,
+            claiming: tokio::sync::Mutex::new(()),
+            unanswered: std::sync::Mutex::default(),
             beat_ms: AtomicU64::new(0),
         })
     }
@@ -122,7 +129,7 @@ impl Link {
     }
 
     fn lost(&self, why: &ClientError) {
-        self.failures.fetch_add(1, Ordering::AcqRel);
+        self.failures.send_modify(|failures| *failures += 1);
         self.synced.send_if_modified(|synced| synced.take().is_some());
         self.machine.set_link(|link| {
             if std::mem::replace(&mut link.connected, false) {
@@ -154,6 +161,12 @@ impl Link {
         age < u64::from(term_ms) * 8 / 10
     }
 
+    // Says hello while no claim is on its way.
+    async fn greet(&self) -> Result<HelloAnswer, ServerError> {
+        let _no_claim = self.claiming.lock().await;
+        self.hello().await
+    }
+
     async fn hello(&self) -> Result<HelloAnswer, ServerError> {
         let sent_ms = running_ms();
         let snapshot = self.machine.ledger.snapshot();
@@ -182,8 +195,9 @@ impl Link {
 
 // Hello, everything that the gateway lacks, hello again; then whatever comes, until the link fails.
 async fn push_round(link: &Arc<Link>) -> Result<(), ServerError> {
-    let failures = link.failures.load(Ordering::Acquire);
-    let answer = link.hello().await?;
+    let mut failures = link.failures.subscribe();
+    failures.mark_unchanged();
+    let answer = link.greet().await?;
     if answer.healing {
         // Its waiting for us ended with this very hello; it may wait for others.
         tokio::time::sleep(RETRY_MIN).await;
@@ -206,17 +220,15 @@ async fn push_round(link: &Arc<Link>) -> Result<(), ServerError> {
         }
         tell_outbox(link, &marks);
         if !synced {
-            let answer = link.hello().await?;
+            let answer = link.greet().await?;
             synced = answer.synced;
             link.synced.send_replace(synced.then_some(answer));
             continue;
         }
-        if link.failures.load(Ordering::Acquire) != failures {
-            return Ok(());
-        }
         let again = Duration::from_millis(link.machine.config.timing.poll_ms);
         tokio::select! {
             _ = changed.changed() => {}
+            _ = failures.changed() => return Ok(()),
             // A hello now and then notices what nobody else would: that the gateway forgot us.
             () = tokio::time::sleep(again) => synced = false,
         }
@@ -313,27 +325,44 @@ async fn claim_round(link: &Arc<Link>) -> Result<(), ServerError> {
     let mut synced = link.synced.subscribe();
     let ready = synced.wait_for(Option::is_some).await;
     let term_ms = ready.ok().and_then(|answer| answer.as_ref().map(|a| a.term_ms)).unwrap_or_default();
+    let mut failures = link.failures.subscribe();
+    failures.mark_unchanged();
+    let no_hello = link.claiming.lock().await;
+    if link.synced.borrow().is_none() {
+        return Ok(());
+    }
     let free = link.jobs.free();
     if free.is_empty() || !link.is_leased(term_ms) {
+        drop(no_hello);
         tokio::select! {
             () = link.jobs.wait_for_room() => {}
             () = tokio::time::sleep(Duration::from_millis(link.machine.config.timing.beat_ms)) => {}
         }
         return Ok(());
     }
-    let mut claim = [0; 16];
-    ledger::clock::Entropy::fill(&ledger::clock::SystemEntropy, &mut claim);
+    let id = *link.unanswered.lock().expect("claim lock").get_or_insert_with(|| {
+        let mut id = [0; 16];
+        ledger::clock::Entropy::fill(&ledger::clock::SystemEntropy, &mut id);
+        id
+    });
     let wait = wait_ms(link);
-    let claim = Claim { claim, incarnation: link.incarnation(), free, wait_ms: wait };
+    let claim = Claim { claim: id, incarnation: link.incarnation(), free, wait_ms: wait };
     let timeout = EXCHANGE_TIMEOUT + Duration::from_millis(wait.into());
     let answer: ClaimAnswer = tokio::select! {
         answer = link.exchange("claim", encode(&claim), timeout) => answer?,
-        // More slots are free now than this claim says.
+        // The link failed: an answer that still comes is not heeded, and hello says that we hold nothing of it.
+        _ = failures.changed() => {
+            *link.unanswered.lock().expect("claim lock") = None;
+            return Ok(());
+        }
+        // A slot became free: the claim is asked again with it, under the same id.
         () = link.jobs.wait_for_room() => return Ok(()),
     };
+    *link.unanswered.lock().expect("claim lock") = None;
     for claimed in answer.jobs {
         link.jobs.take(claimed)?;
     }
+    drop(no_hello);
     Ok(())
 }
 

@@ -24,6 +24,10 @@ pub struct Problem {
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ({})", self.detail, self.code)?;
-        if self.what_to_do.is_empty() { Ok(()) } else { write!(f, "; {}", self.what_to_do) }
+        if self.what_to_do.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "; {}", self.what_to_do)
+        }
     }
 }

@@ -1,0 +1,329 @@
+//! The typed client: one method for each endpoint, for the CLI, the demo and programs on the machine.
+
+use super::transport::{Incoming, Outgoing, Transport};
+use super::{ClientError, Events};
+use crate::http::statement_body;
+use crate::http::wire::{
+    Answer, AppendBody, Appended, Artifact, Boot, CancelBody, Cancelled, EventsQuery, Health, Job, JobFull,
+    JobsQuery, Node, Page, Problem, Ready, Receipt, ReceiptFull, ReceiptsQuery, RequestBody, Requested,
+    ScanBody, Scanned, Status, VaultQuery,
+};
+use axum::Router;
+use form_urlencoded::Serializer;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use ledger::core::SignedStatement;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::Path;
+use std::time::Duration;
+
+/// The longest that an ordinary call may take: longer than the server allows itself.
+const CALL_WITHIN: Duration = Duration::from_secs(60);
+/// Longest answer, in bytes: a page of 1,000 receipts with the largest details.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A machine's API. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    transport: Transport,
+}
+
+impl Api {
+    /// Through the unix socket of the machine's daemon.
+    pub fn unix(path: impl AsRef<Path>) -> Self {
+        Self {
+            transport: Transport::unix(path.as_ref()),
+        }
+    }
+
+    /// Without a daemon: a router in this process, for commands that hold the store themselves.
+    pub fn in_process(router: Router) -> Self {
+        Self {
+            transport: Transport::Process(router),
+        }
+    }
+
+    /// Over the network, reading with a bearer token (or, without one, only what is open to anybody).
+    ///
+    /// # Errors
+    /// [`ClientError::Address`].
+    pub fn network(base_url: &str, bearer: Option<String>) -> Result<Self, ClientError> {
+        Ok(Self {
+            transport: Transport::network(base_url, bearer)?,
+        })
+    }
+
+    /// The unix socket that this client talks to, if it does.
+    pub fn socket(&self) -> Option<&Path> {
+        self.transport.socket()
+    }
+
+    /// `GET /v1/receipts`.
+    ///
+    /// # Errors
+    /// [`ClientError`], here and in every method below: the server's problem, or why there was no answer.
+    pub async fn receipts(&self, query: &ReceiptsQuery) -> Result<Page<Receipt>, ClientError> {
+        self.get(&with_query("/v1/receipts", query)).await
+    }
+
+    /// `GET /v1/receipts/{id}`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn receipt(&self, id: &str) -> Result<Answer<Vec<ReceiptFull>>, ClientError> {
+        self.get(&format!("/v1/receipts/{}", escape(id))).await
+    }
+
+    /// `GET /v1/jobs`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn jobs(&self, query: &JobsQuery) -> Result<Page<Job>, ClientError> {
+        self.get(&with_query("/v1/jobs", query)).await
+    }
+
+    /// `GET /v1/jobs/{id}`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn job(&self, id: &str) -> Result<Answer<JobFull>, ClientError> {
+        self.get(&format!("/v1/jobs/{}", escape(id))).await
+    }
+
+    /// `GET /v1/nodes`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn nodes(&self) -> Result<Page<Node>, ClientError> {
+        self.get("/v1/nodes").await
+    }
+
+    /// `GET /v1/vault`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn vault(&self, query: &VaultQuery) -> Result<Page<Artifact>, ClientError> {
+        self.get(&with_query("/v1/vault", query)).await
+    }
+
+    /// `POST /v1/vault/scan`. Takes as long as reading the files does.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn scan_vault(&self, body: &ScanBody) -> Result<Answer<Scanned>, ClientError> {
+        let incoming = self.send(Method::POST, "/v1/vault/scan", Some(body)).await?;
+        self.read(incoming).await
+    }
+
+    /// `GET /v1/status`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn status(&self) -> Result<Answer<Status>, ClientError> {
+        self.get("/v1/status").await
+    }
+
+    /// `POST /v1/requests`, signed by the machine's local actor.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn request(&self, body: &RequestBody) -> Result<Answer<Requested>, ClientError> {
+        self.post("/v1/requests", body).await
+    }
+
+    /// `POST /v1/requests` with a statement that its author signed.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn request_signed(&self, said: &SignedStatement) -> Result<Answer<Requested>, ClientError> {
+        self.post("/v1/requests", &statement_body(said)).await
+    }
+
+    /// `POST /v1/receipts`, signed by the machine's local actor.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn append(&self, body: &AppendBody) -> Result<Answer<Appended>, ClientError> {
+        self.post("/v1/receipts", body).await
+    }
+
+    /// `POST /v1/receipts` with a statement that its author signed: an agent's own, or the root's grant.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn append_signed(&self, said: &SignedStatement) -> Result<Answer<Appended>, ClientError> {
+        self.post("/v1/receipts", &statement_body(said)).await
+    }
+
+    /// `POST /v1/jobs/{id}/cancel`, signed by the machine's local actor.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn cancel(&self, job: &str, body: &CancelBody) -> Result<Answer<Cancelled>, ClientError> {
+        self.post(&format!("/v1/jobs/{}/cancel", escape(job)), body).await
+    }
+
+    /// `GET /v1/events`: receipts as they come.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn events(&self, query: &EventsQuery) -> Result<Events, ClientError> {
+        let incoming = self
+            .within(self.send::<()>(Method::GET, &with_query("/v1/events", query), None))
+            .await?;
+        if incoming.status != StatusCode::OK {
+            return Err(self.problem(incoming).await);
+        }
+        Ok(Events::new(self.transport.name().to_owned(), incoming.chunks))
+    }
+
+    /// `GET /healthz`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn healthz(&self) -> Result<Health, ClientError> {
+        self.get("/healthz").await
+    }
+
+    /// `GET /readyz`: the answer, also when it is "not ready".
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn readyz(&self) -> Result<Ready, ClientError> {
+        self.within(async {
+            let mut incoming = self.send::<()>(Method::GET, "/readyz", None).await?;
+            if incoming.status == StatusCode::SERVICE_UNAVAILABLE && !is_problem(&incoming.headers) {
+                incoming.status = StatusCode::OK;
+            }
+            self.read(incoming).await
+        })
+        .await
+    }
+
+    /// `GET /v1/boot`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn boot(&self) -> Result<Boot, ClientError> {
+        self.get("/v1/boot").await
+    }
+
+    /// `GET /openapi.json`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn openapi(&self) -> Result<serde_json::Value, ClientError> {
+        self.get("/openapi.json").await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, ClientError> {
+        self.within(async { self.read(self.send::<()>(Method::GET, target, None).await?).await })
+            .await
+    }
+
+    async fn post<T: DeserializeOwned>(&self, target: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        self.within(async {
+            self.read(self.send(Method::POST, target, Some(body)).await?)
+                .await
+        })
+        .await
+    }
+
+    async fn within<T>(&self, call: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+        let elapsed = |_| ClientError::Timeout {
+            to: self.transport.name().to_owned(),
+            after: CALL_WITHIN,
+        };
+        tokio::time::timeout(CALL_WITHIN, call).await.map_err(elapsed)?
+    }
+
+    async fn send<B: Serialize>(
+        &self,
+        method: Method,
+        target: &str,
+        body: Option<&B>,
+    ) -> Result<Incoming, ClientError> {
+        let mut headers = HeaderMap::new();
+        let body = match body {
+            None => Vec::new(),
+            Some(body) => {
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                serde_json::to_vec(body).expect("wire types are JSON")
+            }
+        };
+        self.transport
+            .send(Outgoing {
+                method,
+                target,
+                headers,
+                body,
+            })
+            .await
+    }
+
+    async fn read<T: DeserializeOwned>(&self, incoming: Incoming) -> Result<T, ClientError> {
+        if !incoming.status.is_success() {
+            return Err(self.problem(incoming).await);
+        }
+        let bytes = incoming.bytes(self.transport.name(), ANSWER_BYTES_MAX).await?;
+        serde_json::from_slice(&bytes).map_err(|e| self.malformed(&e.to_string()))
+    }
+
+    async fn problem(&self, incoming: Incoming) -> ClientError {
+        let status = incoming.status;
+        if !is_problem(&incoming.headers) {
+            return self.malformed(&format!("status {status} without a problem"));
+        }
+        match incoming.bytes(self.transport.name(), ANSWER_BYTES_MAX).await {
+            Ok(bytes) => match serde_json::from_slice::<Problem>(&bytes) {
+                Ok(problem) => ClientError::Problem(Box::new(problem)),
+                Err(error) => self.malformed(&format!("status {status} with a malformed problem: {error}")),
+            },
+            Err(error) => error,
+        }
+    }
+
+    fn malformed(&self, why: &str) -> ClientError {
+        ClientError::Malformed {
+            to: self.transport.name().to_owned(),
+            why: why.to_owned(),
+        }
+    }
+}
+
+fn is_problem(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|media| media.as_bytes() == b"application/problem+json")
+}
+
+fn escape(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
+
+/// A path with a query's parameters: those that are there, lists repeated.
+fn with_query(path: &str, query: &impl Serialize) -> String {
+    let mut serializer = Serializer::new(String::new());
+    if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(query) {
+        for (name, value) in fields {
+            match value {
+                serde_json::Value::Null => {}
+                serde_json::Value::Array(values) => {
+                    for value in values {
+                        serializer.append_pair(&name, value.as_str().unwrap_or_default());
+                    }
+                }
+                serde_json::Value::String(text) => {
+                    serializer.append_pair(&name, &text);
+                }
+                other => {
+                    serializer.append_pair(&name, &other.to_string());
+                }
+            }
+        }
+    }
+    match serializer.finish() {
+        query if query.is_empty() => path.to_owned(),
+        query => format!("{path}?{query}"),
+    }
+}
