@@ -90,14 +90,11 @@ impl State for FleetState {
             }
             return;
         }
-        let Some(log) = self.order.logs.get(&receipt.log()) else {
+        let Some(log) = self.order.logs.shared(&receipt.log()) else {
             return;
         };
         match log.stream {
-            Stream::Order => {
-                let log = log.clone();
-                self.fold_order(receipt, &log, changes);
-            }
+            Stream::Order => self.fold_order(receipt, &log, changes),
             Stream::Work if log.machine_key == self.context.machine_key => {
                 self.runs.fold(receipt, &self.queue, changes);
             }

@@ -398,6 +398,12 @@ fn pattern_permits(grant: &Grant, statement: &Statement, stream: Stream) -> bool
 }
 
 /// Whether a pattern covers a kind: the same text, or a beginning followed by `*`.
+///
+/// ```
+/// use ledger_projections::members::matches;
+/// assert!(matches("x.note.*", "x.note.day") && matches("run.lost", "run.lost"));
+/// assert!(!matches("run.lost", "run.lost.again"));
+/// ```
 pub fn matches(pattern: &str, kind: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(beginning) => kind.starts_with(beginning),

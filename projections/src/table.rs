@@ -62,6 +62,11 @@ where
         self.rows.get(key).map(Arc::as_ref)
     }
 
+    /// The row of a key, to be kept while the table changes.
+    pub(crate) fn shared(&self, key: &K) -> Option<Arc<V>> {
+        self.rows.get(key).cloned()
+    }
+
     /// All rows, in the order of their keys.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> {
         self.rows.iter().map(|(key, value)| (key, value.as_ref()))

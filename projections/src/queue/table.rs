@@ -316,6 +316,13 @@ pub const TABLE: [[Outcome; 22]; 14] = [
 ];
 
 /// What an event does in a state.
+///
+/// ```
+/// use ledger_projections::queue::table::{Event, Outcome, Phase, outcome};
+/// // An expired lease does not mean that the work stopped: its success is still taken.
+/// assert_eq!(outcome(Phase::Leased, Event::LeaseExpired), Outcome::To(Phase::Suspect));
+/// assert_eq!(outcome(Phase::Suspect, Event::Succeeded), Outcome::To(Phase::Succeeded));
+/// ```
 pub const fn outcome(phase: Phase, event: Event) -> Outcome {
     TABLE[phase as usize][event as usize]
 }

@@ -12,3 +12,4 @@ mod routing;
 mod table;
 mod timeline;
 mod vault;
+mod walk;

@@ -275,6 +275,22 @@ fn rebuilt(world: &World) -> (FleetState, RunningDigest) {
     (state, digest)
 }
 
+/// What a machine's store knows that has only these logs, in this order.
+fn store(world: &World, name: &str, passes: &[&[ledger_core::LogId]]) -> FleetState {
+    let (machine, machine_key) = (machine(name), world.nodes[name].key.public());
+    let mut state = FleetState::empty(&ledger::StateContext {
+        fleet: world.fleet,
+        machine,
+        machine_key,
+    });
+    for logs in passes {
+        for receipt in world.journal.iter().filter(|r| logs.contains(&r.log())) {
+            state.fold(receipt, &mut Changes::discarding());
+        }
+    }
+    state
+}
+
 fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(any::<Step>(), 1..most)
 }
@@ -291,7 +307,15 @@ proptest! {
         check(&world);
         heal(&mut world);
         check(&world);
-        prop_assert!(world.state.runs().count() == 0, "the gateway's own runs are all judged");
+        prop_assert_eq!(world.state.runs().count(), 0, "the gateway's own runs are all judged");
+        let mirror = store(&world, "mini", &[&[world.order]]);
+        prop_assert!(mirror.queue() == world.state.queue(), "the order alone has the whole truth about jobs");
+        let (order, work) = (world.order, world.nodes["studio"].logs[0]);
+        for passes in [vec![&[order, work][..]], vec![&[order][..], &[work][..]], vec![&[work][..], &[order][..]]] {
+            let studio = store(&world, "studio", &passes);
+            prop_assert_eq!(studio.runs().count(), 0, "a node knows every verdict on its runs");
+            prop_assert!(studio.queue() == world.state.queue());
+        }
     }
 }
 

@@ -94,6 +94,13 @@ fn after_the_failover_the_backup_gets_the_job_and_its_machine_does_not() {
     world.decide(drafts);
     world.back("studio");
     assert!(world.claim("studio", "render").is_none());
+    world.silence("mini");
+    assert_eq!(
+        answer(&world, job),
+        "queued, for studio",
+        "better the machine that lost it than nobody"
+    );
+    world.back("mini");
     assert_eq!(world.must_claim("mini", "render").1, job);
 }
 

@@ -75,7 +75,14 @@ impl<'a> Routed<'a> {
     }
 }
 
-/// The ids of several claims of one request derive from the first.
+/// The ids of several claims of one request derive from the first, which is number 0.
+///
+/// ```
+/// use ledger_projections::queue::decide::nth_claim_id;
+/// assert_eq!(nth_claim_id(&[7; 16], 0), [7; 16]);
+/// assert_eq!(nth_claim_id(&[7; 16], 1), nth_claim_id(&[7; 16], 1));
+/// assert_ne!(nth_claim_id(&[7; 16], 1), nth_claim_id(&[7; 16], 2));
+/// ```
 pub fn nth_claim_id(claim: &[u8; 16], n: u32) -> [u8; 16] {
     if n == 0 {
         *claim

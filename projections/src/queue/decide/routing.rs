@@ -3,9 +3,10 @@
 //! Only a machine that declares the handler, and within what the request demands (machine, labels). A light job whose
 //! handler the gateway declares runs there. A backup gets a job only after a failover, or when no other machine declares
 //! the handler: a primary that is merely not heard keeps its jobs waiting. After a failover the machine that lost the
-//! job does not get it again, as long as another can.
+//! job does not get it again, as long as another that can is heard.
 
 use crate::FleetState;
+use crate::members::Machine;
 use crate::queue::{Handler, Job};
 use ledger_core::MachineId;
 use ledger_core::kinds::{Class, JobSpec};
@@ -45,10 +46,11 @@ pub fn candidates(state: &FleetState, job: &Job) -> Vec<MachineId> {
         .iter()
         .filter(|(machine, _)| !job.excluded.contains(machine))
         .collect();
-    let left: Vec<&(&MachineId, &Handler)> = if others.is_empty() {
-        all.iter().collect()
-    } else {
+    let heard = |machine: &MachineId| state.machine(machine).is_some_and(Machine::is_online);
+    let left: Vec<&(&MachineId, &Handler)> = if others.iter().any(|(machine, _)| heard(machine)) {
         others
+    } else {
+        all.iter().collect()
     };
     left.into_iter()
         .filter(|(_, handler)| open_to_backups || !handler.is_backup())
