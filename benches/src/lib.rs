@@ -1,1 +1,51 @@
-//! Placeholder.
+//! Benchmarks of the engine, each beside the floor that it cannot get below, interleaved in the same run.
+//!
+//! Owns the measuring code and the cases; `benches/engine.rs` runs them and prints. Nothing here asserts a time: ratios are
+//! for people to read. A crash leaves a folder `ledger-bench-*` in the build's `tmp` folder, and nothing else.
+
+pub mod append;
+pub mod lone;
+pub mod measure;
+pub mod sign;
+pub mod table;
+pub mod verify;
+
+/// Why a benchmark could not be run.
+pub type Failed = Box<dyn std::error::Error>;
+
+/// Bytes of each payload of the bench record.
+pub const PAYLOAD_BYTES: usize = 300;
+/// Callers that wait for an answer at the same time.
+pub const CALLERS: usize = 64;
+/// Bytes that the bench record takes in the journal, payload included, in round numbers: what a plain file is given.
+pub const RECORD_BYTES: usize = 800;
+
+/// How much is measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Size {
+    /// Times that everything is measured in turns; the median counts.
+    pub rounds: usize,
+    /// Signatures of one round.
+    pub signatures: usize,
+    /// Appends of each kind in one round.
+    pub appends: usize,
+    /// Lone appends of one round.
+    pub lone: usize,
+}
+
+impl Size {
+    /// What a table is made with; well under a minute on two cores.
+    pub const FULL: Size = Size {
+        rounds: 5,
+        signatures: 40_000,
+        appends: 40_000,
+        lone: 400,
+    };
+    /// Whether it runs at all.
+    pub const QUICK: Size = Size {
+        rounds: 2,
+        signatures: 2_000,
+        appends: 2_000,
+        lone: 20,
+    };
+}

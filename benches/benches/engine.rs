@@ -1,0 +1,213 @@
+//! The engine beside its floors, in one run: `cargo bench -p ledger-benches`, and `-- --quick` to see that it runs.
+
+use ledger::Ledger;
+use ledger::core::SigningKey;
+use ledger_benches::lone::{self, Lone};
+use ledger_benches::measure::{Cost, median, median_cost, median_ratio, number};
+use ledger_benches::table::Table;
+use ledger_benches::{CALLERS, Failed, PAYLOAD_BYTES, Size, append, sign, verify};
+use std::path::Path;
+
+// What all rounds came to.
+#[derive(Default)]
+struct Measured {
+    sign: Vec<Cost>,
+    threads: Vec<Cost>,
+    tickets: Vec<Cost>,
+    lone: Vec<Lone>,
+    batch: Vec<Cost>,
+    full: Vec<Cost>,
+    hashes: Vec<Cost>,
+    receipts: usize,
+    journal_bytes: u64,
+    derived_bytes: u64,
+}
+
+fn main() -> Result<(), Failed> {
+    let quick = std::env::args().any(|argument| argument == "--quick");
+    let size = if quick { Size::QUICK } else { Size::FULL };
+    // The build's own folder lies on a real disk; the system's folder for temporary files often lies in memory.
+    let dir = tempfile::Builder::new()
+        .prefix("ledger-bench-")
+        .tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let measured = measure(dir.path(), size)?;
+    dir.close()?;
+    let cores = std::thread::available_parallelism()?;
+    println!(
+        "{cores} cores, {} rounds, {} receipts with {PAYLOAD_BYTES} bytes of payload, machine-authored; medians\n",
+        size.rounds, measured.receipts
+    );
+    println!("{}", table(&measured));
+    Ok(())
+}
+
+fn measure(dir: &Path, size: Size) -> Result<Measured, Failed> {
+    let mut measured = Measured::default();
+    let store = dir.join("store");
+    let key = SigningKey::from_seed([7; 32]);
+    let ledger = Ledger::lone(&store, "bench")?;
+    append::threads(&ledger, size.appends / 4)?;
+    let mut said = size.appends / 4;
+    for _ in 0..size.rounds {
+        measured.sign.push(sign::all_cores(&key, size.signatures));
+        measured.threads.push(append::threads(&ledger, size.appends)?);
+        measured.tickets.push(append::tickets(&ledger, size.appends)?);
+        said += 2 * size.appends;
+        measured
+            .lone
+            .push(lone::measure(&ledger, dir, &key, said, size.lone)?);
+        said += size.lone;
+    }
+    ledger.close()?;
+    measured.receipts = said + 1; // with the genesis
+    measured.journal_bytes = bytes_in(&store.join("data").join("journal"))?;
+    measured.derived_bytes = bytes_in(&store.join("data").join("derived"))?;
+    let signed = sign::signed(&key, measured.receipts);
+    for _ in 0..size.rounds {
+        measured
+            .batch
+            .push(verify::batch_alone(&key.verifier(), &signed)?);
+        measured
+            .full
+            .push(verify::store(&store, true, measured.receipts)?);
+        measured
+            .hashes
+            .push(verify::store(&store, false, measured.receipts)?);
+    }
+    Ok(measured)
+}
+
+// Space that the files of a folder take on disk.
+fn bytes_in(dir: &Path) -> Result<u64, Failed> {
+    use std::os::unix::fs::MetadataExt;
+    let mut sum = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        sum += if entry.file_type()?.is_dir() {
+            bytes_in(&entry.path())?
+        } else {
+            entry.metadata()?.blocks() * 512
+        };
+    }
+    Ok(sum)
+}
+
+fn table(m: &Measured) -> Table {
+    let mut table = Table::default();
+    let cpu = |c: &Cost| c.cpu_us;
+    let rate = |c: &Cost| c.per_second;
+    let sign = median_cost(&m.sign);
+    let signing = format!("{:.1} µs, {:.0}/s signing alone", sign.cpu_us, sign.per_second);
+    table.row(
+        "signing alone, all cores",
+        micros(sign.cpu_us),
+        String::new(),
+        String::new(),
+        "",
+    );
+    table.row(
+        "the same, a second",
+        rate_of(sign.per_second),
+        String::new(),
+        String::new(),
+        "",
+    );
+    for (name, costs) in [("a thread each", &m.threads), ("a ticket each", &m.tickets)] {
+        let here = median_cost(costs);
+        let ratio = median_ratio(costs, &m.sign, cpu);
+        let what = format!("CPU per durable append, {CALLERS} callers, {name}");
+        table.row(
+            &what,
+            micros(here.cpu_us),
+            signing.clone(),
+            times(ratio),
+            "<= 1.35",
+        );
+        let ratio = median_ratio(costs, &m.sign, rate);
+        let what = format!("durable appends a second, {CALLERS} callers, {name}");
+        table.row(
+            &what,
+            rate_of(here.per_second),
+            signing.clone(),
+            times(ratio),
+            ">= 0.85",
+        );
+    }
+    let of = |value: fn(&Lone) -> f64| median(m.lone.iter().map(value).collect());
+    let floor = format!(
+        "{:.0} µs fdatasync + {:.0} µs signature",
+        of(|l| l.sync_us),
+        of(|l| l.sign_us)
+    );
+    let append = micros(of(|l| l.append_us));
+    table.row(
+        "a lone append, p50 of wall time",
+        append,
+        floor,
+        times(of(Lone::ratio)),
+        "<= 1.25",
+    );
+    let batch = median_cost(&m.batch);
+    let floor = format!(
+        "{:.1} µs, {:.0}/s batch verification alone",
+        batch.cpu_us, batch.per_second
+    );
+    let full = median_cost(&m.full);
+    let ratio = times(median_ratio(&m.full, &m.batch, rate));
+    table.row(
+        "full verification, receipts a second",
+        rate_of(full.per_second),
+        floor.clone(),
+        ratio,
+        ">= 0.85",
+    );
+    let ratio = times(median_ratio(&m.full, &m.batch, cpu));
+    table.row(
+        "CPU per receipt of full verification",
+        micros(full.cpu_us),
+        floor,
+        ratio,
+        "",
+    );
+    let hashes = median_cost(&m.hashes);
+    let per_core = format!("{:.2} million a second per core", 1.0 / hashes.cpu_us);
+    table.row(
+        "hashes alone, receipts a second",
+        rate_of(hashes.per_second),
+        per_core,
+        String::new(),
+        ">= 0.7 million per core",
+    );
+    let receipts = number(m.receipts);
+    let beside = |bytes: u64| bytes_f(bytes) / receipts;
+    let (journal, derived) = (beside(m.journal_bytes), beside(m.derived_bytes));
+    let payload = number(PAYLOAD_BYTES);
+    table.row(
+        "bytes on disk beside the payload",
+        format!("{:.0} bytes", journal + derived - payload),
+        format!("journal {:.0}, derived rows {derived:.0}", journal - payload),
+        String::new(),
+        "<= 450",
+    );
+    table
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "sizes of a benchmark are far below 2^52"
+)]
+fn bytes_f(bytes: u64) -> f64 {
+    bytes as f64
+}
+
+fn micros(value: f64) -> String {
+    format!("{value:.1} µs")
+}
+
+fn rate_of(value: f64) -> String {
+    format!("{value:.0}/s")
+}
+
+fn times(value: f64) -> String {
+    format!("{value:.2}")
+}
