@@ -1,0 +1,138 @@
+//! The command line: global options and the list of commands. What a command takes stands in its own file.
+
+use crate::commands;
+use clap::{ArgAction, Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  ledger demo                                  see it all work, in a minute, with your own files
+  ledger up                                    one machine, one store, ready for requests
+  ledger submit word-count --input '{\"path\":\"README.md\"}' --wait
+  ledger replay --since 2h                     what happened, who, where, with which outputs
+  ledger verify                                is every receipt still there, and unaltered
+";
+
+/// What changed? A studio's history, job queue and machines, signed and in order.
+#[derive(Parser, Debug)]
+#[command(name = "ledger", version, max_term_width = 100, after_help = concat_help())]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+fn concat_help() -> String {
+    format!("{EXAMPLES}\n{}", crate::exit::HELP)
+}
+
+/// Options of every command.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Global {
+    /// This machine's directory [default: LEDGER_DIR, else `ledger` in the platform's data directory]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Print JSON: one envelope {ok, command, result, next_actions}, or a value a line for streams
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say nothing but the result
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Log to stderr; twice for more (LEDGER_LOG sets it finely)
+    #[arg(long, short, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Set one configuration value for this run, over file and environment
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+/// Where the root key is, for commands that sign with it.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct RootKey {
+    /// The root key's file [default: DIR/root/root.key]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) root_key: Option<PathBuf>,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Found a fleet: make this directory its gateway's store
+    Init(commands::init::InitArgs),
+    /// Found a fleet where there is none, and run its gateway
+    Up(commands::up::UpArgs),
+    /// Run the gateway of this directory
+    Gateway(commands::daemon::DaemonArgs),
+    /// Run a machine that joined
+    Node(commands::daemon::DaemonArgs),
+    /// Make the line with which a machine joins
+    Invite(commands::invite::InviteArgs),
+    /// Join a fleet with the line that `invite` printed
+    Join(commands::join::JoinArgs),
+    /// Ask for work
+    Submit(commands::submit::SubmitArgs),
+    /// List, show and cancel jobs
+    Jobs(commands::jobs::JobsArgs),
+    /// List, show and retire machines
+    Nodes(commands::nodes::NodesArgs),
+    /// Show the configuration and where each value comes from
+    Config(commands::config::ConfigArgs),
+    /// Index the Vault's files, and list them
+    Vault(commands::vault::VaultArgs),
+    /// Append a receipt of a kind of your own
+    Append(commands::append::AppendArgs),
+    /// Tell what happened, across all machines, in order
+    Replay(commands::replay::ReplayArgs),
+    /// Check every receipt of a store, or of a bundle
+    Verify(commands::verify::VerifyArgs),
+    /// Write one log as a bundle that anybody can verify
+    Export(commands::export::ExportArgs),
+    /// Make, list and revoke read-only tokens
+    Token(commands::token::TokenArgs),
+    /// Tell how this machine and its fleet are
+    Status(commands::status::StatusArgs),
+    /// See it all work, with real processes and your own files
+    Demo(commands::demo::DemoArgs),
+    /// A handler of the demo
+    #[command(hide = true)]
+    DemoHandler(commands::demo_handler::DemoHandlerArgs),
+}
+
+impl Command {
+    /// The name as typed.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Init(_) => "init",
+            Self::Up(_) => "up",
+            Self::Gateway(_) => "gateway",
+            Self::Node(_) => "node",
+            Self::Invite(_) => "invite",
+            Self::Join(_) => "join",
+            Self::Submit(_) => "submit",
+            Self::Jobs(_) => "jobs",
+            Self::Nodes(_) => "nodes",
+            Self::Config(_) => "config",
+            Self::Vault(_) => "vault",
+            Self::Append(_) => "append",
+            Self::Replay(_) => "replay",
+            Self::Verify(_) => "verify",
+            Self::Export(_) => "export",
+            Self::Token(_) => "token",
+            Self::Status(_) => "status",
+            Self::Demo(_) => "demo",
+            Self::DemoHandler(_) => "demo-handler",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

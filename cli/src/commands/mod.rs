@@ -1,0 +1,51 @@
+//! The commands, one file each: what it takes, what it asks of the store, how it says the answer.
+
+pub(crate) mod append;
+pub(crate) mod config;
+pub(crate) mod daemon;
+pub(crate) mod demo;
+pub(crate) mod demo_handler;
+pub(crate) mod export;
+pub(crate) mod init;
+pub(crate) mod input;
+pub(crate) mod invite;
+pub(crate) mod jobs;
+pub(crate) mod join;
+pub(crate) mod nodes;
+pub(crate) mod replay;
+pub(crate) mod status;
+pub(crate) mod submit;
+pub(crate) mod token;
+pub(crate) mod up;
+pub(crate) mod vault;
+pub(crate) mod verify;
+
+use crate::args::Command;
+use crate::context::Context;
+use crate::error::CliError;
+use crate::exit::{Exit, FINE};
+
+/// Runs one command.
+pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, CliError> {
+    match command {
+        Command::Init(args) => init::run(context, &args).await,
+        Command::Up(args) => up::run(context, &args).await,
+        Command::Gateway(args) => daemon::gateway(context, &args).await,
+        Command::Node(args) => daemon::node(context, &args).await,
+        Command::Invite(args) => invite::run(context, &args).await,
+        Command::Join(args) => join::run(context, &args).await,
+        Command::Submit(args) => submit::run(context, &args).await,
+        Command::Jobs(args) => jobs::run(context, &args).await,
+        Command::Nodes(args) => nodes::run(context, &args).await,
+        Command::Config(args) => config::run(context, &args),
+        Command::Vault(args) => vault::run(context, &args).await,
+        Command::Append(args) => append::run(context, &args).await,
+        Command::Replay(args) => replay::run(context, &args).await,
+        Command::Verify(args) => verify::run(context, &args).await,
+        Command::Export(args) => export::run(context, &args).await,
+        Command::Token(args) => token::run(context, &args).await,
+        Command::Status(args) => status::run(context, &args).await,
+        Command::Demo(args) => demo::run(context, &args).await,
+        Command::DemoHandler(_) => Ok(FINE),
+    }
+}

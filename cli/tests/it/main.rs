@@ -1,0 +1,170 @@
+//! The real binary, as a person or a script uses it. One file, one promise.
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod help;
+mod tour;
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything here may take before it counts as hung.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// The program, free of this shell's settings.
+fn ledger(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ledger"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("LEDGER_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env_remove("COLUMNS")
+        .env("NO_COLOR", "1")
+        .arg("--dir")
+        .arg(dir)
+        .stdin(Stdio::null());
+    command
+}
+
+/// Runs a command with `--json` to its end: its status and its envelope.
+fn json(dir: &Path, words: &[&str]) -> (i32, Value) {
+    let out = ledger(dir).args(words).arg("--json").output().unwrap();
+    let envelope = serde_json::from_slice(&out.stdout)
+        .unwrap_or_else(|_| panic!("{words:?} said no JSON: {}", said(&out)));
+    (out.status.code().unwrap_or(-1), envelope)
+}
+
+/// The same for a command that must succeed: its result.
+fn good(dir: &Path, words: &[&str]) -> Value {
+    let (status, envelope) = json(dir, words);
+    assert_eq!(
+        (status, &envelope["ok"]),
+        (0, &Value::Bool(true)),
+        "{words:?}: {envelope}"
+    );
+    envelope["result"].clone()
+}
+
+/// The same for a command that must fail with this code and status, saying what it found.
+fn bad(dir: &Path, words: &[&str], code: &str, status: i32) -> Value {
+    let (found, envelope) = json(dir, words);
+    assert_eq!(envelope["error"]["code"], code, "{words:?}: {envelope}");
+    assert_eq!(found, status, "{words:?}: {envelope}");
+    assert!(
+        envelope["error"]["message"]
+            .as_str()
+            .is_some_and(|message| message.len() > 10),
+        "{envelope}"
+    );
+    envelope
+}
+
+fn said(out: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    )
+}
+
+/// A daemon that is killed and reaped when the test is over.
+struct Daemon {
+    child: Child,
+    dir: PathBuf,
+}
+
+impl Daemon {
+    /// Starts `gateway`, `node` or `up` and waits until it answers.
+    fn start(dir: &Path, role: &str) -> Daemon {
+        Self::start_with(dir, &[role])
+    }
+
+    fn start_with(dir: &Path, words: &[&str]) -> Daemon {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(dir.join("daemon.log"))
+            .unwrap();
+        let mut command = ledger(dir);
+        command
+            .args(words)
+            .args(["--stop-with-stdin", "-v"])
+            .args(["--set", "listen=127.0.0.1:0"]);
+        let child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut daemon = Daemon {
+            child,
+            dir: dir.to_owned(),
+        };
+        let began = Instant::now();
+        loop {
+            if let Some(status) = daemon.child.try_wait().unwrap() {
+                let log = std::fs::read_to_string(dir.join("daemon.log")).unwrap_or_default();
+                panic!("{words:?} ended with {status}: {log}");
+            }
+            if daemon
+                .run_file()
+                .is_some_and(|run| run["pid"] == daemon.child.id())
+                && std::os::unix::net::UnixStream::connect(dir.join("data/api.sock")).is_ok()
+            {
+                return daemon;
+            }
+            assert!(began.elapsed() < WITHIN, "{words:?} does not answer");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn run_file(&self) -> Option<Value> {
+        let text = std::fs::read_to_string(self.dir.join("data/run.json")).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// Where it listens.
+    fn address(&self) -> String {
+        self.run_file()
+            .and_then(|run| run["address"].as_str().map(ToOwned::to_owned))
+            .unwrap_or_default()
+    }
+
+    /// `kill -9`, reaped.
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to stop; it must end well.
+    fn stop(mut self) {
+        drop(self.child.stdin.take());
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                assert!(status.success(), "the daemon stopped with {status}");
+                return;
+            }
+            assert!(began.elapsed() < WITHIN, "the daemon does not stop");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A fleet of one, founded in a directory of its own.
+fn founded() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    good(dir.path(), &["init", "--machine", "mini"]);
+    dir
+}
