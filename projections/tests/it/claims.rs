@@ -1,7 +1,7 @@
 //! Claims are given once, in order, and a request is one job however often it is sealed.
 
 use crate::harness::{MINUTE, World, machine, spec};
-use ledger_core::kinds::{Fence, JobId, RequestReceived};
+use ledger_core::kinds::{AnyDetail, Fence, InadmissibleReason, JobId, RequestReceived};
 use ledger_core::{Draft, Subject};
 use ledger_projections::queue::decide::{self, ClaimCommand, ClaimDecision};
 use ledger_projections::queue::{JobState, Phase, Standing};
@@ -131,6 +131,19 @@ fn a_request_of_a_stranger_is_named_inadmissible() {
 }
 
 #[test]
+fn a_request_in_a_work_log_is_in_the_wrong_stream() {
+    let mut world = World::studio();
+    let receipt = world.work("studio", &RequestReceived { spec: spec("render") });
+    let receipt = world.take(receipt);
+    let verdicts = world.accept(&receipt);
+    let Ok(AnyDetail::ReceiptInadmissible(named)) = verdicts[0].statement().any_detail() else {
+        panic!("a verdict")
+    };
+    assert_eq!(named.reason, InadmissibleReason::WrongStream);
+    assert_eq!(world.state.jobs().count(), 0);
+}
+
+#[test]
 fn a_held_unique_key_refuses_the_request_and_cancels_one_that_was_sealed_already() {
     let mut world = World::studio();
     let mut wanted = spec("render");
@@ -156,7 +169,7 @@ fn a_request_beyond_its_bounds_is_refused_by_name() {
         ("attempts_max", |s| s.attempts_max = 0),
         ("labels", |s| s.labels = vec!["x".repeat(65)]),
         ("depends_on", |s| {
-            s.depends_on.push(JobId(ledger_core::ReceiptId([7; 16])))
+            s.depends_on.push(JobId(ledger_core::ReceiptId([7; 16])));
         }),
         ("deadline", |s| (s.not_before, s.deadline) = (Some(5), Some(5))),
     ] {

@@ -62,7 +62,7 @@ fn step(world: &mut World, (what, who, choice): Step) {
         10..=13 => {
             if let Some((name, fence, _)) = find(world, (who, choice), |h| !h.started) {
                 world.start(name, fence);
-                if choice % 2 == 0 {
+                if choice.is_multiple_of(2) {
                     world.push(name);
                 }
             }
@@ -74,7 +74,7 @@ fn step(world: &mut World, (what, who, choice): Step) {
         }
         17 => {
             if let Some((name, fence, job)) = find(world, (who, choice), runs) {
-                world.fail(name, fence, job, ErrorClass::ExitStatus, choice % 4 == 0);
+                world.fail(name, fence, job, ErrorClass::ExitStatus, choice.is_multiple_of(4));
             }
         }
         18 => crash(world, name),
@@ -84,7 +84,7 @@ fn step(world: &mut World, (what, who, choice): Step) {
         21..=22 => greet(world, name),
         23..=25 => expire_some(world, choice),
         26 => {
-            if choice % 2 == 0 {
+            if choice.is_multiple_of(2) {
                 world.silence(name);
             } else {
                 world.back(name);
@@ -110,10 +110,10 @@ fn submit(world: &mut World, choice: u8) {
     };
     let mut wanted = spec(handler);
     wanted.priority = i16::from(choice % 3);
-    if choice % 13 == 0 {
+    if choice.is_multiple_of(13) {
         wanted.deadline = Some(world.now + 20 * MINUTE);
     }
-    if choice % 7 == 0 {
+    if choice.is_multiple_of(7) {
         wanted.unique_key = Some("only".into());
     }
     world.submit(wanted);
@@ -130,7 +130,7 @@ fn expire_some(world: &mut World, choice: u8) {
 fn cancel_some(world: &mut World, choice: u8) {
     let jobs: Vec<JobId> = world.state.jobs().map(|job| job.id).collect();
     if let Some(job) = pick(&jobs, choice)
-        && let Ok(drafts) = decide::cancel(&world.state, &job, choice % 3 == 0, "why not")
+        && let Ok(drafts) = decide::cancel(&world.state, &job, choice.is_multiple_of(3), "why not")
     {
         world.decide(drafts);
     }

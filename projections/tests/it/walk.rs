@@ -224,11 +224,11 @@ fn the_fold_does_in_every_cell_what_the_table_says() {
                     assert_eq!((after.unwrap().phase(), counted), (to, 0), "{phase} {event:?}");
                 }
                 Outcome::Stay => {
-                    assert_eq!((after.unwrap().phase(), counted), (phase, 0), "{phase} {event:?}")
+                    assert_eq!((after.unwrap().phase(), counted), (phase, 0), "{phase} {event:?}");
                 }
                 Outcome::Note => assert_eq!((after, counted), (before, 0), "{phase} {event:?}"),
                 Outcome::Never | Outcome::To(_) => {
-                    assert_eq!((after, counted), (before, 1), "{phase} {event:?}")
+                    assert_eq!((after, counted), (before, 1), "{phase} {event:?}");
                 }
             }
             cells += 1;

@@ -118,7 +118,8 @@ pub fn accept_request(
     }
     let own_log = request.record.author_signature().is_none();
     let in_order = state.order().is_some_and(|order| order.log == request.log());
-    let stream = if in_order { Stream::Order } else { Stream::Facts };
+    // A log that this store has no genesis of is taken for facts, where requests belong.
+    let stream = state.log(&request.log()).map_or(Stream::Facts, |log| log.stream);
     if let Err(reason) = state.authorise(statement, stream, own_log, now) {
         return Ok(vec![inadmissible(request, reason)]);
     }
