@@ -9,7 +9,7 @@ use crate::error::ServerError;
 use crate::gateway::central::{self, Central};
 use crate::vault::VaultReader;
 use ledger::clock::{Entropy, SystemEntropy};
-use ledger::core::kinds::{Detail, JobId, RequestReceived};
+use ledger::core::kinds::{Detail, JobCancelAsked, JobId, RequestReceived};
 use ledger::core::statement::VerifiedStatement;
 use ledger::core::{Draft, MachineId, ReceiptId, Stream};
 use ledger::{Appended, Ledger, OpenOptions, Paths, Position, Receipt};
@@ -242,7 +242,7 @@ impl Machine {
                     ServerError::Forbidden(format!("this key may not say {kind} here ({reason:?}); ask for a grant"))
                 })?;
                 let appended = tx.append_signed(stream, &said)?;
-                if stream == Stream::Order && !appended.is_repetition() {
+                if said.statement().kind.as_str() == JobCancelAsked::KIND && !appended.is_repetition() {
                     let drafts = decide::cancel_asked(tx.state(), appended.receipt(), now)?;
                     central::put(tx, drafts)?;
                 }

@@ -17,25 +17,26 @@ pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
 /// An error on its way out.
 #[derive(Debug, Clone)]
-pub(crate) struct Problem {
+pub(crate) struct Problem(Box<Inner>);
+
+#[derive(Debug, Clone)]
+struct Inner {
     status: StatusCode,
     code: String,
     detail: String,
     what_to_do: String,
     retry_after_s: Option<u32>,
-    allow: Option<HeaderValue>,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, code: &str, detail: impl Into<String>, what_to_do: &str) -> Self {
-        Self {
+        Self(Box::new(Inner {
             status,
             code: code.to_owned(),
             detail: detail.into(),
             what_to_do: what_to_do.to_owned(),
             retry_after_s: None,
-            allow: None,
-        }
+        }))
     }
 
     /// Whoever this is, they learn nothing.
@@ -65,7 +66,7 @@ impl Problem {
             detail,
             "try again after the seconds that Retry-After says",
         );
-        problem.retry_after_s = Some(RETRY_AFTER_S);
+        problem.0.retry_after_s = Some(RETRY_AFTER_S);
         problem
     }
 
@@ -109,23 +110,25 @@ impl Problem {
         )
     }
 
-    pub(crate) fn allow(mut self, methods: HeaderValue) -> Self {
-        self.allow = Some(methods);
-        self
-    }
-
     pub(crate) fn code(&self) -> &str {
-        &self.code
+        &self.0.code
     }
 
     pub(crate) fn to_wire(&self) -> wire::Problem {
+        let Inner {
+            status,
+            code,
+            detail,
+            what_to_do,
+            ..
+        } = &*self.0;
         wire::Problem {
-            kind: format!("urn:ledger:problem:{}", self.code),
-            title: self.status.canonical_reason().unwrap_or("Error").to_owned(),
-            status: self.status.as_u16(),
-            detail: self.detail.clone(),
-            code: self.code.clone(),
-            what_to_do: self.what_to_do.clone(),
+            kind: format!("urn:ledger:problem:{code}"),
+            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: status.as_u16(),
+            detail: detail.clone(),
+            code: code.clone(),
+            what_to_do: what_to_do.clone(),
         }
     }
 }
@@ -134,14 +137,11 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = serde_json::to_vec(&self.to_wire()).expect("strings and numbers are JSON");
         let mut response = Response::new(Body::from(body));
-        *response.status_mut() = self.status;
+        *response.status_mut() = self.0.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if let Some(seconds) = self.retry_after_s {
+        if let Some(seconds) = self.0.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if let Some(methods) = self.allow {
-            headers.insert(header::ALLOW, methods);
         }
         response
     }
@@ -155,7 +155,7 @@ impl From<ServerError> for Problem {
             status,
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
         ) {
-            problem.retry_after_s = Some(RETRY_AFTER_S);
+            problem.0.retry_after_s = Some(RETRY_AFTER_S);
         }
         problem
     }

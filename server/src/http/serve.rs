@@ -85,7 +85,7 @@ pub fn bind_unix(path: &Path) -> Result<UnixListener, ServerError> {
                 )));
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(path).map_err(refused)?
+                fs::remove_file(path).map_err(refused)?;
             }
             Err(error) => return Err(refused(error)),
         },

@@ -1,4 +1,5 @@
 //! The server's integration tests, one binary.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod http;
 mod worker;
