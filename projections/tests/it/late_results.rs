@@ -308,3 +308,49 @@ fn a_permanent_failure_is_not_tried_again() {
         JobState::Failed(ErrorClass::Input)
     );
 }
+
+#[test]
+fn a_report_that_cannot_be_read_is_named_and_decides_nothing() {
+    use ledger_core::kinds::{AnyDetail, Detail, InadmissibleReason, RunLost};
+    use ledger_core::{Draft, Subject};
+    let mut world = World::studio();
+    let (fence, job) = running(&mut world, "studio", "render");
+    let sound = Draft::of(&RunLost { job, fence }, Subject::new("run").unwrap());
+    let mut malformed = sound.clone();
+    malformed.detail.push(0);
+    let mut newer = sound;
+    newer.schema = RunLost::SCHEMA + 1;
+    let (key, log) = (world.nodes["studio"].key.clone(), world.nodes["studio"].logs[0]);
+    for (draft, reason) in [
+        (malformed, InadmissibleReason::MalformedDetail),
+        (newer, InadmissibleReason::UnknownSchema),
+    ] {
+        let receipt = world.seal(log, draft, &key);
+        let verdicts = world.push_one("studio", receipt);
+        let Ok(AnyDetail::ReceiptInadmissible(named)) = verdicts[0].statement().any_detail() else {
+            panic!("a verdict")
+        };
+        assert_eq!((verdicts.len(), named.reason), (1, reason));
+        assert_eq!(world.state.job(&job).unwrap().phase(), Phase::Leased);
+    }
+}
+
+#[test]
+fn a_start_and_a_checkpoint_are_taken_once_and_late_ones_change_nothing() {
+    use ledger_core::kinds::RunCheckpointed;
+    let mut world = World::studio();
+    let (old, new, job) = failed_over(&mut world);
+    let late = world.work("studio", &RunCheckpointed { job, fence: old });
+    assert!(world.push("studio").is_empty());
+    assert!(world.judge("studio", &late).is_empty());
+    let kept = world.work("mini", &RunCheckpointed { job, fence: new });
+    assert_eq!(world.push("mini").len(), 1);
+    assert!(world.judge("mini", &kept).is_empty());
+    assert_eq!(world.state.job(&job).unwrap().progress, Some(kept.evidence()));
+    let started = world
+        .story(job)
+        .iter()
+        .filter(|kind| *kind == "job.started")
+        .count();
+    assert_eq!(started, 2, "one for each claim");
+}

@@ -3,6 +3,7 @@
 
 mod claims;
 mod harness;
+mod health;
 mod late_results;
 mod leases;
 mod members;

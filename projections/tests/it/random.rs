@@ -291,12 +291,24 @@ fn store(world: &World, name: &str, passes: &[&[ledger_core::LogId]]) -> FleetSt
     state
 }
 
+/// Few in the ordinary run; `PROPTEST_CASES=20000 cargo test -p ledger-projections --test it random` for as many as one likes.
+fn cases(ordinary: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    ProptestConfig {
+        cases: asked.unwrap_or(ordinary),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(any::<Step>(), 1..most)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 250, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(250))]
 
     #[test]
     fn at_most_one_success_stands_and_every_end_has_its_verdict(steps in steps(300)) {
@@ -320,7 +332,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(24))]
 
     #[test]
     fn rows_of_every_prefix_load_into_the_folded_state_and_rebuilding_equals_folding_along(steps in steps(120)) {
