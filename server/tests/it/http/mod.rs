@@ -89,7 +89,10 @@ impl Listening {
 
 /// A directory that only its owner enters.
 pub fn private_dir() -> TempDir {
-    tempfile::Builder::new().permissions(Permissions::from_mode(0o700)).tempdir().unwrap()
+    tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()
+        .unwrap()
 }
 
 /// A plain HTTP client.
