@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::{Exit, FINE};
-use crate::output::{DIM, paint};
+use crate::output::{BOLD, DIM, paint};
 use crate::times;
 use clap::Args;
 use jiff::{Timestamp, Zoned};
@@ -119,12 +119,20 @@ pub(crate) fn line(receipt: &Receipt, now: &Zoned) -> String {
         |_| receipt.time.clone(),
         |t| times::clock(t.as_microsecond(), now),
     );
+    let outputs = if receipt.outputs.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "  {}",
+            paint(DIM, format_args!("→ {}", receipt.outputs.join(", ")))
+        )
+    };
     format!(
-        "{}  {:<8} {:<8} {:<20} {}",
+        "{}  {:<8} {:<9} {} {}{outputs}",
         paint(DIM, time),
         receipt.machine,
         receipt.actor,
-        paint(crate::output::BOLD, &receipt.kind),
+        paint(BOLD, format_args!("{:<18}", receipt.kind)),
         receipt.line
     )
 }

@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::{DIFFERENCE, Exit, FINE};
-use crate::output::{BAD, DIM, GOOD, count, paint};
+use crate::output::{BAD, GOOD, count, paint};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ledger::core::LogId;
@@ -87,7 +87,7 @@ fn describe(report: &Report) -> String {
     } else {
         paint(BAD.bold(), format_args!("{} findings", report.findings_total))
     };
-    format!("{head}  {}\n{report}", paint(DIM, report.path.display()))
+    format!("{head}  {report}")
 }
 
 fn bar() -> ProgressBar {

@@ -133,8 +133,8 @@ async fn verify_all(stage: &Stage, teller: &mut Teller) -> Result<(), CliError> 
         let ok = envelope.get("ok").and_then(Value::as_bool) == Some(true);
         clean += usize::from(ok);
         teller.say(format_args!(
-            "verify {:<8} {} receipts in {} logs, integrity {}, signatures {}, completeness {}  {}",
-            paint(BOLD, daemon.machine),
+            "verify {} {} receipts in {} logs, integrity {}, signatures {}, completeness {}  {}",
+            paint(BOLD, format_args!("{:<8}", daemon.machine)),
             count(number("/result/counts/receipts")),
             number("/result/counts/logs"),
             verdict("integrity"),

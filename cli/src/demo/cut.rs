@@ -60,10 +60,11 @@ pub(crate) async fn run(stage: &mut Stage, teller: &mut Teller) -> Result<(), Cl
     })
     .await?;
     let grown = own_receipts(&studio).await?.saturating_sub(before);
-    let outbox = studio.status().await?.item.outbox.receipts;
+    let outbox = not_pinned(&studio).await?;
     let early = gateway.job(&job).await?.item.job;
     teller.say(format_args!(
-        "studio has finished: {grown} new receipts in its own logs, {outbox} in its outbox; the gateway says {}",
+        "studio has finished: {grown} new receipts in its own logs, {outbox} of them wait for the gateway; there the job is \
+         {}",
         early.state
     ));
 
@@ -125,6 +126,17 @@ async fn own_receipts(api: &Api) -> Result<u64, CliError> {
         .iter()
         .filter(|log| log.own)
         .map(|log| log.seq.saturating_add(1))
+        .sum())
+}
+
+/// Receipts of its work and facts that the order, as the machine knows it, has not taken in.
+async fn not_pinned(api: &Api) -> Result<u64, CliError> {
+    let logs = api.status().await?.item.logs;
+    let kept = logs
+        .iter()
+        .filter(|log| log.own && matches!(log.stream.as_str(), "work" | "facts"));
+    Ok(kept
+        .map(|log| log.seq.saturating_sub(log.pinned_seq.unwrap_or_default()))
         .sum())
 }
 

@@ -142,13 +142,24 @@ async fn one_notice(
         Ok(raised.get(before).filter(|_| delivered).cloned())
     })
     .await?;
-    teller.say(format_args!("notice: {}", first.line));
+    teller.say(format_args!(
+        "one notice goes out: {}",
+        paint(BOLD, first.line.trim_start_matches("notice: "))
+    ));
     tokio::time::sleep(Duration::from_millis(timings().notify_after_ms)).await;
     let raised = offline_notices(api).await?.len() - before;
     let deliveries = wait_for("the delivery's receipt", JOB_WITHIN, async || {
         let delivered = receipts(api, &["notice.delivered"], None).await?;
+        // The log of the daemon is told as well; what a person configured is the command.
         let ours = delivered.iter().filter(|receipt| {
-            receipt.detail.get("notice").and_then(|value| value.as_str()) == Some(first.id.as_str())
+            let detail = |name: &str| {
+                receipt
+                    .detail
+                    .get(name)
+                    .and_then(|value| value.as_str())
+                    .unwrap_or_default()
+            };
+            detail("notice") == first.id && detail("destination").starts_with("command")
         });
         Ok(Some(ours.count()).filter(|count| *count > 0))
     })

@@ -176,8 +176,12 @@ impl Stage {
     pub(crate) async fn ended(&self, job: &str) -> Result<JobFull, CliError> {
         let api = self.gateway.api();
         wait_for(&format!("job {job} to end"), JOB_WITHIN, async || {
-            let job = api.job(job).await?.item;
-            Ok(job.job.is_final.then_some(job))
+            match api.job(job).await {
+                Ok(answer) => Ok(Some(answer.item).filter(|full| full.job.is_final)),
+                // A request that was handed in at a node is a job when the gateway has it.
+                Err(error) if error.code() == "job.unknown" => Ok(None),
+                Err(error) => Err(error.into()),
+            }
         })
         .await
     }
