@@ -168,6 +168,8 @@ pub(crate) struct Housekeeper<S: State> {
     seed: AnchorSeed,
     anchored: Position,
     rows: Rows,
+    /// What could not be written in the round before.
+    unwritten: Option<Step>,
     _lock: StoreLock,
 }
 
@@ -208,6 +210,7 @@ impl<S: State> Housekeeper<S> {
                 seed,
                 anchored: Position::START,
                 rows,
+                unwritten: None,
                 _lock: lock,
             };
             loop {
@@ -247,15 +250,26 @@ impl<S: State> Housekeeper<S> {
         if clean {
             self.shared.index.settle();
         }
-        let Some(step) = self.shared.backlog.take(clean) else {
+        // What a failed round left over comes first: rows and cursor must not skip it.
+        let taken = self.shared.backlog.take(clean);
+        let step = [self.unwritten.take(), taken]
+            .into_iter()
+            .flatten()
+            .reduce(Step::then);
+        let Some(step) = step.filter(|step| step.receipts > 0) else {
             return Ok(());
         };
-        if step.receipts == 0 {
-            return Ok(());
+        let written = self.write(&step);
+        if written.is_err() {
+            self.unwritten = Some(step);
         }
+        written
+    }
+
+    fn write(&self, step: &Step) -> Result<(), LedgerError> {
         let mut batch = self.rows.derived.batch();
         self.shared.index.move_into(&mut batch);
-        put_rows::<S>(&self.rows, &mut batch, &step, self.seed.store.0);
+        put_rows::<S>(&self.rows, &mut batch, step, self.seed.store.0);
         batch.commit()?;
         self.shared.index.moved();
         Ok(())

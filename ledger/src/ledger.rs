@@ -4,7 +4,7 @@
 //! here is made again from it.
 
 use crate::clock::{Clock, Entropy, Pool, SystemClock, SystemEntropy};
-use crate::commit::{BatchHook, Call, CommitError, Committed, Committer, Order, Ticket, Tx, ticket};
+use crate::commit::{BatchHook, Call, CommitError, Committed, Committer, Order, Ticket, Tx, refused, ticket};
 use crate::derived::Derived;
 use crate::error::LedgerError;
 use crate::housekeeper::{Backlog, Housekeeper, Step};
@@ -14,6 +14,7 @@ use crate::keyring::Keyring;
 use crate::options::Paths;
 use crate::recovery::RecoveryReport;
 use crate::state::{State, StateContext};
+use crate::storage::{DiskStorage, Storage};
 use crate::{Position, Receipt};
 use ledger_core::statement::VerifiedStatement;
 use ledger_core::{Chain, Draft, Head, Hlc, LogId, ReceiptId, Stream};
@@ -140,6 +141,8 @@ pub struct OpenOptions<S: State = ()> {
     pub clock: Arc<dyn Clock>,
     /// The source of keys, ids and salts.
     pub entropy: Arc<dyn Entropy>,
+    /// The disk under journal and anchor.
+    pub storage: Arc<dyn Storage>,
     /// Bytes after which a segment of the journal is sealed.
     pub segment_bytes: Option<u32>,
     /// Called at the end of each batch that has records; what it appends is part of the batch.
@@ -152,6 +155,7 @@ impl<S: State> Default for OpenOptions<S> {
             queue_commands_max: 1024,
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
+            storage: Arc::new(DiskStorage),
             segment_bytes: None,
             batch_hook: None,
         }
@@ -221,9 +225,15 @@ impl<S: State> Ledger<S> {
             hook: options.batch_hook,
             pool: Pool::new(options.entropy),
         };
+        // The committer works as a member of its own pool: handing a batch to the others and waiting for it from outside
+        // would cost two more switches of threads for each batch.
+        let signers = rayon::ThreadPoolBuilder::new()
+            .thread_name(|n| format!("ledger-sign-{n}"))
+            .build()
+            .expect("the operating system starts threads");
         let committer = std::thread::Builder::new()
             .name("ledger-commit".into())
-            .spawn(move || committer.run())
+            .spawn(move || signers.install(|| committer.run()))
             .expect("the operating system starts a thread");
         let housekeeper = Housekeeper::start(Arc::clone(&shared), anchor, epoch, lock);
         let threads = Mutex::new(Some(Threads {
@@ -263,9 +273,11 @@ impl<S: State> Ledger<S> {
             result: None,
             answer,
         });
-        // A committer that is gone drops the answer, and the ticket says so.
-        drop(self.inner.queue.send(Order::Command(command)));
-        ticket
+        match self.inner.queue.send(Order::Command(command)) {
+            Ok(()) => ticket,
+            // It was never decided, so nothing of it is there.
+            Err(_) => refused(LedgerError::Closed("the committer stopped".into())),
+        }
     }
 
     /// Like [`Ledger::submit`], but tells at once when the queue is full.

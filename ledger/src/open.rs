@@ -17,10 +17,11 @@ use crate::options::Paths;
 use crate::read::{get, receipt_of};
 use crate::recovery::RecoveryReport;
 use crate::state::{Changes, Row, State, StateContext};
-use crate::storage::{DiskStorage, Storage};
+use crate::storage::Storage;
 use crate::{Position, Receipt};
 use ledger_core::kind::MachineId;
 use ledger_core::kinds::{Founding, LogGenesis};
+use ledger_core::limits::DRIFT_MS_MAX;
 use ledger_core::record::Seal;
 use ledger_core::{
     Chain, ChainSnapshot, Draft, FleetId, Hlc, LogId, PublicKey, ReceiptId, Record, SealDigest, Stream,
@@ -107,6 +108,7 @@ impl<S: State> Ledger<S> {
             new,
             &*options.clock,
             &*options.entropy,
+            &options.storage,
             options.segment_bytes,
         )?;
         Self::open(paths, options)
@@ -230,9 +232,9 @@ fn build(
     new: &NewStore,
     clock: &dyn Clock,
     entropy: &dyn Entropy,
+    storage: &Arc<dyn Storage>,
     segment_bytes: Option<u32>,
 ) -> Result<(), LedgerError> {
-    let storage: Arc<dyn Storage> = Arc::new(DiskStorage);
     if paths.journal().exists() {
         return Err(LedgerError::StoreExists(paths.dir.clone()));
     }
@@ -253,7 +255,7 @@ fn build(
         durable: Position::START,
         logs: Vec::new(),
     };
-    let mut file = match AnchorFile::open(Arc::clone(&storage), &paths.anchor())? {
+    let mut file = match AnchorFile::open(Arc::clone(storage), &paths.anchor())? {
         Some((_, known)) if known.state == AnchorState::Live => {
             return Err(LedgerError::StoreLost(paths.dir.clone()));
         }
@@ -261,7 +263,7 @@ fn build(
             file.write(&anchor)?;
             file
         }
-        None => AnchorFile::create(Arc::clone(&storage), &paths.anchor(), &anchor)?,
+        None => AnchorFile::create(Arc::clone(storage), &paths.anchor(), &anchor)?,
     };
     let making = paths.dir.join("data.creating");
     if making.exists() {
@@ -270,7 +272,7 @@ fn build(
     create_private_dir(&making)?;
     let records = genesis(new, &keyring, clock, entropy)?;
     let options = journal_options(entropy, segment_bytes);
-    let (mut journal, _) = Journal::create(Arc::clone(&storage), &making.join("journal"), store, options)?;
+    let (mut journal, _) = Journal::create(Arc::clone(storage), &making.join("journal"), store, options)?;
     let drafts: Vec<_> = records
         .iter()
         .map(|r| EntryDraft {
@@ -305,30 +307,31 @@ fn build(
 }
 
 fn open<S: State>(paths: &Paths, options: OpenOptions<S>) -> Result<Ledger<S>, LedgerError> {
-    let storage: Arc<dyn Storage> = Arc::new(DiskStorage);
+    let storage = Arc::clone(&options.storage);
     if !paths.dir.exists() || !paths.keys().exists() {
         return Err(LedgerError::NoStore(paths.dir.clone()));
     }
     let keyring = Keyring::open(&paths.keys())?;
+    // The anchor is read under the lock: whoever had the store until now may just have written it.
+    let there = paths.journal().exists();
+    let lock = there.then(|| StoreLock::acquire(&paths.lock())).transpose()?;
     let known = AnchorFile::open(Arc::clone(&storage), &paths.anchor())?;
     let Some((mut anchor_file, anchor)) = known else {
         // Data without the anchor is a copy: it may be read and verified, but it cannot go on.
-        let copy = paths.journal().exists();
-        return Err(if copy {
+        return Err(if there {
             LedgerError::ForeignKeys(paths.dir.clone())
         } else {
             LedgerError::NoStore(paths.dir.clone())
         });
     };
-    if !paths.journal().exists() {
+    let Some(lock) = lock else {
         let lost = anchor.state == AnchorState::Live;
         return Err(if lost {
             LedgerError::StoreLost(paths.dir.clone())
         } else {
             LedgerError::NoStore(paths.dir.clone())
         });
-    }
-    let lock = StoreLock::acquire(&paths.lock())?;
+    };
     let durable = (anchor.durable > Position::START).then_some(anchor.durable);
     let context = OpenContext {
         store: Some(anchor.store),
@@ -344,6 +347,7 @@ fn open<S: State>(paths: &Paths, options: OpenOptions<S>) -> Result<Ledger<S>, L
         anchor.store,
         &keyring,
         paths,
+        unix_ms(options.clock.now_us()),
     )?;
     check_anchor(&anchor, &restored, &opened.reader)?;
     let own = own_logs(&restored.published.logs, &keyring.machine.public());
@@ -452,6 +456,7 @@ fn restore<S: State>(
     store: StoreId,
     keyring: &Keyring,
     paths: &Paths,
+    wall_ms: u64,
 ) -> Result<Restored<S>, LedgerError> {
     let rows = Rows::open(derived)?;
     let index = Index::open(derived)?;
@@ -505,7 +510,8 @@ fn restore<S: State>(
         });
     }
     let mut published = restored.expect("loaded or begun anew");
-    let step = fold_on(&mut published, &rows, &index, reader, store)?;
+    let wall = (context.machine_key, wall_ms);
+    let step = fold_on(&mut published, &rows, &index, reader, store, wall)?;
     Ok(Restored {
         context,
         index,
@@ -568,6 +574,7 @@ fn fold_on<S: State>(
     index: &Index,
     reader: &JournalReader,
     store: StoreId,
+    (machine, wall_ms): (PublicKey, u64),
 ) -> Result<Step, LedgerError> {
     let mut changes = Changes::recording();
     let mut chunk: Vec<Receipt> = Vec::new();
@@ -593,7 +600,16 @@ fn fold_on<S: State>(
             }
         }
         published.state.fold(&receipt, &mut changes);
-        published.clock = published.clock.max(receipt.time());
+        let own = published
+            .logs
+            .get(&receipt.log())
+            .is_some_and(|chain| chain.machine_key() == machine);
+        // Another machine's time pulls our clock only so far, as it did when the record was taken in.
+        published.clock = if own {
+            published.clock.max(receipt.time())
+        } else {
+            published.clock.merge(receipt.time(), wall_ms, DRIFT_MS_MAX)
+        };
         published.receipts += 1;
         published.newest = Some(receipt.clone());
         chunk.push(receipt);

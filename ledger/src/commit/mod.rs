@@ -11,6 +11,6 @@ mod tx;
 
 pub(crate) use committer::{BatchHook, Call, Committer, Order};
 
-pub(crate) use ticket::ticket;
 pub use ticket::{CommitError, Committed, Ticket};
+pub(crate) use ticket::{refused, ticket};
 pub use tx::{Appended, Intake, Tx};

@@ -53,6 +53,13 @@ pub(crate) fn ticket<T, E>() -> (Answer<T, E>, Ticket<T, E>) {
     (Answer { sender }, Ticket { receiver })
 }
 
+/// A ticket whose answer is known at once.
+pub(crate) fn refused<T, E>(error: LedgerError) -> Ticket<T, E> {
+    let (answer, ticket) = ticket();
+    answer.give(Err(CommitError::Ledger(error)));
+    ticket
+}
+
 impl<T, E> Answer<T, E> {
     pub(crate) fn give(self, outcome: Outcome<T, E>) {
         // A caller that went away does not want to know; the receipt stands all the same.

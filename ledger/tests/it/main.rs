@@ -1,7 +1,11 @@
 //! The engine's promises, one module for each.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
+mod bundle;
 mod disk;
 mod journal;
 mod recovery;
+mod store;
+mod stores;
 mod support;
+mod verify;

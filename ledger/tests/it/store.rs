@@ -1,0 +1,651 @@
+//! An open store keeps its promises: durable answers, one receipt for one id, commands that see each other, replicas that
+//! are exact prefixes, and derived data that can be thrown away.
+
+use crate::stores::{
+    Counter, Failing, Faults, Numbers, assert_clean, entries, fact, fact_with, found, found_with, id, join,
+    open, raw, subject, take_in, temp,
+};
+use ledger::clock::SystemEntropy;
+use ledger::core::{Draft, Hlc, Kind, LogId, SigningKey, Stream};
+use ledger::intake::VerifiedRun;
+use ledger::{
+    CommitError, Ledger, LedgerError, OpenOptions, Paths, PayloadState, Position, Receipt, State as _,
+};
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+#[test]
+fn what_was_appended_is_there_after_closing_and_opening_and_the_log_goes_on() {
+    let dir = temp();
+    let ledger = found(dir.path(), "studio", false);
+    let log = ledger.own_log(Stream::Facts).unwrap();
+    let first = ledger.append(fact_with("a", b"hello")).unwrap();
+    assert_eq!(first.seq(), 1);
+    ledger.close().unwrap();
+    for round in 0_u64..3 {
+        let ledger = open(dir.path());
+        assert!(!ledger.recovery().unclean);
+        let again = ledger.get(&log, 1).unwrap().unwrap();
+        assert_eq!(again.record, first.record);
+        assert_eq!(ledger.payload(&again).unwrap().present().unwrap().bytes, b"hello");
+        assert_eq!(ledger.append(fact("b")).unwrap().seq(), 2 + round);
+        drop(ledger);
+    }
+    let report = assert_clean(dir.path());
+    assert_eq!(report.counts.receipts, 6);
+    assert_eq!(report.counts.payloads, 1);
+}
+
+#[test]
+fn a_second_opener_is_refused_until_the_first_lets_go() {
+    let dir = temp();
+    let ledger = found(dir.path(), "studio", false);
+    let second = Ledger::<Counter>::open(&Paths::new(dir.path()), OpenOptions::default());
+    assert_eq!(second.err().unwrap().code(), "store.locked");
+    ledger.close().unwrap();
+    open(dir.path());
+}
+
+#[test]
+fn one_id_stands_for_one_content_also_after_reopening() {
+    let dir = temp();
+    let said = || fact_with("a", b"one").id(id(1));
+    let first = {
+        let ledger = found(dir.path(), "studio", false);
+        let first = ledger.append(said()).unwrap();
+        assert_eq!(ledger.append(said()).unwrap(), first);
+        ledger.close().unwrap();
+        first
+    };
+    let ledger = open(dir.path());
+    assert_eq!(ledger.append(said()).unwrap().record, first.record);
+    for other in [fact_with("a", b"two"), fact_with("b", b"one"), fact("a")] {
+        let error = ledger.append(other.id(id(1))).unwrap_err();
+        assert_eq!(error.code(), "ledger.id-taken", "{error}");
+    }
+    // In one batch, too: the second sees the first through the overlay.
+    let both = ledger
+        .commit(|tx| {
+            let first = tx.append(Stream::Facts, fact_with("c", b"x").id(id(2)))?;
+            let second = tx.append(Stream::Facts, fact_with("c", b"x").id(id(2)))?;
+            Ok::<_, LedgerError>((first.is_repetition(), second.is_repetition()))
+        })
+        .unwrap();
+    assert_eq!(both.value, (false, true));
+    assert_eq!(both.receipts.len(), 1);
+    // Another author may use the same id.
+    let actor = ledger.sign_as_actor(fact("a").id(id(1)), &SystemEntropy).unwrap();
+    let other = ledger.append_signed(actor.clone()).unwrap();
+    assert_ne!(other.record, first.record);
+    assert_eq!(ledger.append_signed(actor).unwrap(), other);
+    assert_eq!(ledger.find(&id(1)).unwrap().len(), 2);
+}
+
+#[test]
+fn expect_head_refuses_who_did_not_see_what_came() {
+    let dir = temp();
+    let ledger = found(dir.path(), "studio", false);
+    let append = |expected: u64| {
+        ledger.commit(move |tx| {
+            tx.expect_head(Stream::Facts, expected)?;
+            tx.append(Stream::Facts, fact("a"))
+        })
+    };
+    append(0).unwrap();
+    match append(0) {
+        Err(CommitError::Refused(LedgerError::HeadMoved {
+            expected: 0,
+            found: 1,
+            ..
+        })) => {}
+        other => panic!("{other:?}"),
+    }
+    append(1).unwrap();
+}
+
+// Takes a thing unless the state says that somebody has it.
+fn claim(ledger: &Ledger<Counter>, thing: &'static str) -> ledger::Ticket<u64, String> {
+    ledger.submit(move |tx| {
+        if tx.state().counts.contains_key(thing) {
+            return Err(format!("{thing} is taken"));
+        }
+        let said = tx.append(Stream::Work, fact(thing)).map_err(|e| e.to_string())?;
+        Ok(said.receipt().seq())
+    })
+}
+
+#[test]
+fn conflicting_commands_see_each_other_and_a_refused_one_leaves_nothing() {
+    let dir = temp();
+    let ledger = found(dir.path(), "studio", false);
+    let receipts = |ledger: &Ledger<Counter>| ledger.snapshot().receipts;
+    let before = receipts(&ledger);
+    // The committer is held up, so that all that follow come into one batch.
+    let (let_go, held) = std::sync::mpsc::channel::<()>();
+    let holding = ledger.submit(move |_| held.recv().map_err(|e| e.to_string()));
+    let tickets: Vec<_> = (0..10).map(|_| claim(&ledger, "thing")).collect();
+    let half_way = ledger.submit(|tx| {
+        tx.append(Stream::Work, fact("half")).map_err(|e| e.to_string())?;
+        Err::<(), String>("changed its mind".into())
+    });
+    let after = claim(&ledger, "half");
+    let_go.send(()).unwrap();
+    holding.wait().unwrap();
+    let won: Vec<_> = tickets.into_iter().map(ledger::Ticket::wait).collect();
+    assert!(won[0].is_ok());
+    assert!(
+        won[1..]
+            .iter()
+            .all(|lost| matches!(lost, Err(CommitError::Refused(why)) if why == "thing is taken"))
+    );
+    assert!(matches!(half_way.wait(), Err(CommitError::Refused(_))));
+    assert_eq!(after.wait().unwrap().value, 2);
+    assert_eq!(receipts(&ledger), before + 2);
+    let state = ledger.snapshot().state.clone();
+    assert_eq!((state.counts["thing"], state.counts["half"]), (1, 1));
+    ledger.close().unwrap();
+    assert_clean(dir.path());
+}
+
+#[test]
+fn a_failed_batch_leaves_nothing_and_closes_the_store_until_it_is_opened_again() {
+    for (fault, outcome, may_be_there) in [
+        (Faults::WRITE, "ledger.unknown", false),
+        (Faults::SYNC, "ledger.unknown", true),
+    ] {
+        let dir = temp();
+        let failing = Failing::default();
+        let faults = Arc::clone(&failing.faults);
+        let options = OpenOptions {
+            storage: Arc::new(failing),
+            ..OpenOptions::default()
+        };
+        let ledger = found_with(dir.path(), "studio", false, options);
+        let log = ledger.own_log(Stream::Facts).unwrap();
+        ledger.append(fact("kept").id(id(1))).unwrap();
+        let before = (ledger.snapshot().end, ledger.snapshot().state.clone());
+        faults.set(fault);
+        let error = ledger.append(fact("lost").id(id(2))).unwrap_err();
+        assert_eq!(error.code(), outcome, "{error}");
+        assert_eq!((ledger.snapshot().end, ledger.snapshot().state.clone()), before);
+        assert_eq!(ledger.head(&log).unwrap().seq, 1);
+        assert!(ledger.find(&id(2)).unwrap().is_empty());
+        // Healthy again, but nothing is acknowledged before the store was opened again.
+        faults.set(Faults::NONE);
+        assert_eq!(ledger.append(fact("no")).unwrap_err().code(), "ledger.closed");
+        drop(ledger);
+        let ledger = open(dir.path());
+        assert_eq!(ledger.find(&id(1)).unwrap().len(), 1);
+        let there = ledger.find(&id(2)).unwrap().len();
+        assert!(there == 0 || may_be_there && there == 1);
+        ledger.append(fact("lost").id(id(2))).unwrap();
+        assert_eq!(ledger.find(&id(2)).unwrap().len(), 1);
+        ledger.close().unwrap();
+        assert_clean(dir.path());
+    }
+}
+
+// The answer to every query.
+fn answers(ledger: &Ledger<Counter>) -> Vec<String> {
+    let mut answers = Vec::new();
+    let all: Vec<Receipt> = ledger.scan(Position::START).map(|r| r.unwrap()).collect();
+    for receipt in &all {
+        answers.push(format!("{:?}", ledger.find(&receipt.id()).unwrap()));
+        answers.push(format!(
+            "{:?}",
+            ledger.get(&receipt.log(), receipt.seq()).unwrap()
+        ));
+        answers.push(format!(
+            "{:?}",
+            ledger.by_subject(&receipt.statement().subject).unwrap()
+        ));
+        answers.push(format!(
+            "{:?}",
+            ledger.seq_at(&receipt.log(), receipt.time()).unwrap()
+        ));
+        let later = Hlc(receipt.time().0 + 1);
+        answers.push(format!("{:?}", ledger.seq_at(&receipt.log(), later).unwrap()));
+        answers.push(format!("{:?}", ledger.payload(receipt).unwrap()));
+    }
+    let snapshot = ledger.snapshot();
+    for (log, chain) in &snapshot.logs {
+        let head = chain.tip().0;
+        for (first, last) in [
+            (0, head),
+            (head / 2, head),
+            (1, 2),
+            (head, u64::MAX),
+            (head + 1, head + 5),
+        ] {
+            let range: Vec<_> = ledger.range(log, first, last).map(|r| r.unwrap()).collect();
+            let wanted: Vec<_> = all
+                .iter()
+                .filter(|r| r.log() == *log && (first..=last).contains(&r.seq()))
+                .cloned()
+                .collect();
+            assert_eq!(range, wanted, "{first} to {last}");
+            answers.push(format!("{range:?}"));
+        }
+        answers.push(format!("{:?}", chain.head()));
+    }
+    answers.push(format!("{:?} {}", snapshot.state, snapshot.receipts));
+    answers
+}
+
+fn assert_same(found: &[String], wanted: &[String]) {
+    assert_eq!(found.len(), wanted.len());
+    let differs = found
+        .iter()
+        .zip(wanted)
+        .position(|(found, wanted)| found != wanted);
+    assert!(differs.is_none(), "answer {differs:?} is another one");
+}
+
+fn busy_store(dir: &Path) -> Ledger<Counter> {
+    let options = OpenOptions {
+        segment_bytes: Some(16 * 1024),
+        ..OpenOptions::default()
+    };
+    let ledger = found_with(dir, "studio", false, options);
+    for round in 0..40_u64 {
+        let committed = ledger.commit(move |tx| {
+            for number in 0..round % 5 + 1 {
+                let stream = if number % 2 == 0 {
+                    Stream::Facts
+                } else {
+                    Stream::Work
+                };
+                tx.append(
+                    stream,
+                    fact_with(&format!("s/{}", number % 3), &round.to_be_bytes()),
+                )?;
+            }
+            Ok::<_, LedgerError>(())
+        });
+        committed.unwrap();
+    }
+    ledger
+}
+
+#[test]
+fn deleting_the_derived_data_changes_no_answer() {
+    let dir = temp();
+    let ledger = busy_store(dir.path());
+    let before = answers(&ledger);
+    ledger.close().unwrap();
+    let ledger = open(dir.path());
+    assert_same(&answers(&ledger), &before);
+    ledger.close().unwrap();
+    std::fs::remove_dir_all(Paths::new(dir.path()).derived()).unwrap();
+    let ledger = open(dir.path());
+    assert_same(&answers(&ledger), &before);
+    ledger.append(fact("more")).unwrap();
+    ledger.close().unwrap();
+    assert_clean(dir.path());
+}
+
+#[test]
+fn state_rows_after_reopening_equal_folding_from_zero() {
+    let dir = temp();
+    busy_store(dir.path()).close().unwrap();
+    let ledger = open(dir.path());
+    let mut folded = Counter::empty(ledger.context());
+    for receipt in ledger.scan(Position::START) {
+        folded.fold(&receipt.unwrap(), &mut ledger::Changes::discarding());
+    }
+    assert_eq!(ledger.snapshot().state, folded);
+}
+
+#[test]
+fn a_tail_sees_every_receipt_once_and_in_order_under_concurrent_appends() {
+    const THREADS: u64 = 4;
+    const EACH: u64 = 50;
+    let dir = temp();
+    let ledger = found(dir.path(), "studio", false);
+    let genesis = ledger.snapshot().receipts;
+    let total = genesis + THREADS * EACH;
+    let follow = |mut tail: ledger::Tail<Counter>, wanted: u64| {
+        let mut seen = Vec::new();
+        while (seen.len() as u64) < wanted {
+            let receipt = tail.next_within(Duration::from_secs(30)).unwrap();
+            seen.push(receipt.expect("receipts come within thirty seconds"));
+        }
+        (seen, tail)
+    };
+    let seen = std::thread::scope(|scope| {
+        let tail = ledger.tail(Position::START);
+        let follower = scope.spawn(move || follow(tail, total));
+        for thread in 0..THREADS {
+            let ledger = ledger.clone();
+            scope.spawn(move || {
+                for number in 0..EACH {
+                    ledger.append(fact(&format!("{thread}/{number}"))).unwrap();
+                }
+            });
+        }
+        let (seen, mut tail) = follower.join().unwrap();
+        assert_eq!(tail.next_within(Duration::ZERO).unwrap(), None);
+        seen
+    });
+    let all: Vec<Receipt> = ledger.scan(Position::START).map(|r| r.unwrap()).collect();
+    assert_eq!(seen, all);
+    // From any position on it goes on behind it.
+    for at in [0, all.len() / 2, all.len() - 2] {
+        let mut tail = ledger.tail(all[at].position);
+        let next = tail.next_within(Duration::ZERO).unwrap();
+        assert_eq!(next.as_ref(), all.get(at + 1));
+    }
+}
+
+#[test]
+fn sixty_four_threads_append_and_all_of_it_is_durable_and_dense() {
+    const THREADS: u64 = 64;
+    const EACH: u64 = 10;
+    let dir = temp();
+    let ledger = found(dir.path(), "studio", false);
+    let log = ledger.own_log(Stream::Facts).unwrap();
+    let seqs: BTreeSet<u64> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let ledger = ledger.clone();
+                let one = move |number| ledger.append(fact(&format!("{thread}/{number}"))).unwrap().seq();
+                scope.spawn(move || (0..EACH).map(one).collect::<Vec<u64>>())
+            })
+            .collect();
+        threads.into_iter().flat_map(|t| t.join().unwrap()).collect()
+    });
+    assert_eq!(seqs, (1..=THREADS * EACH).collect());
+    assert_eq!(ledger.head(&log).unwrap().seq, THREADS * EACH);
+    ledger.close().unwrap();
+    assert_eq!(assert_clean(dir.path()).counts.receipts, THREADS * EACH + 2);
+}
+
+#[test]
+fn another_machines_log_is_taken_in_verbatim_and_only_as_its_continuation() {
+    let dirs = [temp(), temp()];
+    let gateway = found(dirs[0].path(), "gateway", true);
+    let node = join(dirs[1].path(), "node", gateway.context().fleet);
+    let log = node.own_log(Stream::Facts).unwrap();
+    for number in 0..9 {
+        node.append(fact_with("n", &[number])).unwrap();
+    }
+    let all = raw(&node, &log, 0, 9);
+    // A gap, and a beginning that is none.
+    let code = |result: Result<ledger::Intake, LedgerError>| result.unwrap_err().code();
+    assert_eq!(code(take_in(&gateway, &log, all[1..].to_vec())), "chain.genesis");
+    let taken = take_in(&gateway, &log, all[..4].to_vec()).unwrap();
+    assert_eq!((taken.new.len(), taken.known, taken.head_seq), (4, 0, 3));
+    assert_eq!(code(take_in(&gateway, &log, all[5..].to_vec())), "chain.seq");
+    // Overlap is harmless, in whole and in part.
+    let taken = take_in(&gateway, &log, all[..4].to_vec()).unwrap();
+    assert_eq!((taken.new.len(), taken.known, taken.head_seq), (0, 4, 3));
+    let taken = take_in(&gateway, &log, all[2..7].to_vec()).unwrap();
+    assert_eq!((taken.new.len(), taken.known, taken.head_seq), (3, 2, 6));
+    // A log signature that is not valid, and a payload that does not fit.
+    let mut forged = all[7..8].to_vec();
+    let last = forged[0].0.len() - 1;
+    forged[0].0[last] ^= 1;
+    assert_eq!(code(take_in(&gateway, &log, forged)), "chain.log-signature");
+    let mut other = all[7..8].to_vec();
+    other[0].1.as_mut().unwrap().bytes[0] ^= 1;
+    assert_eq!(code(take_in(&gateway, &log, other)), "statement.payload");
+    take_in(&gateway, &log, all[7..].to_vec()).unwrap();
+    assert_eq!(gateway.head(&log), node.head(&log));
+    assert_eq!(raw(&gateway, &log, 0, 9), all);
+    // Nobody else appends to it, and our own is not taken in.
+    let own = gateway.own_log(Stream::Facts).unwrap();
+    gateway.append(fact("mine")).unwrap();
+    let known = take_in(&gateway, &own, raw(&gateway, &own, 0, 1)).unwrap();
+    assert_eq!((known.new.len(), known.known), (0, 2));
+    for ledger in [gateway, node] {
+        ledger.close().unwrap();
+    }
+    dirs.iter().for_each(|dir| drop(assert_clean(dir.path())));
+}
+
+#[test]
+fn a_fork_is_refused_whether_it_is_old_or_at_the_head() {
+    let dirs = [temp(), temp()];
+    let gateway = found(dirs[0].path(), "gateway", true);
+    let node = join(dirs[1].path(), "node", gateway.context().fleet);
+    let log = node.own_log(Stream::Facts).unwrap();
+    node.append(fact("same")).unwrap();
+    node.close().unwrap();
+    // A cloned disk: two go on from the same head.
+    let clone = temp();
+    crate::stores::copy(dirs[1].path(), &clone.path().join("c"));
+    let (node, clone) = (open(dirs[1].path()), open(&clone.path().join("c")));
+    for number in 0..3 {
+        node.append(fact(&format!("node {number}"))).unwrap();
+        clone.append(fact(&format!("clone {number}"))).unwrap();
+    }
+    take_in(&gateway, &log, raw(&node, &log, 0, 4)).unwrap();
+    for (first, last, seq) in [(0, 4, 2), (2, 2, 2), (4, 4, 4)] {
+        match take_in(&gateway, &log, raw(&clone, &log, first, last)) {
+            Err(LedgerError::Fork { seq: found, .. }) => assert_eq!(found, seq),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(gateway.head(&log), node.head(&log));
+}
+
+#[test]
+fn a_record_with_a_bad_author_signature_is_kept_and_named_as_inadmissible() {
+    let dirs = [temp(), temp()];
+    let gateway = found(dirs[0].path(), "gateway", true);
+    let node = join(dirs[1].path(), "node", gateway.context().fleet);
+    let log = node.own_log(Stream::Facts).unwrap();
+    let said = node.sign_as_actor(fact("by an actor"), &SystemEntropy).unwrap();
+    node.append_signed(said).unwrap();
+    // The author signature is not under the seal, so the node can break it without anybody's key.
+    let mut run = raw(&node, &log, 0, 1);
+    let (bytes, _) = &mut run[1];
+    let statement = usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
+    assert_eq!(bytes[2 + statement], 64);
+    bytes[2 + statement + 1] ^= 1;
+    let verified = VerifiedRun::verify(run, None).unwrap().unwrap();
+    assert_eq!(verified.inadmissible(), [1]);
+    let taken = gateway.commit(move |tx| tx.intake(&verified)).unwrap();
+    assert_eq!(taken.value.head_seq, 1);
+    gateway.close().unwrap();
+    let report = crate::stores::verify(dirs[0].path());
+    let named: Vec<_> = report.findings.iter().map(|f| (f.code, f.log, f.seq)).collect();
+    assert_eq!(named, [("chain.author-signature", Some(log), Some(1))]);
+}
+
+#[test]
+fn a_statement_of_another_fleet_is_refused() {
+    let dirs = [temp(), temp()];
+    let here = found(dirs[0].path(), "here", true);
+    let there = found(dirs[1].path(), "there", true);
+    let said = there.sign_as_actor(fact("x"), &SystemEntropy).unwrap();
+    assert_eq!(here.append_signed(said).unwrap_err().code(), "ledger.other-fleet");
+    let log = there.own_log(Stream::Facts).unwrap();
+    let error = take_in(&here, &log, raw(&there, &log, 0, 0)).unwrap_err();
+    assert_eq!(error.code(), "ledger.other-fleet");
+}
+
+#[test]
+fn keys_and_data_that_do_not_belong_together_are_refused() {
+    let dirs = [temp(), temp()];
+    for (dir, machine) in dirs.iter().zip(["a", "b"]) {
+        found(dir.path(), machine, false).close().unwrap();
+    }
+    let (data, other) = (dirs[0].path().join("data"), dirs[1].path().join("data"));
+    std::fs::rename(&data, dirs[0].path().join("aside")).unwrap();
+    let code = |dir: &Path| {
+        Ledger::<Counter>::open(&Paths::new(dir), OpenOptions::default())
+            .err()
+            .unwrap()
+            .code()
+    };
+    assert_eq!(code(dirs[0].path()), "ledger.store-lost");
+    std::fs::rename(&other, &data).unwrap();
+    assert_eq!(code(dirs[0].path()), "journal.other-store");
+    std::fs::remove_file(dirs[0].path().join("keys/anchor")).unwrap();
+    assert_eq!(code(dirs[0].path()), "ledger.foreign-keys");
+    assert_eq!(code(&dirs[0].path().join("nowhere")), "ledger.no-store");
+}
+
+#[test]
+fn a_store_that_lost_its_acknowledged_tail_does_not_open() {
+    let dir = temp();
+    found(dir.path(), "studio", false).close().unwrap();
+    let old = temp();
+    crate::stores::copy(&dir.path().join("data"), &old.path().join("data"));
+    let ledger = open(dir.path());
+    ledger.append(fact("acknowledged")).unwrap();
+    ledger.close().unwrap();
+    std::fs::remove_dir_all(dir.path().join("data")).unwrap();
+    std::fs::rename(old.path().join("data"), dir.path().join("data")).unwrap();
+    let error = Ledger::<Counter>::open(&Paths::new(dir.path()), OpenOptions::default())
+        .err()
+        .unwrap();
+    assert!(
+        ["journal.corrupt", "ledger.behind-anchor"].contains(&error.code()),
+        "{error}"
+    );
+    assert!(!crate::stores::verify(dir.path()).is_clean());
+}
+
+const CHILD_DIR: &str = "LEDGER_TEST_KILLED_CHILD";
+
+// Not a test of its own: the process that the next one kills. It prints what was acknowledged to it.
+#[test]
+fn child_that_appends_until_it_is_killed() {
+    let Ok(dir) = std::env::var(CHILD_DIR) else {
+        return;
+    };
+    let options = OpenOptions {
+        segment_bytes: Some(64 * 1024),
+        ..OpenOptions::default()
+    };
+    let ledger: Ledger<Counter> = Ledger::open(&Paths::new(dir), options).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let ledger = ledger.clone();
+            scope.spawn(move || {
+                // Bounded, so that an orphan ends by itself.
+                for number in 0..20_000_u32 {
+                    let stream = if thread % 2 == 0 {
+                        Stream::Facts
+                    } else {
+                        Stream::Work
+                    };
+                    let draft = fact_with(&format!("t/{thread}"), &number.to_be_bytes());
+                    let receipt = ledger.append_to(stream, draft).unwrap();
+                    println!(
+                        "acknowledged {} {} {}",
+                        receipt.id(),
+                        receipt.log(),
+                        receipt.seq()
+                    );
+                }
+            });
+        }
+    });
+}
+
+fn appended_until_killed(dir: &Path, acknowledgements: u64) -> Vec<(String, LogId, u64)> {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "store::child_that_appends_until_it_is_killed",
+            "--nocapture",
+        ])
+        .env(CHILD_DIR, dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut seen = Vec::new();
+    let parse = |line: &str| {
+        let mut words = line.split("acknowledged ").nth(1)?.split(' ');
+        let (id, log, seq) = (words.next()?, words.next()?, words.next()?);
+        Some((id.to_owned(), LogId::from_hex(log)?, seq.parse().ok()?))
+    };
+    for line in lines.by_ref() {
+        seen.extend(parse(&line.unwrap()));
+        if seen.len() as u64 >= acknowledgements {
+            break;
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // What was in the pipe was acknowledged as well; a last line may be cut.
+    seen.extend(lines.map_while(Result::ok).filter_map(|line| parse(&line)));
+    seen
+}
+
+#[test]
+fn no_acknowledged_receipt_is_lost_by_kills_and_the_logs_go_on() {
+    let dir = temp();
+    found(dir.path(), "studio", false).close().unwrap();
+    let mut numbers = Numbers(0x5eed_0001);
+    let mut acknowledged = Vec::new();
+    for cycle in 0..20 {
+        let wanted = 1 + numbers.below(150);
+        let seen = appended_until_killed(dir.path(), wanted);
+        assert!(
+            seen.len() as u64 >= wanted,
+            "the child of cycle {cycle} ended by itself"
+        );
+        acknowledged.extend(seen);
+        // From disk, before recovery: at most a torn tail, which is a note.
+        assert_clean(dir.path());
+        let ledger = open(dir.path());
+        for (id, log, seq) in &acknowledged {
+            let receipt = ledger
+                .get(log, *seq)
+                .unwrap()
+                .unwrap_or_else(|| panic!("seq {seq} is lost"));
+            assert_eq!(receipt.id().to_string(), *id, "cycle {cycle}");
+        }
+        let count = ledger.snapshot().receipts;
+        assert_eq!(
+            ledger.append(fact("between")).unwrap().position,
+            ledger.snapshot().newest.as_ref().unwrap().position
+        );
+        assert_eq!(ledger.snapshot().receipts, count + 1);
+        let mut folded = Counter::empty(ledger.context());
+        for receipt in ledger.scan(Position::START) {
+            folded.fold(&receipt.unwrap(), &mut ledger::Changes::discarding());
+        }
+        assert_eq!(ledger.snapshot().state, folded, "cycle {cycle}");
+        if cycle % 2 == 0 {
+            ledger.close().unwrap();
+        } else {
+            drop(ledger);
+        }
+        assert_clean(dir.path());
+    }
+    assert_eq!(
+        entries(dir.path()).len() as u64,
+        assert_clean(dir.path()).counts.receipts
+    );
+}
+
+#[test]
+fn an_actors_statement_is_sealed_with_its_signature_and_its_payload_is_kept() {
+    let dir = temp();
+    let ledger = found(dir.path(), "studio", false);
+    let key = SigningKey::from_seed([9; 32]);
+    let draft = Draft::custom(Kind::new("x.said").unwrap(), subject("me"))
+        .payload("text/plain", b"hi".to_vec())
+        .unwrap();
+    let fleet = ledger.context().fleet;
+    let authored = draft
+        .into_statement(fleet, key.public(), id(7), 0, [1; 32])
+        .unwrap();
+    let said = authored.sign(&key).verify().unwrap();
+    let receipt = ledger.append_signed(said).unwrap();
+    assert!(receipt.record.author_signature().is_some());
+    assert!(matches!(ledger.payload(&receipt).unwrap(), PayloadState::Present(p) if p.bytes == b"hi"));
+    ledger.close().unwrap();
+    assert_eq!(assert_clean(dir.path()).counts.author_signatures, 1);
+}
