@@ -59,7 +59,7 @@ pub struct Hello {
     pub logs: Vec<(LogId, Option<Mark>)>,
     /// The highest epoch that the node knows, its order log, and how much of it the node has.
     pub order: Option<(u64, LogId, Mark)>,
-    /// Every claim that the node holds: taken, running, or ended without a verdict.
+    /// Every claim that the node holds and has not written the end of; as of before the heads.
     pub fences: Vec<Fence>,
     /// What it runs.
     pub handlers: Vec<Declared>,

@@ -107,10 +107,14 @@ impl Jobs {
         self.room.notified().await;
     }
 
-    /// Every claim that this machine holds: taken, running, or ended without a verdict.
+    /// Every claim that this machine holds and has not reported the end of.
     pub(crate) fn fences(&self) -> Vec<Fence> {
-        let mut fences: BTreeSet<Fence> = self.held.lock().expect("held lock").keys().copied().collect();
-        fences.extend(self.machine.ledger.snapshot().state.runs().map(|(fence, _)| *fence));
+        let snapshot = self.machine.ledger.snapshot();
+        let open = snapshot.state.runs().filter(|(_, run)| run.ended.is_none()).map(|(fence, _)| *fence);
+        let mut fences: BTreeSet<Fence> = open.collect();
+        // Taken and not begun; one whose end is told already stays here for a moment longer.
+        let held = self.held.lock().expect("held lock");
+        fences.extend(held.keys().filter(|fence| snapshot.state.run(fence).is_none_or(|run| run.ended.is_none())));
         fences.into_iter().collect()
     }
 

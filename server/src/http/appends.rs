@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// Appends a custom kind (`x.`) for the local actor, or what somebody signed: a custom kind, a root's grant.
 #[utoipa::path(
-    post, path = "/v1/receipts", tag = "receipts", request_body = AppendSaid,
+    post, path = "/v1/receipts", operation_id = "append_receipt", tag = "receipts", request_body = AppendSaid,
     responses(
         (status = 201, description = "The receipt is durable", body = Answer<Appended>),
         (status = 200, description = "The same was said before", body = Answer<Appended>),

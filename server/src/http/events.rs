@@ -35,7 +35,7 @@ const START: &str = "start";
 
 /// Receipts as this store learns them.
 #[utoipa::path(
-    get, path = "/v1/events", tag = "receipts", params(EventsQuery),
+    get, path = "/v1/events", operation_id = "tail_events", tag = "receipts", params(EventsQuery),
     responses(
         (status = 200, description = "Events named `receipt`, each with a cursor as its id and a receipt as its data",
             body = wire::Receipt, content_type = "text/event-stream"),

@@ -16,13 +16,18 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use std::sync::Arc;
 
+/// Canonical postcard of the exchange's own type.
+#[derive(utoipa::ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub(crate) struct ExchangeBody(#[allow(dead_code)] Vec<u8>);
+
 /// One exchange: join, hello, push, pull, claim or beat.
 #[utoipa::path(
-    post, path = "/v1/fleet/{op}", tag = "fleet",
+    post, path = "/v1/fleet/{op}", operation_id = "exchange", tag = "fleet",
     params(("op" = String, Path, description = "join, hello, push, pull, claim or beat")),
-    request_body(content = Vec<u8>, content_type = "application/vnd.ledger.exchange"),
+    request_body(content = ExchangeBody, content_type = "application/vnd.ledger.exchange"),
     responses(
-        (status = 200, description = "The answer", body = Vec<u8>, content_type = "application/vnd.ledger.exchange"),
+        (status = 200, description = "The answer", body = ExchangeBody, content_type = "application/vnd.ledger.exchange"),
         (status = "default", description = "A problem", body = wire::Problem, content_type = "application/problem+json"),
     )
 )]

@@ -46,6 +46,7 @@ enum Size {
     Ordinary,
     Push,
     Poll,
+    Join,
     Tail,
     Scan,
 }
@@ -55,6 +56,7 @@ impl Size {
         match path {
             "/v1/fleet/push" => Self::Push,
             "/v1/fleet/pull" | "/v1/fleet/claim" => Self::Poll,
+            "/v1/fleet/join" => Self::Join,
             "/v1/events" => Self::Tail,
             "/v1/vault/scan" => Self::Scan,
             _ => Self::Ordinary,
@@ -72,7 +74,7 @@ impl Size {
     /// From the body to the answer's headers; a scan takes as long as the disk does.
     fn within(self) -> Option<Duration> {
         match self {
-            Self::Ordinary | Self::Push | Self::Tail => Some(ANSWER_WITHIN),
+            Self::Ordinary | Self::Push | Self::Join | Self::Tail => Some(ANSWER_WITHIN),
             Self::Poll => Some(POLL_WITHIN),
             Self::Scan => None,
         }
@@ -160,8 +162,10 @@ async fn pass(api: &Api, request: Request, size: Size) -> Result<Passed, Problem
         Door::Local => (Caller::Local, None, parts, read(body, size).await?),
         Door::Network => {
             check_host(&parts.headers, &api.machine.config.hosts)?;
-            if OPEN.contains(&parts.uri.path()) {
+            if size == Size::Join {
                 (Caller::Anybody, None, parts, read(body, size).await?)
+            } else if OPEN.contains(&parts.uri.path()) {
+                (Caller::Anybody, None, parts, Bytes::new())
             } else if parts.headers.contains_key(header::AUTHORIZATION) {
                 let role = bearer(api, &parts)?;
                 (Caller::Token(role), None, parts, Bytes::new())

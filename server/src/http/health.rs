@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// The process is alive.
 #[utoipa::path(
-    get, path = "/healthz", tag = "status",
+    get, path = "/healthz", operation_id = "healthz", tag = "status",
     responses((status = 200, description = "Alive", body = Health))
 )]
 pub(crate) async fn alive() -> Response {
@@ -28,7 +28,7 @@ pub(crate) async fn alive() -> Response {
 
 /// Whether appends are possible. Queue, grants and node status are folded with each commit and cannot lag.
 #[utoipa::path(
-    get, path = "/readyz", tag = "status",
+    get, path = "/readyz", operation_id = "readyz", tag = "status",
     responses(
         (status = 200, description = "Ready", body = Ready),
         (status = 503, description = "Not ready, and why", body = Ready),
@@ -66,7 +66,7 @@ pub(crate) fn not_ready(machine: &Machine) -> Vec<String> {
 
 /// The boot id that a signed request has to name.
 #[utoipa::path(
-    get, path = "/v1/boot", tag = "status",
+    get, path = "/v1/boot", operation_id = "boot", tag = "status",
     responses((status = 200, description = "The boot id", body = wire::Boot))
 )]
 pub(crate) async fn boot(State(api): State<Arc<Api>>) -> Response {

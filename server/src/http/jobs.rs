@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 /// Jobs, the newest first.
 #[utoipa::path(
-    get, path = "/v1/jobs", tag = "jobs", params(JobsQuery),
+    get, path = "/v1/jobs", operation_id = "list_jobs", tag = "jobs", params(JobsQuery),
     responses(
         (status = 200, description = "A page of jobs", body = Page<wire::Job>),
         (status = "default", description = "A problem", body = wire::Problem, content_type = "application/problem+json"),
@@ -82,7 +82,7 @@ fn phase(name: &str) -> Result<Phase, Problem> {
 
 /// A job with its result, outputs and receipts, as far as this store has them.
 #[utoipa::path(
-    get, path = "/v1/jobs/{id}", tag = "jobs", params(("id" = String, Path, description = "The job's id")),
+    get, path = "/v1/jobs/{id}", operation_id = "show_job", tag = "jobs", params(("id" = String, Path, description = "The job's id")),
     responses(
         (status = 200, description = "The job", body = Answer<JobFull>),
         (status = "default", description = "A problem", body = wire::Problem, content_type = "application/problem+json"),

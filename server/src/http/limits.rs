@@ -12,7 +12,9 @@ pub const CONNECTIONS_MAX: usize = 256;
 pub const REQUESTS_MAX: usize = 64;
 /// Long polls at once: one or two for each machine.
 pub const POLLS_MAX: usize = 64;
-/// Live tails at once; each holds one thread while it reads.
+/// Joins at once: the one request with a body that anybody may send.
+pub const JOINS_MAX: usize = 4;
+/// Live tails at once; each holds a thread of the pool while it reads, and none while it waits.
 pub const TAILS_MAX: usize = 32;
 /// Events that wait for a slow reader of a live tail; then reading the store waits for it.
 pub const TAIL_EVENTS_MAX: usize = 256;

@@ -60,6 +60,7 @@ pub(crate) struct Api {
     pub(crate) nonces: Mutex<NonceCache>,
     pub(crate) requests: Arc<Semaphore>,
     pub(crate) polls: Arc<Semaphore>,
+    pub(crate) joins: Arc<Semaphore>,
     pub(crate) tails: Arc<Semaphore>,
 }
 
@@ -71,6 +72,7 @@ impl Api {
             nonces: Mutex::default(),
             requests: Arc::new(Semaphore::new(limits::REQUESTS_MAX)),
             polls: Arc::new(Semaphore::new(limits::POLLS_MAX)),
+            joins: Arc::new(Semaphore::new(limits::JOINS_MAX)),
             tails: Arc::new(Semaphore::new(limits::TAILS_MAX)),
         })
     }

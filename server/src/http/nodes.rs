@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// The machines of the fleet, by name.
 #[utoipa::path(
-    get, path = "/v1/nodes", tag = "nodes",
+    get, path = "/v1/nodes", operation_id = "list_nodes", tag = "nodes",
     responses(
         (status = 200, description = "The machines", body = Page<wire::Node>),
         (status = "default", description = "A problem", body = wire::Problem, content_type = "application/problem+json"),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// Receipts of all logs here, oldest first by (HLC, machine, stream, seq).
 #[utoipa::path(
-    get, path = "/v1/receipts", tag = "receipts", params(ReceiptsQuery),
+    get, path = "/v1/receipts", operation_id = "list_receipts", tag = "receipts", params(ReceiptsQuery),
     responses(
         (status = 200, description = "A page of receipts", body = Page<wire::Receipt>),
         (status = "default", description = "A problem", body = wire::Problem, content_type = "application/problem+json"),
@@ -58,7 +58,7 @@ fn indexed_subject(subject: Option<&str>) -> Option<Subject> {
 
 /// Every receipt with an id, oldest first: ids are their authors' own.
 #[utoipa::path(
-    get, path = "/v1/receipts/{id}", tag = "receipts", params(("id" = String, Path, description = "The receipt's id")),
+    get, path = "/v1/receipts/{id}", operation_id = "show_receipt", tag = "receipts", params(("id" = String, Path, description = "The receipt's id")),
     responses(
         (status = 200, description = "The receipts with this id", body = Answer<Vec<ReceiptFull>>),
         (status = "default", description = "A problem", body = wire::Problem, content_type = "application/problem+json"),

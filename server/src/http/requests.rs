@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// Asks for work. The answer means that the request is durable, and says where its job stands.
 #[utoipa::path(
-    post, path = "/v1/requests", tag = "jobs", request_body = RequestSaid,
+    post, path = "/v1/requests", operation_id = "request", tag = "jobs", request_body = RequestSaid,
     responses(
         (status = 202, description = "The request is durable", body = Answer<Requested>),
         (status = "default", description = "A problem", body = wire::Problem, content_type = "application/problem+json"),
@@ -95,7 +95,7 @@ fn draft(mut spec: JobSpec, input: Option<Vec<u8>>, salt: &[u8; 32]) -> Result<D
 
 /// Asks for a job to be stopped. `force` does not wait for the machine that runs it.
 #[utoipa::path(
-    post, path = "/v1/jobs/{id}/cancel", tag = "jobs", request_body = CancelSaid,
+    post, path = "/v1/jobs/{id}/cancel", operation_id = "cancel_job", tag = "jobs", request_body = CancelSaid,
     params(("id" = String, Path, description = "The job's id")),
     responses(
         (status = 200, description = "The wish is durable", body = Answer<Cancelled>),

@@ -89,7 +89,7 @@ pub fn openapi_json() -> String {
 
 /// The API's description.
 #[utoipa::path(
-    get, path = "/openapi.json", tag = "status",
+    get, path = "/openapi.json", operation_id = "openapi", tag = "status",
     responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value))
 )]
 async fn description() -> Response {

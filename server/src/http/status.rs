@@ -8,8 +8,9 @@ use super::{Api, health, times};
 use crate::machine::{LinkView, Machine};
 use axum::Extension;
 use axum::extract::State;
-use ledger::core::kinds::{AnyDetail, Verdict};
-use ledger::{Published, Receipt};
+use ledger::core::Stream;
+use ledger::core::kinds::{AnyDetail, Detail, Verdict, VerifyCompleted};
+use ledger::{LedgerError, Published, Receipt};
 use ledger_projections::FleetState;
 use ledger_projections::queue::Phase;
 use std::collections::BTreeMap;
@@ -18,9 +19,12 @@ use std::sync::Arc;
 /// A verification older than this is told of, in milliseconds: two nights.
 const VERIFICATION_AGE_MS_MAX: u64 = 48 * 60 * 60 * 1000;
 
+/// Receipts of the machine's facts that are looked through for the last verification: a large Vault's scan since.
+const FACTS_LOOKED_BACK_MAX: u64 = 5_000;
+
 /// The machine's own standing.
 #[utoipa::path(
-    get, path = "/v1/status", tag = "status",
+    get, path = "/v1/status", operation_id = "show_status", tag = "status",
     responses(
         (status = 200, description = "The machine's standing", body = Answer<Status>),
         (status = "default", description = "A problem", body = wire::Problem, content_type = "application/problem+json"),
@@ -31,19 +35,21 @@ pub(crate) async fn show(
     Extension(caller): Extension<Caller>,
 ) -> Result<Reply<Answer<Status>>, Problem> {
     caller.may_read()?;
-    api.item(|machine, snapshot| Ok(status(machine, snapshot))).await
+    api.item(|machine, snapshot| Ok(status(machine, snapshot)?)).await
 }
 
-fn status(machine: &Machine, snapshot: &Published<FleetState>) -> Status {
+fn status(machine: &Machine, snapshot: &Published<FleetState>) -> Result<Status, LedgerError> {
     let state = &snapshot.state;
     let context = machine.ledger.context();
     let link = machine.link();
     let now = machine.now_us();
-    let verification = machine
-        .last_verify()
-        .and_then(|receipt| verification(&receipt, now));
+    let verified = match machine.last_verify() {
+        Some(receipt) => Some(receipt),
+        None => verified_before(machine)?,
+    };
+    let verification = verified.and_then(|receipt| verification(&receipt, now));
     let reasons = health::not_ready(machine);
-    Status {
+    Ok(Status {
         machine: context.machine.to_string(),
         role: if machine.is_gateway() { "gateway" } else { "node" }.to_owned(),
         fleet: context.fleet.to_hex(),
@@ -69,7 +75,25 @@ fn status(machine: &Machine, snapshot: &Published<FleetState>) -> Status {
             frozen: link.frozen.clone(),
             healing: link.healing,
         }),
+    })
+}
+
+/// The last verification that an earlier run of the daemon wrote down, as far back as it is worth looking.
+fn verified_before(machine: &Machine) -> Result<Option<Receipt>, LedgerError> {
+    let Some(facts) = machine.ledger.own_log(Stream::Facts) else {
+        return Ok(None);
+    };
+    let last = machine.ledger.head(&facts).map_or(0, |head| head.seq);
+    let mut found = None;
+    for receipt in machine
+        .ledger
+        .range(&facts, last.saturating_sub(FACTS_LOOKED_BACK_MAX), last)
+    {
+        found = Some(receipt?)
+            .filter(|receipt| receipt.kind() == VerifyCompleted::KIND)
+            .or(found);
     }
+    Ok(found)
 }
 
 fn logs(machine: &Machine, snapshot: &Published<FleetState>) -> Vec<LogHead> {

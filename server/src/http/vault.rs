@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// Files of the Vault, by path.
 #[utoipa::path(
-    get, path = "/v1/vault", tag = "vault", params(VaultQuery),
+    get, path = "/v1/vault", operation_id = "list_vault", tag = "vault", params(VaultQuery),
     responses(
         (status = 200, description = "A page of files", body = Page<Artifact>),
         (status = "default", description = "A problem", body = wire::Problem, content_type = "application/problem+json"),
@@ -69,7 +69,7 @@ fn view(path: String, file: &VaultFile) -> Artifact {
 
 /// Looks at every file of a directory and says by receipts what is new, changed or gone. Only at the local door.
 #[utoipa::path(
-    post, path = "/v1/vault/scan", tag = "vault", request_body = ScanBody,
+    post, path = "/v1/vault/scan", operation_id = "scan_vault", tag = "vault", request_body = ScanBody,
     responses(
         (status = 200, description = "What was found", body = Answer<Scanned>),
         (status = "default", description = "A problem", body = wire::Problem, content_type = "application/problem+json"),

@@ -169,13 +169,15 @@ impl Link {
 
     async fn hello(&self) -> Result<HelloAnswer, ServerError> {
         let sent_ms = running_ms();
+        // Before the heads: a run that ends in between is then told as held, and its end as not pushed yet.
+        let fences = self.jobs.fences();
         let snapshot = self.machine.ledger.snapshot();
         let order = snapshot.state.order().and_then(|order| self.mark(&order.log).map(|mark| (order.epoch, order.log, mark)));
         let hello = Hello {
             incarnation: self.incarnation(),
             logs: self.own_logs().into_iter().map(|log| (log, self.mark(&log))).collect(),
             order,
-            fences: self.jobs.fences(),
+            fences,
             handlers: self.jobs.declared(),
             now: self.machine.now_us(),
         };

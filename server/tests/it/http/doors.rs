@@ -185,3 +185,27 @@ async fn roles_that_do_not_read_get_one_403_and_still_hand_in_what_they_signed()
     assert_eq!(again["item"]["repeated"], true);
     door.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_has_a_larger_bound_than_the_rest() {
+    let studio = Studio::found();
+    let door = studio.listen().await;
+    let server = studio.machine.ledger.context().machine_key;
+    let machine = Arc::new(MachineSigner(studio.machine.ledger.clone()));
+    let client = Signed::new(&door.base, machine, Some(server)).unwrap();
+    let code = |op: &'static str, bytes: usize| {
+        let client = &client;
+        async move {
+            client
+                .exchange(op, vec![0xff; bytes], super::SOON)
+                .await
+                .unwrap_err()
+                .code()
+                .to_owned()
+        }
+    };
+    assert_eq!(code("push", 1024 * 1024).await, "exchange.malformed");
+    assert_eq!(code("push", 1024 * 1024 + 1).await, "request.too-large");
+    assert_eq!(code("hello", 128 * 1024 + 1).await, "request.too-large");
+    door.close().await;
+}
