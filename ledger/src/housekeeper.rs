@@ -326,10 +326,15 @@ pub(crate) fn anchor_of(
 
 /// Puts state rows, log rows and the cursor into a batch.
 pub(crate) fn put_rows<S: State>(rows: &Rows, batch: &mut Batch, step: &Step, store: [u8; 16]) {
+    // The entries of one fjall batch share a sequence number, so each key stands in it once: its last change wins.
+    let mut last: BTreeMap<Vec<u8>, Option<&[u8]>> = BTreeMap::new();
     for change in &step.changes {
         let mut key = change.table.to_be_bytes().to_vec();
         key.extend_from_slice(&change.key);
-        match &change.new {
+        last.insert(key, change.new.as_deref());
+    }
+    for (key, value) in last {
+        match value {
             Some(value) => batch.put(&rows.state, &key, value),
             None => batch.remove(&rows.state, &key),
         }
