@@ -3,7 +3,7 @@
 use super::{OrderDraft, about, after_loss, job, parked, routing, working_machine};
 use crate::FleetState;
 use crate::members::Machine;
-use crate::queue::{Job, JobState, Lease, Phase, Policy, Refusal, micros};
+use crate::queue::{Claim, Job, JobState, Lease, Phase, Policy, Refusal, micros};
 use ledger_core::MachineId;
 use ledger_core::kinds::{
     Class, Fence, JobCancelled, JobFailedOver, JobId, JobLeaseExpired, JobRequeued, JobResumed, ParkedReason,
@@ -210,7 +210,9 @@ pub fn resume(
         }
     }
     for fence in held {
-        let released = state.fence(fence).filter(|claim| claim.machine == *machine);
+        // A machine holds a claim until it knows the verdict on its end; what was judged does not go on.
+        let goes_on = |claim: &&Claim| claim.machine == *machine && claim.judged.is_empty();
+        let released = state.fence(fence).filter(goes_on);
         let job = released.and_then(|claim| state.job(&claim.job));
         if let Some(job) = job
             && job.phase() == Phase::Ready
