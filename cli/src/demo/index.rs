@@ -6,11 +6,15 @@ use crate::commands::vault::all;
 use crate::error::CliError;
 use crate::output::{bytes, count, span_ms};
 use ledger::core::digest::content_digest;
-use ledger_server::http::wire::ScanBody;
-use std::time::Instant;
+use ledger_server::http::wire::{Artifact, ScanBody};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Files shown as examples.
 const EXAMPLES: usize = 3;
+/// How long the index may take to follow the scan.
+const IN_STEP_WITHIN: Duration = Duration::from_secs(10);
+/// Between two looks meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Indexes the Vault and checks the index against the files.
 pub(crate) async fn run(stage: &mut Stage, teller: &mut Teller) -> Result<(), CliError> {
@@ -20,7 +24,7 @@ pub(crate) async fn run(stage: &mut Stage, teller: &mut Teller) -> Result<(), Cl
         stage.vault.display()
     ));
     let api = stage.gateway.api();
-    let began = Instant::now();
+    let (began, scanning) = (Instant::now(), SystemTime::now());
     let body = ScanBody {
         dir: Some(stage.vault.to_string_lossy().into_owned()),
     };
@@ -36,8 +40,9 @@ pub(crate) async fn run(stage: &mut Stage, teller: &mut Teller) -> Result<(), Cl
         count(scanned.removed),
         count(scanned.skipped),
     ));
-    let files = all(&api, None).await?;
-    for file in largest(&files) {
+    let expected = scanned.files.saturating_sub(scanned.skipped);
+    let indexed = in_step(stage, expected, scanning).await?;
+    for file in largest(&indexed) {
         teller.aside(&format!(
             "{}  {:>9}  {}",
             &file.blake3[..16],
@@ -45,22 +50,13 @@ pub(crate) async fn run(stage: &mut Stage, teller: &mut Teller) -> Result<(), Cl
             file.path
         ));
     }
-    // Outputs of jobs join the Vault too; only the indexed files lie in its directory.
-    let indexed: Vec<_> = files
-        .iter()
-        .filter(|file| stage.vault.join(&file.path).is_file())
-        .collect();
     let recorded = receipts(&api, &["artifact.recorded"], Some("gateway"))
         .await?
         .len();
     let wrong = indexed
         .iter()
-        .filter(|file| {
-            let content = std::fs::read(stage.vault.join(&file.path)).unwrap_or_default();
-            content_digest(&content).to_hex() != file.blake3
-        })
+        .filter(|file| !is_true(stage, file, scanning))
         .count();
-    let expected = scanned.files.saturating_sub(scanned.skipped);
     let there = u64::try_from(indexed.len()).unwrap_or(u64::MAX);
     teller.fact("files", scanned.files);
     teller.fact("bytes", scanned.bytes);
@@ -74,11 +70,39 @@ pub(crate) async fn run(stage: &mut Stage, teller: &mut Teller) -> Result<(), Cl
         wrong == 0,
         "every digest equals BLAKE3 of the file, read again just now",
     );
-    stage.choose_paths(&indexed.into_iter().cloned().collect::<Vec<_>>());
+    stage.choose_paths(&indexed);
     Ok(())
 }
 
-fn largest(files: &[ledger_server::http::wire::Artifact]) -> Vec<&ledger_server::http::wire::Artifact> {
+/// The indexed files, once the index has taken in what the scan recorded; it follows the order's pins, a moment behind.
+async fn in_step(stage: &Stage, expected: u64, scanning: SystemTime) -> Result<Vec<Artifact>, CliError> {
+    let api = stage.gateway.api();
+    let began = Instant::now();
+    loop {
+        // Outputs of jobs join the Vault too; only the indexed files lie in its directory.
+        let files = all(&api, None).await?.into_iter();
+        let indexed: Vec<_> = files
+            .filter(|file| stage.vault.join(&file.path).is_file())
+            .collect();
+        let there = u64::try_from(indexed.len()).unwrap_or(u64::MAX);
+        let late = began.elapsed() > IN_STEP_WITHIN;
+        if late || (there == expected && indexed.iter().all(|file| is_true(stage, file, scanning))) {
+            return Ok(indexed);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Whether the index says of a file what the file says. A file that somebody changed since is left to the next scan.
+fn is_true(stage: &Stage, file: &Artifact, scanning: SystemTime) -> bool {
+    let path = stage.vault.join(&file.path);
+    let says = std::fs::read(&path).is_ok_and(|content| content_digest(&content).to_hex() == file.blake3);
+    says || std::fs::metadata(&path)
+        .and_then(|meta| meta.modified())
+        .is_ok_and(|changed| changed >= scanning)
+}
+
+fn largest(files: &[Artifact]) -> Vec<&Artifact> {
     let mut ranked: Vec<_> = files.iter().collect();
     ranked.sort_by_key(|file| std::cmp::Reverse(file.size));
     ranked.truncate(EXAMPLES);
