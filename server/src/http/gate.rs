@@ -31,14 +31,8 @@ use tokio::time::timeout;
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Longest bearer token that is hashed, in bytes.
 const TOKEN_BYTES_MAX: usize = 256;
-/// Paths that tell nothing about the fleet, and the one at which a machine proves itself inside the body.
-const OPEN: [&str; 5] = [
-    "/healthz",
-    "/readyz",
-    "/v1/boot",
-    "/openapi.json",
-    "/v1/fleet/join",
-];
+/// Paths that tell nothing about the fleet. A machine that joins proves itself inside the body, so that one is open too.
+const OPEN: [&str; 4] = ["/healthz", "/readyz", "/v1/boot", "/openapi.json"];
 
 /// How long a request may take, and how large it may be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -111,10 +105,10 @@ pub(crate) async fn gate(State(api): State<Arc<Api>>, request: Request, next: Ne
 }
 
 fn room(api: &Api, size: Size) -> Result<OwnedSemaphorePermit, Problem> {
-    let places = if size == Size::Poll {
-        &api.polls
-    } else {
-        &api.requests
+    let places = match size {
+        Size::Poll => &api.polls,
+        Size::Join => &api.joins,
+        _ => &api.requests,
     };
     Arc::clone(places).try_acquire_owned().map_err(|_| {
         Problem::busy(

@@ -23,17 +23,17 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// Nothing here may take longer.
-pub const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// A gateway's store, freshly founded.
-pub struct Studio {
-    pub machine: Arc<Machine>,
-    pub root: SigningKey,
-    pub dir: TempDir,
+pub(crate) struct Studio {
+    pub(crate) machine: Arc<Machine>,
+    pub(crate) root: SigningKey,
+    pub(crate) dir: TempDir,
 }
 
 impl Studio {
-    pub fn found() -> Self {
+    pub(crate) fn found() -> Self {
         let dir = private_dir();
         setup::init(dir.path(), &MachineId::new("studio").unwrap()).unwrap();
         let root = setup::load_root_key(dir.path(), None).unwrap();
@@ -42,24 +42,24 @@ impl Studio {
     }
 
     /// The typed client in this process, at the local door.
-    pub fn api(&self) -> Api {
+    pub(crate) fn api(&self) -> Api {
         Api::in_process(router(Arc::clone(&self.machine), Door::Local))
     }
 
     /// A draft of a custom kind.
-    pub fn note(text: &str) -> Draft {
+    pub(crate) fn note(text: &str) -> Draft {
         let draft = Draft::custom(Kind::new("x.note").unwrap(), Subject::new("notes").unwrap());
         draft.payload("text/plain", text.as_bytes().to_vec()).unwrap()
     }
 
     /// Appends a custom receipt as the local actor; its id.
-    pub async fn append(&self, text: &str) -> String {
+    pub(crate) async fn append(&self, text: &str) -> String {
         let said = self.machine.sign_as_actor(Self::note(text)).unwrap();
         self.machine.append(said).await.unwrap().receipt.id().to_string()
     }
 
     /// Listens on a port of its own.
-    pub async fn listen(&self) -> Listening {
+    pub(crate) async fn listen(&self) -> Listening {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
@@ -74,21 +74,21 @@ impl Studio {
 }
 
 /// A network door that is open.
-pub struct Listening {
-    pub base: String,
+pub(crate) struct Listening {
+    pub(crate) base: String,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
 impl Listening {
-    pub async fn close(self) {
+    pub(crate) async fn close(self) {
         self.stop.send(()).unwrap();
         tokio::time::timeout(SOON, self.task).await.unwrap().unwrap();
     }
 }
 
 /// A directory that only its owner enters.
-pub fn private_dir() -> TempDir {
+pub(crate) fn private_dir() -> TempDir {
     tempfile::Builder::new()
         .permissions(Permissions::from_mode(0o700))
         .tempdir()
@@ -96,6 +96,6 @@ pub fn private_dir() -> TempDir {
 }
 
 /// A plain HTTP client.
-pub fn plain() -> reqwest::Client {
+pub(crate) fn plain() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
 }

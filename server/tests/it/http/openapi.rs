@@ -17,7 +17,7 @@ fn the_description_is_the_golden_file_and_names_every_route() {
         "run with UPDATE=1 when the change is meant"
     );
     let description: serde_json::Value = serde_json::from_str(&found).unwrap();
-    let mut routes = BTreeSet::new();
+    let (mut routes, mut names) = (BTreeSet::new(), BTreeSet::new());
     for (path, methods) in description["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
             assert!(
@@ -25,6 +25,7 @@ fn the_description_is_the_golden_file_and_names_every_route() {
                     .as_object()
                     .is_some_and(|responses| !responses.is_empty())
             );
+            assert!(names.insert(operation["operationId"].as_str().unwrap().to_owned()), "each name once");
             routes.insert(format!("{method} {path}"));
         }
     }
