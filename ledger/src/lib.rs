@@ -32,7 +32,7 @@ pub mod storage;
 pub mod tail;
 pub mod verify;
 
-pub use commit::{Appended, CommitError, Committed, Intake, Ticket, Tx};
+pub use commit::{Appended, BatchHook, CommitError, Committed, Intake, Ticket, Tx};
 pub use error::LedgerError;
 pub use keyring::Keyring;
 pub use ledger::{Ledger, OpenOptions, Published};

@@ -174,9 +174,9 @@ impl<S: State> Ledger<S> {
             let middle = low + (high - low) / 2;
             let receipt = self.get(log, middle)?.ok_or(LedgerError::UnknownLog(*log))?;
             if receipt.time() < time {
-                low = middle + 1
+                low = middle + 1;
             } else {
-                high = middle
+                high = middle;
             }
         }
         Ok(low)

@@ -162,7 +162,10 @@ impl Default for Limits {
 
 impl Default for Verify {
     fn default() -> Self {
-        Self { enabled: true, at: "03:30".into() }
+        Self {
+            enabled: true,
+            at: "03:30".into(),
+        }
     }
 }
 
@@ -257,19 +260,36 @@ impl Config {
         }
         for (key, text) in flags {
             if !KEYS.contains(&key.as_str()) {
-                return Err(ConfigError::UnknownKey { from: "--set".into(), key: key.clone() });
+                return Err(ConfigError::UnknownKey {
+                    from: "--set".into(),
+                    key: key.clone(),
+                });
             }
             set(&mut table, key, value_of(text));
             origins.push((key.clone(), "flag"));
         }
-        let invalid = |why: String| ConfigError::Invalid { from: from_file.clone(), why };
-        let config: Self = table.clone().try_into().map_err(|e: toml::de::Error| invalid(e.message().to_owned()))?;
+        let invalid = |why: String| ConfigError::Invalid {
+            from: from_file.clone(),
+            why,
+        };
+        let config: Self = table
+            .clone()
+            .try_into()
+            .map_err(|e: toml::de::Error| invalid(e.message().to_owned()))?;
         config.check().map_err(invalid)?;
         validate_handlers(&config.handlers)?;
         let mut shown = Vec::new();
         leaves(&table, "", &mut |key, value| {
-            let from = origins.iter().rev().find(|(k, _)| *k == key).map_or("default", |(_, from)| from);
-            shown.push(Origin { key, value: value.to_string(), from });
+            let from = origins
+                .iter()
+                .rev()
+                .find(|(k, _)| *k == key)
+                .map_or("default", |(_, from)| from);
+            shown.push(Origin {
+                key,
+                value: value.to_string(),
+                from,
+            });
         });
         Ok((config, shown))
     }
@@ -284,17 +304,26 @@ impl Config {
             ("timing.lost_after_ms", t.lost_after_ms),
         ] {
             if !(50..=86_400_000).contains(&value) {
-                return Err(format!("{name} = {value}: a time between 50 and 86,400,000 milliseconds is expected"));
+                return Err(format!(
+                    "{name} = {value}: a time between 50 and 86,400,000 milliseconds is expected"
+                ));
             }
         }
         if t.beat_ms * 2 > t.term_ms {
-            return Err(format!("timing.beat_ms = {}: a lease of {} ms needs two beats at least", t.beat_ms, t.term_ms));
+            return Err(format!(
+                "timing.beat_ms = {}: a lease of {} ms needs two beats at least",
+                t.beat_ms, t.term_ms
+            ));
         }
         if u32::try_from(t.term_ms).is_err() {
             return Err("timing.term_ms does not fit 32 bits".into());
         }
-        crate::nightly::parse_at(&self.verify.at)
-            .ok_or_else(|| format!("verify.at = {:?}: a time of day as HH:MM is expected", self.verify.at))?;
+        crate::nightly::parse_at(&self.verify.at).ok_or_else(|| {
+            format!(
+                "verify.at = {:?}: a time of day as HH:MM is expected",
+                self.verify.at
+            )
+        })?;
         for url in self.gateway.iter().chain(&self.notices.webhook) {
             if !url.starts_with("http://") && !url.starts_with("https://") {
                 return Err(format!("{url:?}: an address beginning with http:// is expected"));
@@ -328,7 +357,10 @@ impl Config {
         let path = Self::path(dir);
         let mut table = read_file(&path)?;
         set(&mut table, key, Value::String(value.to_owned()));
-        let io = |source| ConfigError::Io { path: path.clone(), source };
+        let io = |source| ConfigError::Io {
+            path: path.clone(),
+            source,
+        };
         std::fs::write(&path, table.to_string()).map_err(io)
     }
 }
@@ -339,18 +371,30 @@ pub fn variable(key: &str) -> String {
 }
 
 fn read_file(path: &Path) -> Result<Table, ConfigError> {
-    let io = |source| ConfigError::Io { path: path.to_owned(), source };
+    let io = |source| ConfigError::Io {
+        path: path.to_owned(),
+        source,
+    };
     match std::fs::metadata(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Table::new()),
         Err(e) => return Err(io(e)),
         Ok(meta) if meta.len() > FILE_BYTES_MAX => {
-            let why = format!("the file has {} bytes, at most {FILE_BYTES_MAX} are read", meta.len());
-            return Err(ConfigError::Invalid { from: path.display().to_string(), why });
+            let why = format!(
+                "the file has {} bytes, at most {FILE_BYTES_MAX} are read",
+                meta.len()
+            );
+            return Err(ConfigError::Invalid {
+                from: path.display().to_string(),
+                why,
+            });
         }
         Ok(_) => {}
     }
     let text = std::fs::read_to_string(path).map_err(io)?;
-    let invalid = |e: toml::de::Error| ConfigError::Invalid { from: path.display().to_string(), why: e.to_string() };
+    let invalid = |e: toml::de::Error| ConfigError::Invalid {
+        from: path.display().to_string(),
+        why: e.to_string(),
+    };
     text.parse::<Table>().map_err(invalid)
 }
 
@@ -363,14 +407,21 @@ fn check_keys(table: &Table, from: &str) -> Result<(), ConfigError> {
         }
     });
     match unknown {
-        Some(key) => Err(ConfigError::UnknownKey { from: from.to_owned(), key }),
+        Some(key) => Err(ConfigError::UnknownKey {
+            from: from.to_owned(),
+            key,
+        }),
         None => Ok(()),
     }
 }
 
 fn leaves(table: &Table, prefix: &str, visit: &mut dyn FnMut(String, &Value)) {
     for (name, value) in table {
-        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        let key = if prefix.is_empty() {
+            name.clone()
+        } else {
+            format!("{prefix}.{name}")
+        };
         match value {
             Value::Table(inner) => leaves(inner, &key, visit),
             other => visit(key, other),
@@ -406,7 +457,10 @@ fn set(table: &mut Table, key: &str, value: Value) {
 // A value as TOML; what is no TOML is a text.
 fn value_of(text: &str) -> Value {
     let line = format!("v = {text}");
-    line.parse::<Table>().ok().and_then(|mut t| t.remove("v")).unwrap_or_else(|| Value::String(text.to_owned()))
+    line.parse::<Table>()
+        .ok()
+        .and_then(|mut t| t.remove("v"))
+        .unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
 #[cfg(test)]
@@ -416,8 +470,11 @@ mod tests {
     #[test]
     fn flags_win_over_environment_over_file_over_defaults() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(Config::path(dir.path()), "listen = \"127.0.0.1:1\"\n[timing]\npulse_ms = 111\nterm_ms = 900\nbeat_ms = 100\n")
-            .unwrap();
+        std::fs::write(
+            Config::path(dir.path()),
+            "listen = \"127.0.0.1:1\"\n[timing]\npulse_ms = 111\nterm_ms = 900\nbeat_ms = 100\n",
+        )
+        .unwrap();
         let environment = |key: &str| (key == "timing.pulse_ms").then(|| "222".to_owned());
         let flags = [("timing.term_ms".to_owned(), "1000".to_owned())];
         let (config, origins) = Config::assemble(dir.path(), environment, &flags).unwrap();

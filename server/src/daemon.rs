@@ -72,14 +72,22 @@ struct Daemon {
 ///
 /// # Errors
 /// [`ServerError`]: no gateway's store, another process has it, the address is taken.
-pub async fn run_gateway(dir: &Path, config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+pub async fn run_gateway(
+    dir: &Path,
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServerError> {
     let listener = listen(&config.listen).await?;
     let mut daemon = Daemon::start(dir, config).await?;
     if !daemon.machine.is_gateway() {
         daemon.finish().await?;
-        return Err(ServerError::WrongRole("this store is a node's; run `ledger node`".into()));
+        return Err(ServerError::WrongRole(
+            "this store is a node's; run `ledger node`".into(),
+        ));
     }
-    let address = listener.local_addr().map_err(ServerError::io("asking for the address of", dir))?;
+    let address = listener
+        .local_addr()
+        .map_err(ServerError::io("asking for the address of", dir))?;
     let stopped = daemon.stopped();
     let app = router(Arc::clone(&daemon.machine), Door::Network);
     daemon.tasks.spawn(async move {
@@ -89,9 +97,17 @@ pub async fn run_gateway(dir: &Path, config: Config, shutdown: impl Future<Outpu
     });
     let stop = || daemon.stop.subscribe();
     let (ticker, notices, worker) = (stop(), stop(), stop());
-    daemon.tasks.spawn(gateway::tick_forever(Arc::clone(&daemon.machine), ticker));
-    daemon.tasks.spawn(gateway::deliver_forever(Arc::clone(&daemon.machine), notices));
-    daemon.tasks.spawn(work_here(Arc::clone(&daemon.machine), Arc::clone(&daemon.jobs), worker));
+    daemon
+        .tasks
+        .spawn(gateway::tick_forever(Arc::clone(&daemon.machine), ticker));
+    daemon
+        .tasks
+        .spawn(gateway::deliver_forever(Arc::clone(&daemon.machine), notices));
+    daemon.tasks.spawn(work_here(
+        Arc::clone(&daemon.machine),
+        Arc::clone(&daemon.jobs),
+        worker,
+    ));
     daemon.ready("gateway", Some(format!("http://{address}")))?;
     shutdown.await;
     daemon.finish().await
@@ -101,13 +117,26 @@ pub async fn run_gateway(dir: &Path, config: Config, shutdown: impl Future<Outpu
 ///
 /// # Errors
 /// [`ServerError`]: no node's store, no gateway configured, another process has the store.
-pub async fn run_node(dir: &Path, config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+pub async fn run_node(
+    dir: &Path,
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServerError> {
     let mut daemon = Daemon::start(dir, config).await?;
     let machine = Arc::clone(&daemon.machine);
-    let known = machine.ledger.snapshot().state.order().map(|order| order.central_key);
-    let (Some(address), Some(central_key), false) = (machine.config.gateway.clone(), known, machine.is_gateway()) else {
+    let known = machine
+        .ledger
+        .snapshot()
+        .state
+        .order()
+        .map(|order| order.central_key);
+    let (Some(address), Some(central_key), false) =
+        (machine.config.gateway.clone(), known, machine.is_gateway())
+    else {
         daemon.finish().await?;
-        return Err(ServerError::WrongRole("this store has joined no fleet; run `ledger join` with an invitation".into()));
+        return Err(ServerError::WrongRole(
+            "this store has joined no fleet; run `ledger join` with an invitation".into(),
+        ));
     };
     let signer = Arc::new(MachineSigner(machine.ledger.clone()));
     let client = |e: crate::client::ClientError| ServerError::Gateway(format!("{address}: {e}"));
@@ -117,7 +146,9 @@ pub async fn run_node(dir: &Path, config: Config, shutdown: impl Future<Output =
     daemon.jobs.recover().await?;
     let period = Duration::from_millis(machine.config.timing.beat_ms);
     let beats = beat_from_own_thread(Arc::clone(&link), period, daemon.stop.subscribe());
-    daemon.threads.push(beats.map_err(ServerError::io("starting the thread of beats in", dir))?);
+    daemon
+        .threads
+        .push(beats.map_err(ServerError::io("starting the thread of beats in", dir))?);
     daemon.tasks.spawn(link_forever(link, daemon.stop.subscribe()));
     daemon.ready("node", None)?;
     shutdown.await;
@@ -126,7 +157,10 @@ pub async fn run_node(dir: &Path, config: Config, shutdown: impl Future<Output =
 
 // Loopback or an address of this machine, never all of them.
 async fn listen(address: &str) -> Result<TcpListener, ServerError> {
-    let fail = |source| ServerError::Listen { address: address.to_owned(), source };
+    let fail = |source| ServerError::Listen {
+        address: address.to_owned(),
+        source,
+    };
     for resolved in address.to_socket_addrs().map_err(fail)? {
         if resolved.ip().is_unspecified() {
             return Err(ServerError::ListenAll(address.to_owned()));
@@ -147,7 +181,15 @@ impl Daemon {
         let pulses = pulse_from_own_thread(Arc::clone(&machine), Arc::clone(&jobs), pulse_stopped)?;
         tasks.spawn(Arc::clone(&jobs).heed_forever(stop.subscribe()));
         tasks.spawn(verify_nightly(Arc::clone(&machine), stop.subscribe()));
-        let daemon = Self { machine, jobs, stop, tasks, threads: vec![pulses], dir: dir.to_owned(), pulse_stop };
+        let daemon = Self {
+            machine,
+            jobs,
+            stop,
+            tasks,
+            threads: vec![pulses],
+            dir: dir.to_owned(),
+            pulse_stop,
+        };
         Ok(daemon)
     }
 
@@ -189,8 +231,9 @@ impl Daemon {
             tracing::warn!("some runs did not end in time; the next start tells what became of them");
         }
         self.stop.send_replace(true);
-        // The thread may be gone already.
-        drop(self.pulse_stop.send(()));
+        if self.pulse_stop.send(()).is_err() {
+            tracing::debug!("the thread of heartbeats is gone already");
+        }
         let all = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_WAIT, all).await.is_err() {
             tracing::warn!("some tasks did not end in time and are dropped");
@@ -210,7 +253,9 @@ impl Daemon {
             }
         }
         let ledger = self.machine.ledger.clone();
-        tokio::task::spawn_blocking(move || ledger.close()).await.expect("closing does not panic")?;
+        tokio::task::spawn_blocking(move || ledger.close())
+            .await
+            .expect("closing does not panic")?;
         Ok(())
     }
 }
@@ -220,9 +265,15 @@ async fn say_booted(machine: &Arc<Machine>) -> Result<(), ServerError> {
     SystemEntropy.fill(&mut nonce);
     let mut os_boot_id = os_boot_id().unwrap_or_default();
     os_boot_id.truncate(NAME_BYTES_MAX);
-    let booted = NodeBooted { nonce, os_boot_id, version: env!("CARGO_PKG_VERSION").to_owned() };
+    let booted = NodeBooted {
+        nonce,
+        os_boot_id,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
     let subject = Subject::new(&format!("node/{}", machine.id()))?;
-    machine.say(Stream::Facts, vec![Draft::of(&booted, subject)]).await?;
+    machine
+        .say(Stream::Facts, vec![Draft::of(&booted, subject)])
+        .await?;
     Ok(())
 }
 
@@ -259,16 +310,28 @@ fn pulse_from_own_thread(
                 outbox_receipts: link.outbox_receipts,
                 clock_offset_ms: link.clock_offset_ms,
             };
-            machine.set_gauges(machine.id(), Gauges { pulse: pulse.clone(), heard_at: machine.now_us() });
-            if let Err(e) = machine.ledger.append_to(Stream::Pulse, Draft::of(&pulse, subject.clone())) {
+            machine.set_gauges(
+                machine.id(),
+                Gauges {
+                    pulse: pulse.clone(),
+                    heard_at: machine.now_us(),
+                },
+            );
+            if let Err(e) = machine
+                .ledger
+                .append_to(Stream::Pulse, Draft::of(&pulse, subject.clone()))
+            {
                 tracing::error!(code = e.code(), error = %e, kind = NodePulse::KIND, "a heartbeat could not be kept");
             }
         }
     };
-    std::thread::Builder::new().name("ledger-pulse".into()).spawn(run).map_err(ServerError::io(
-        "starting the thread of heartbeats in",
-        Path::new("."),
-    ))
+    std::thread::Builder::new()
+        .name("ledger-pulse".into())
+        .spawn(run)
+        .map_err(ServerError::io(
+            "starting the thread of heartbeats in",
+            Path::new("."),
+        ))
 }
 
 // The gateway's own worker: an ordinary claim of its own machine, without the wire.
@@ -338,7 +401,12 @@ async fn claim_here(machine: &Arc<Machine>, jobs: &Arc<Jobs>) -> Result<(), Serv
     }
     let mut claim = [0; 16];
     SystemEntropy.fill(&mut claim);
-    let claim = crate::exchange::Claim { claim, incarnation: 1, free, wait_ms: 0 };
+    let claim = crate::exchange::Claim {
+        claim,
+        incarnation: 1,
+        free,
+        wait_ms: 0,
+    };
     for claimed in gateway::claim_now(machine, machine.id(), &claim).await? {
         jobs.take(claimed)?;
     }

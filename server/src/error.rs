@@ -44,7 +44,9 @@ pub enum ServerError {
         source: std::io::Error,
     },
     /// The address is taken or not ours.
-    #[error("cannot listen on {address}: {source}; name a free port of this machine as `listen` in config.toml, or port 0")]
+    #[error(
+        "cannot listen on {address}: {source}; name a free port of this machine as `listen` in config.toml, or port 0"
+    )]
     Listen {
         /// The address.
         address: String,
@@ -109,7 +111,9 @@ impl ServerError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Ledger(LedgerError::Busy(_)) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Ledger(LedgerError::IdTaken { .. } | LedgerError::HeadMoved { .. } | LedgerError::Fork { .. })
+            Self::Ledger(
+                LedgerError::IdTaken { .. } | LedgerError::HeadMoved { .. } | LedgerError::Fork { .. },
+            )
             | Self::Fork(_) => StatusCode::CONFLICT,
             Self::Ledger(LedgerError::Closed(_) | LedgerError::NotCommitted(_) | LedgerError::Unknown(_))
             | Self::NotServing(_) => StatusCode::SERVICE_UNAVAILABLE,

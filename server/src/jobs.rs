@@ -12,8 +12,8 @@ use crate::worker::{
 };
 use ledger::core::digest::{content_digest, outputs_manifest, path_digest};
 use ledger::core::kinds::{
-    AnyDetail, ArtifactStaged, Class, Costs, ErrorClass, Fence, JobAccepted, JobClaimed, JobId, Outputs, RunCheckpointed,
-    RunFailed, RunLost, RunProgressed, RunStarted, RunSucceeded,
+    AnyDetail, ArtifactStaged, Class, Costs, ErrorClass, Fence, JobAccepted, JobClaimed, JobId, Outputs,
+    RunCheckpointed, RunFailed, RunLost, RunProgressed, RunStarted, RunSucceeded,
 };
 use ledger::core::limits::NOTE_BYTES_MAX;
 use ledger::core::{ContentDigest, Draft, Record, Stream};
@@ -65,7 +65,13 @@ struct Work {
 
 impl Jobs {
     pub(crate) fn new(machine: Arc<Machine>, binary: PathBuf) -> Arc<Self> {
-        Arc::new(Self { machine, binary, held: Mutex::default(), room: tokio::sync::Notify::new(), stopping: AtomicBool::new(false) })
+        Arc::new(Self {
+            machine,
+            binary,
+            held: Mutex::default(),
+            room: tokio::sync::Notify::new(),
+            stopping: AtomicBool::new(false),
+        })
     }
 
     /// What this machine runs, as it tells Central.
@@ -88,7 +94,9 @@ impl Jobs {
         let handlers = self.machine.config.handlers.iter();
         handlers
             .map(|h| {
-                let left = usize::try_from(h.slots).unwrap_or(usize::MAX).saturating_sub(used(&h.name));
+                let left = usize::try_from(h.slots)
+                    .unwrap_or(usize::MAX)
+                    .saturating_sub(used(&h.name));
                 (h.name.clone(), u16::try_from(left).unwrap_or(u16::MAX))
             })
             .filter(|(_, free)| *free > 0)
@@ -97,9 +105,18 @@ impl Jobs {
 
     /// Slots in use and in all.
     pub(crate) fn slots(&self) -> (u16, u16) {
-        let used = self.held.lock().expect("held lock").values().filter(|h| h.running).count();
+        let used = self
+            .held
+            .lock()
+            .expect("held lock")
+            .values()
+            .filter(|h| h.running)
+            .count();
         let total: u32 = self.machine.config.handlers.iter().map(|h| h.slots).sum();
-        (u16::try_from(used).unwrap_or(u16::MAX), u16::try_from(total).unwrap_or(u16::MAX))
+        (
+            u16::try_from(used).unwrap_or(u16::MAX),
+            u16::try_from(total).unwrap_or(u16::MAX),
+        )
     }
 
     /// Returns when a slot may have become free.
@@ -110,16 +127,28 @@ impl Jobs {
     /// Every claim that this machine holds and has not reported the end of.
     pub(crate) fn fences(&self) -> Vec<Fence> {
         let snapshot = self.machine.ledger.snapshot();
-        let open = snapshot.state.runs().filter(|(_, run)| run.ended.is_none()).map(|(fence, _)| *fence);
+        let open = snapshot
+            .state
+            .runs()
+            .filter(|(_, run)| run.ended.is_none())
+            .map(|(fence, _)| *fence);
         let mut fences: BTreeSet<Fence> = open.collect();
         // Taken and not begun; one whose end is told already stays here for a moment longer.
         let held = self.held.lock().expect("held lock");
-        fences.extend(held.keys().filter(|fence| snapshot.state.run(fence).is_none_or(|run| run.ended.is_none())));
+        fences.extend(
+            held.keys()
+                .filter(|fence| snapshot.state.run(fence).is_none_or(|run| run.ended.is_none())),
+        );
         fences.into_iter().collect()
     }
 
     fn run_dir(&self, fence: &Fence) -> PathBuf {
-        self.machine.ledger.paths().data().join("runs").join(fence.to_string())
+        self.machine
+            .ledger
+            .paths()
+            .data()
+            .join("runs")
+            .join(fence.to_string())
     }
 
     /// Outputs by digest.
@@ -138,7 +167,9 @@ impl Jobs {
             .collect();
         for (fence, job, handler) in open {
             let dir = self.run_dir(&fence);
-            let found = tokio::task::spawn_blocking(move || worker::recover(&dir)).await.expect("recover does not panic");
+            let found = tokio::task::spawn_blocking(move || worker::recover(&dir))
+                .await
+                .expect("recover does not panic");
             let finished = match found {
                 Ok(Recovered::Finished(result)) => Some(result),
                 Ok(Recovered::Lost { .. }) => None,
@@ -149,12 +180,23 @@ impl Jobs {
                     None
                 }
             };
-            let config = self.machine.config.handlers.iter().find(|h| h.name == handler).cloned();
+            let config = self
+                .machine
+                .config
+                .handlers
+                .iter()
+                .find(|h| h.name == handler)
+                .cloned();
             match (finished, config) {
                 (Some(result), Some(config)) => self.report(&fence, &job, &config, &result).await?,
                 _ => {
                     tracing::info!(%fence, %job, "a run was lost with the process that ran it");
-                    self.machine.say(Stream::Work, vec![Draft::of(&RunLost { job, fence }, job.subject())]).await?;
+                    self.machine
+                        .say(
+                            Stream::Work,
+                            vec![Draft::of(&RunLost { job, fence }, job.subject())],
+                        )
+                        .await?;
                 }
             }
             self.discard(&fence);
@@ -174,7 +216,14 @@ impl Jobs {
             if held.contains_key(&work.fence) || known {
                 return Ok(());
             }
-            held.insert(work.fence, Held { handler: work.handler.clone(), cancel: None, running: true });
+            held.insert(
+                work.fence,
+                Held {
+                    handler: work.handler.clone(),
+                    cancel: None,
+                    running: true,
+                },
+            );
         }
         let jobs = Arc::clone(self);
         tokio::spawn(async move {
@@ -194,22 +243,44 @@ impl Jobs {
         let bad = |what: &str| ServerError::Malformed(format!("a claim's answer: {what}"));
         let record = |raw: &crate::exchange::Raw| {
             let record = Record::parse(&raw.record).map_err(|e| ServerError::Malformed(e.to_string()))?;
-            let detail = record.statement().any_detail().map_err(|e| ServerError::Malformed(e.to_string()))?;
+            let detail = record
+                .statement()
+                .any_detail()
+                .map_err(|e| ServerError::Malformed(e.to_string()))?;
             Ok::<_, ServerError>((record, detail))
         };
         let (claim, detail) = record(&claimed.claimed)?;
-        let AnyDetail::JobClaimed(JobClaimed { job, machine, attempt, .. }) = detail else {
+        let AnyDetail::JobClaimed(JobClaimed {
+            job,
+            machine,
+            attempt,
+            ..
+        }) = detail
+        else {
             return Err(bad("its first record is no job.claimed"));
         };
         let snapshot = self.machine.ledger.snapshot();
-        let order = snapshot.state.order().ok_or_else(|| bad("this store does not know the order yet"))?;
-        let central = order.central_key.verifier().map_err(|_| bad("Central's key is not usable"))?;
+        let order = snapshot
+            .state
+            .order()
+            .ok_or_else(|| bad("this store does not know the order yet"))?;
+        let central = order
+            .central_key
+            .verifier()
+            .map_err(|_| bad("Central's key is not usable"))?;
         if claim.seal().log != order.log || machine != *self.machine.id() {
             return Err(bad("it is not ours, or not of the order that we follow"));
         }
-        ledger::core::chain::verify_signatures(&claim, &central).map_err(|_| bad("its log signature is not valid"))?;
+        ledger::core::chain::verify_signatures(&claim, &central)
+            .map_err(|_| bad("its log signature is not valid"))?;
         let (_, detail) = record(&claimed.accepted)?;
-        let AnyDetail::JobAccepted(JobAccepted { job: accepted, spec, request, .. }) = detail else {
+        let AnyDetail::JobAccepted(JobAccepted {
+            job: accepted,
+            spec,
+            request,
+            ..
+        }) = detail
+        else {
             return Err(bad("its second record is no job.accepted"));
         };
         if accepted != job {
@@ -219,22 +290,64 @@ impl Jobs {
             (None, _) => b"null".to_vec(),
             (Some(wanted), Some(raw)) => {
                 let (asked, _) = record(raw)?;
-                let commits = asked.statement().payload.as_ref().is_some_and(|p| p.commitment == wanted.commitment);
+                let commits = asked
+                    .statement()
+                    .payload
+                    .as_ref()
+                    .is_some_and(|p| p.commitment == wanted.commitment);
                 let payload = raw.payload.as_ref().filter(|payload| {
-                    commits && asked.statement().id == request && asked.statement().payload.as_ref().is_some_and(|w| payload.matches(w))
+                    commits
+                        && asked.statement().id == request
+                        && asked
+                            .statement()
+                            .payload
+                            .as_ref()
+                            .is_some_and(|w| payload.matches(w))
                 });
-                payload.ok_or_else(|| bad("the input is absent or not what the job names"))?.bytes.clone()
+                payload
+                    .ok_or_else(|| bad("the input is absent or not what the job names"))?
+                    .bytes
+                    .clone()
             }
             (Some(_), None) => return Err(bad("the request with the input is absent")),
         };
         let fence = Fence::of_claim(order.epoch, claim.seal().seq, &claim.seal_digest());
-        Ok(Work { fence, job, attempt, handler: spec.handler, input })
+        Ok(Work {
+            fence,
+            job,
+            attempt,
+            handler: spec.handler,
+            input,
+        })
     }
 
     async fn run(self: &Arc<Self>, work: Work) -> Result<(), ServerError> {
-        let Work { fence, job, attempt, handler, input } = work;
-        let Some(config) = self.machine.config.handlers.iter().find(|h| h.name == handler).cloned() else {
-            return self.fail(&fence, &job, ErrorClass::Undeclared, None, true, Costs::default(), "not declared here").await;
+        let Work {
+            fence,
+            job,
+            attempt,
+            handler,
+            input,
+        } = work;
+        let Some(config) = self
+            .machine
+            .config
+            .handlers
+            .iter()
+            .find(|h| h.name == handler)
+            .cloned()
+        else {
+            return self
+                .fail(
+                    &fence,
+                    &job,
+                    ErrorClass::Undeclared,
+                    None,
+                    true,
+                    Costs::default(),
+                    "not declared here",
+                )
+                .await;
         };
         let dir = self.run_dir(&fence);
         let request = RunRequest {
@@ -246,21 +359,54 @@ impl Jobs {
         };
         let prepared = {
             let dir = dir.clone();
-            tokio::task::spawn_blocking(move || worker::prepare(&dir, &request)).await.expect("prepare does not panic")
+            tokio::task::spawn_blocking(move || worker::prepare(&dir, &request))
+                .await
+                .expect("prepare does not panic")
         };
         // Durable before the process is.
-        let started = RunStarted { job, fence, handler, attempt };
-        self.machine.say(Stream::Work, vec![Draft::of(&started, job.subject())]).await?;
+        let started = RunStarted {
+            job,
+            fence,
+            handler,
+            attempt,
+        };
+        self.machine
+            .say(Stream::Work, vec![Draft::of(&started, job.subject())])
+            .await?;
         if let Err(e) = prepared {
-            return self.fail(&fence, &job, ErrorClass::Spawn, None, false, Costs::default(), &e.to_string()).await;
+            return self
+                .fail(
+                    &fence,
+                    &job,
+                    ErrorClass::Spawn,
+                    None,
+                    false,
+                    Costs::default(),
+                    &e.to_string(),
+                )
+                .await;
         }
         match self.follow(&fence, &job, dir).await {
             Ok(result) => self.report(&fence, &job, &config, &result).await?,
             Err(ServerError::Worker(e)) if e.code() == "worker.supervisor-lost" => {
-                self.machine.say(Stream::Work, vec![Draft::of(&RunLost { job, fence }, job.subject())]).await?;
+                self.machine
+                    .say(
+                        Stream::Work,
+                        vec![Draft::of(&RunLost { job, fence }, job.subject())],
+                    )
+                    .await?;
             }
             Err(e) => {
-                self.fail(&fence, &job, ErrorClass::Spawn, None, false, Costs::default(), &e.to_string()).await?;
+                self.fail(
+                    &fence,
+                    &job,
+                    ErrorClass::Spawn,
+                    None,
+                    false,
+                    Costs::default(),
+                    &e.to_string(),
+                )
+                .await?;
             }
         }
         self.discard(&fence);
@@ -268,7 +414,12 @@ impl Jobs {
     }
 
     // Starts the handler and follows it to its end, telling progress and checkpoints.
-    async fn follow(self: &Arc<Self>, fence: &Fence, job: &JobId, dir: PathBuf) -> Result<RunResult, ServerError> {
+    async fn follow(
+        self: &Arc<Self>,
+        fence: &Fence,
+        job: &JobId,
+        dir: PathBuf,
+    ) -> Result<RunResult, ServerError> {
         let mut reader = ReportReader::open(&dir)?;
         let binary = self.binary.clone();
         let run_dir = dir.clone();
@@ -299,8 +450,15 @@ impl Jobs {
         });
         if let Some((per_cent, note)) = progress {
             let note = note.chars().take(NOTE_BYTES_MAX / 4).collect();
-            let detail = RunProgressed { job, fence, per_cent, note };
-            self.machine.say(Stream::Pulse, vec![Draft::of(&detail, job.subject())]).await?;
+            let detail = RunProgressed {
+                job,
+                fence,
+                per_cent,
+                note,
+            };
+            self.machine
+                .say(Stream::Pulse, vec![Draft::of(&detail, job.subject())])
+                .await?;
         }
         let checkpoint = lines.into_iter().rev().find_map(|line| match line {
             ReportLine::Checkpoint(text) => Some(text),
@@ -330,9 +488,14 @@ impl Jobs {
             peak_memory_bytes: result.peak_memory_bytes,
             ..Costs::default()
         };
-        for line in ReportReader::open(&dir).and_then(|mut reader| reader.finish()).unwrap_or_default() {
+        for line in ReportReader::open(&dir)
+            .and_then(|mut reader| reader.finish())
+            .unwrap_or_default()
+        {
             match line {
-                ReportLine::Cost { name, amount } if name == "tokens" => costs.tokens = costs.tokens.saturating_add(amount),
+                ReportLine::Cost { name, amount } if name == "tokens" => {
+                    costs.tokens = costs.tokens.saturating_add(amount)
+                }
                 ReportLine::Cost { name, amount } if name == "usd_micros" => {
                     costs.usd_micros = costs.usd_micros.saturating_add(amount);
                 }
@@ -348,13 +511,23 @@ impl Jobs {
             Outcome::TimedOut => (ErrorClass::Timeout, None),
             // The daemon itself stopped it: it is as lost as by a kill, only told earlier.
             Outcome::Cancelled if self.stopping.load(Ordering::Acquire) && !self.is_unwanted(&fence) => {
-                self.machine.say(Stream::Work, vec![Draft::of(&RunLost { job, fence }, job.subject())]).await?;
+                self.machine
+                    .say(
+                        Stream::Work,
+                        vec![Draft::of(&RunLost { job, fence }, job.subject())],
+                    )
+                    .await?;
                 return Ok(());
             }
             Outcome::Cancelled => (ErrorClass::Cancelled, None),
             Outcome::SpawnFailed { .. } => (ErrorClass::Spawn, None),
             Outcome::DaemonGone => {
-                self.machine.say(Stream::Work, vec![Draft::of(&RunLost { job, fence }, job.subject())]).await?;
+                self.machine
+                    .say(
+                        Stream::Work,
+                        vec![Draft::of(&RunLost { job, fence }, job.subject())],
+                    )
+                    .await?;
                 return Ok(());
             }
         };
@@ -364,7 +537,8 @@ impl Jobs {
             _ => result.stderr.tail.clone(),
         };
         let permanent = matches!(error, ErrorClass::Spawn);
-        self.fail(&fence, &job, error, status, permanent, costs, &said).await
+        self.fail(&fence, &job, error, status, permanent, costs, &said)
+            .await
     }
 
     async fn succeed(
@@ -384,13 +558,27 @@ impl Jobs {
         });
         let collected = match kept.await.expect("collecting does not panic") {
             Ok(collected) => collected,
-            Err(e) => return self.fail(&fence, &job, ErrorClass::Outputs, None, false, costs, &e.to_string()).await,
+            Err(e) => {
+                return self
+                    .fail(
+                        &fence,
+                        &job,
+                        ErrorClass::Outputs,
+                        None,
+                        false,
+                        costs,
+                        &e.to_string(),
+                    )
+                    .await;
+            }
         };
         for skipped in &collected.skipped {
             tracing::warn!(%job, path = ?skipped.path, reason = ?skipped.reason, "an output was left out");
         }
         let outputs = collected.outputs.iter();
-        let listed = outputs.clone().map(|o| (o.path.as_str(), ContentDigest(o.digest), o.bytes));
+        let listed = outputs
+            .clone()
+            .map(|o| (o.path.as_str(), ContentDigest(o.digest), o.bytes));
         let manifest = Outputs {
             manifest: outputs_manifest(listed),
             count: u32::try_from(collected.outputs.len()).unwrap_or(u32::MAX),
@@ -405,7 +593,13 @@ impl Jobs {
         });
         let mut drafts: Vec<Draft> = staged.map(|detail| Draft::of(&detail, job.subject())).collect();
         let bytes = result.result.clone().into_bytes();
-        let detail = RunSucceeded { job, fence, result: content_digest(&bytes), outputs: manifest, costs };
+        let detail = RunSucceeded {
+            job,
+            fence,
+            result: content_digest(&bytes),
+            outputs: manifest,
+            costs,
+        };
         drafts.push(Draft::of(&detail, job.subject()).payload(RESULT_MEDIA, bytes)?);
         self.machine.say(Stream::Work, drafts).await?;
         Ok(())
@@ -421,8 +615,16 @@ impl Jobs {
         costs: Costs,
         said: &str,
     ) -> Result<(), ServerError> {
-        let detail = RunFailed { job: *job, fence: *fence, error, status, permanent, costs };
-        let draft = Draft::of(&detail, job.subject()).payload("text/plain; charset=utf-8", said.as_bytes().to_vec())?;
+        let detail = RunFailed {
+            job: *job,
+            fence: *fence,
+            error,
+            status,
+            permanent,
+            costs,
+        };
+        let draft = Draft::of(&detail, job.subject())
+            .payload("text/plain; charset=utf-8", said.as_bytes().to_vec())?;
         self.machine.say(Stream::Work, vec![draft]).await?;
         Ok(())
     }
@@ -465,7 +667,10 @@ impl Jobs {
         if !matches!(standing, Standing::CancelAsked | Standing::Over) {
             return;
         }
-        if let Some(Held { cancel: Some(cancel), .. }) = self.held.lock().expect("held lock").get(fence) {
+        if let Some(Held {
+            cancel: Some(cancel), ..
+        }) = self.held.lock().expect("held lock").get(fence)
+        {
             cancel.cancel();
         }
     }

@@ -94,7 +94,10 @@ impl Machine {
     /// [`ServerError::Ledger`].
     pub fn open(dir: &Path, config: Config) -> Result<Arc<Self>, ServerError> {
         let central = Central::new(&config);
-        let options = OpenOptions { batch_hook: Some(central.batch_hook()), ..OpenOptions::default() };
+        let options = OpenOptions {
+            batch_hook: Some(central.batch_hook()),
+            ..OpenOptions::default()
+        };
         let ledger: Ledger<FleetState> = Ledger::open(&Paths::new(dir), options)?;
         let mut boot = [0; 16];
         SystemEntropy.fill(&mut boot);
@@ -103,7 +106,10 @@ impl Machine {
         ledger.on_commit(move |end| {
             wake.send_replace(end);
         });
-        let link = LinkView { gateway: config.gateway.clone(), ..LinkView::default() };
+        let link = LinkView {
+            gateway: config.gateway.clone(),
+            ..LinkView::default()
+        };
         Ok(Arc::new(Self {
             vault: VaultReader::open(&ledger)?,
             ledger,
@@ -143,7 +149,10 @@ impl Machine {
     }
 
     pub(crate) fn set_gauges(&self, machine: &MachineId, gauges: Gauges) {
-        self.gauges.write().expect("gauges lock").insert(machine.clone(), gauges);
+        self.gauges
+            .write()
+            .expect("gauges lock")
+            .insert(machine.clone(), gauges);
     }
 
     /// How this machine stands with its gateway.
@@ -183,9 +192,13 @@ impl Machine {
     pub async fn request(&self, said: VerifiedStatement) -> Result<RequestAnswer, ServerError> {
         let statement = said.statement();
         if statement.kind.as_str() != RequestReceived::KIND {
-            return Err(ServerError::WrongRole(format!("a request.received is expected, not {}", statement.kind)));
+            return Err(ServerError::WrongRole(format!(
+                "a request.received is expected, not {}",
+                statement.kind
+            )));
         }
-        let detail = RequestReceived::decode(&statement.detail).map_err(|e| ServerError::Malformed(e.to_string()))?;
+        let detail =
+            RequestReceived::decode(&statement.detail).map_err(|e| ServerError::Malformed(e.to_string()))?;
         let (job, id) = (JobId::of_request(&statement.author, &statement.id), statement.id);
         let gateway = self.is_gateway();
         if gateway {
@@ -198,12 +211,18 @@ impl Machine {
                 decide::check_spec(tx.state(), &detail.spec)?;
                 if !gateway {
                     let repeated = tx.append_signed(Stream::Facts, &said)?.is_repetition();
-                    return Ok((repeated, "local".into(), "kept here; it becomes a job when the gateway has it".into()));
+                    return Ok((
+                        repeated,
+                        "local".into(),
+                        "kept here; it becomes a job when the gateway has it".into(),
+                    ));
                 }
                 let now = tx.now_us();
-                tx.state().authorise(said.statement(), Stream::Order, false, now).map_err(|reason| {
-                    ServerError::Forbidden(format!("the author may not ask for work ({reason:?})"))
-                })?;
+                tx.state()
+                    .authorise(said.statement(), Stream::Order, false, now)
+                    .map_err(|reason| {
+                        ServerError::Forbidden(format!("the author may not ask for work ({reason:?})"))
+                    })?;
                 let appended = tx.append_signed(Stream::Order, &said)?;
                 if !appended.is_repetition() {
                     let drafts = decide::accept_request(tx.state(), appended.receipt(), now, &policy)?;
@@ -211,12 +230,21 @@ impl Machine {
                     central::put_notices(tx, &policy)?;
                 }
                 let answer = answer_for(tx.state(), &job);
-                let (code, text) = answer.map_or(("unknown".into(), String::new()), |a| (a.code().into(), a.to_string()));
+                let (code, text) = answer.map_or(("unknown".into(), String::new()), |a| {
+                    (a.code().into(), a.to_string())
+                });
                 Ok((appended.is_repetition(), code, text))
             })
             .await?;
         let (repeated, answer_code, answer) = committed.value;
-        Ok(RequestAnswer { job, receipt: id, answer_code, answer, standing: self.standing(), repeated })
+        Ok(RequestAnswer {
+            job,
+            receipt: id,
+            answer_code,
+            answer,
+            standing: self.standing(),
+            repeated,
+        })
     }
 
     /// Seals what an actor or the root key said. What asks Central for something is decided in the same commit.
@@ -237,10 +265,14 @@ impl Machine {
             .ledger
             .submit(move |tx| -> Result<Appended, ServerError> {
                 let now = tx.now_us();
-                tx.state().authorise(said.statement(), stream, false, now).map_err(|reason| {
-                    let kind = &said.statement().kind;
-                    ServerError::Forbidden(format!("this key may not say {kind} here ({reason:?}); ask for a grant"))
-                })?;
+                tx.state()
+                    .authorise(said.statement(), stream, false, now)
+                    .map_err(|reason| {
+                        let kind = &said.statement().kind;
+                        ServerError::Forbidden(format!(
+                            "this key may not say {kind} here ({reason:?}); ask for a grant"
+                        ))
+                    })?;
                 let appended = tx.append_signed(stream, &said)?;
                 if said.statement().kind.as_str() == JobCancelAsked::KIND && !appended.is_repetition() {
                     let drafts = decide::cancel_asked(tx.state(), appended.receipt(), now)?;
@@ -251,8 +283,16 @@ impl Machine {
             })
             .await?;
         let repeated = committed.value.is_repetition();
-        let receipt = committed.receipts.into_iter().next().unwrap_or_else(|| committed.value.receipt().clone());
-        Ok(AppendAnswer { receipt, repeated, standing: self.standing() })
+        let receipt = committed
+            .receipts
+            .into_iter()
+            .next()
+            .unwrap_or_else(|| committed.value.receipt().clone());
+        Ok(AppendAnswer {
+            receipt,
+            repeated,
+            standing: self.standing(),
+        })
     }
 
     /// Says something as this machine. What it says of its own runs is decided in the same commit when it is Central.

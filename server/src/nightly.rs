@@ -30,12 +30,17 @@ pub fn next_run(now: &Zoned, at: Time) -> Result<Zoned, jiff::Error> {
     if today > *now {
         return Ok(today);
     }
-    now.date().checked_add(1.day())?.to_datetime(at).to_zoned(now.time_zone().clone())
+    now.date()
+        .checked_add(1.day())?
+        .to_datetime(at)
+        .to_zoned(now.time_zone().clone())
 }
 
 /// Runs the verification at its time until it is told to stop.
 pub(crate) async fn verify_nightly(machine: Arc<Machine>, mut stop: tokio::sync::watch::Receiver<bool>) {
-    let Some(at) = parse_at(&machine.config.verify.at).filter(|_| machine.config.verify.enabled) else { return };
+    let Some(at) = parse_at(&machine.config.verify.at).filter(|_| machine.config.verify.enabled) else {
+        return;
+    };
     let next = |now: &Zoned| match next_run(now, at) {
         Ok(next) => Some(next),
         Err(e) => {
@@ -43,7 +48,9 @@ pub(crate) async fn verify_nightly(machine: Arc<Machine>, mut stop: tokio::sync:
             None
         }
     };
-    let Some(mut due) = next(&Zoned::now()) else { return };
+    let Some(mut due) = next(&Zoned::now()) else {
+        return;
+    };
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -68,12 +75,17 @@ pub(crate) async fn verify_nightly(machine: Arc<Machine>, mut stop: tokio::sync:
 pub async fn verify_now(machine: &Arc<Machine>) -> Result<Report, ServerError> {
     let dir = machine.ledger.paths().dir().to_owned();
     // One thread leaves the other cores to the work.
-    let options = Options { threads: 1, ..Options::default() };
+    let options = Options {
+        threads: 1,
+        ..Options::default()
+    };
     let run = tokio::task::spawn_blocking(move || verify_store(&dir, &options, &mut |_| {})).await;
     let report = run.map_err(|e| ServerError::Malformed(e.to_string()))??;
     let detail: VerifyCompleted = report.to_detail();
     let subject = Subject::new(&format!("node/{}", machine.id()))?;
-    let said = machine.say(Stream::Facts, vec![Draft::of(&detail, subject)]).await?;
+    let said = machine
+        .say(Stream::Facts, vec![Draft::of(&detail, subject)])
+        .await?;
     if let Some(receipt) = said.into_iter().next() {
         machine.set_verified(receipt);
     }
@@ -84,7 +96,11 @@ pub async fn verify_now(machine: &Arc<Machine>) -> Result<Report, ServerError> {
 }
 
 async fn raise(machine: &Arc<Machine>, report: &Report) -> Result<(), ServerError> {
-    let text = format!("verification of {} found {} faults; run `ledger verify` there", machine.id(), report.findings_total);
+    let text = format!(
+        "verification of {} found {} faults; run `ledger verify` there",
+        machine.id(),
+        report.findings_total
+    );
     tracing::error!(findings = report.findings_total, "{text}");
     if !machine.is_gateway() {
         // The receipt in its facts tells Central.
@@ -111,9 +127,15 @@ mod tests {
     fn the_next_run_is_later_today_or_tomorrow_and_survives_the_change_of_clocks() {
         let at = parse_at("03:30").unwrap();
         let before: Zoned = "2026-06-01T01:00[Europe/Berlin]".parse().unwrap();
-        assert_eq!(next_run(&before, at).unwrap().to_string(), "2026-06-01T03:30:00+02:00[Europe/Berlin]");
+        assert_eq!(
+            next_run(&before, at).unwrap().to_string(),
+            "2026-06-01T03:30:00+02:00[Europe/Berlin]"
+        );
         let after: Zoned = "2026-06-01T03:30[Europe/Berlin]".parse().unwrap();
-        assert_eq!(next_run(&after, at).unwrap().to_string(), "2026-06-02T03:30:00+02:00[Europe/Berlin]");
+        assert_eq!(
+            next_run(&after, at).unwrap().to_string(),
+            "2026-06-02T03:30:00+02:00[Europe/Berlin]"
+        );
         let night: Zoned = "2026-03-29T00:00[Europe/Berlin]".parse().unwrap();
         let skipped = next_run(&night, parse_at("02:30").unwrap()).unwrap();
         assert_eq!(skipped.to_string(), "2026-03-29T03:30:00+02:00[Europe/Berlin]");

@@ -45,7 +45,10 @@ pub(crate) struct Source<'a>(pub(crate) &'a Ledger<FleetState>);
 
 impl ReceiptSource for Source<'_> {
     fn range(&self, log: &LogId, first: u64, last: u64) -> Result<Vec<Receipt>, SourceError> {
-        self.0.range(log, first, last).collect::<Result<_, _>>().map_err(|e| SourceError(e.to_string()))
+        self.0
+            .range(log, first, last)
+            .collect::<Result<_, _>>()
+            .map_err(|e| SourceError(e.to_string()))
     }
 }
 
@@ -58,7 +61,10 @@ pub(crate) struct VaultReader {
 impl VaultReader {
     pub(crate) fn open(ledger: &Ledger<FleetState>) -> Result<Self, ServerError> {
         let rows = DerivedRows::new(ledger.derived().clone());
-        Ok(Self { runner: Mutex::new(Runner::open(&rows)?), rows })
+        Ok(Self {
+            runner: Mutex::new(Runner::open(&rows)?),
+            rows,
+        })
     }
 
     /// Folds what is new and looks at the index.
@@ -86,7 +92,11 @@ impl Machine {
     /// [`ServerError::Projection`].
     pub fn vault(&self) -> Result<Vec<(String, VaultFile)>, ServerError> {
         self.vault.with(&self.ledger, |runner| {
-            runner.projection().files("").map(|(path, file)| (path.to_owned(), file.clone())).collect()
+            runner
+                .projection()
+                .files("")
+                .map(|(path, file)| (path.to_owned(), file.clone()))
+                .collect()
         })
     }
 
@@ -101,12 +111,18 @@ impl Machine {
     ) -> Result<ScanReport, ServerError> {
         let machine = Arc::clone(self);
         let own = self.ledger.paths().dir().to_owned();
-        let dir = dir.canonicalize().map_err(ServerError::io("looking at the Vault", &dir))?;
+        let dir = dir
+            .canonicalize()
+            .map_err(ServerError::io("looking at the Vault", &dir))?;
         let found = tokio::task::spawn_blocking(move || -> Result<_, ServerError> {
             let me = machine.id().clone();
             // Only what this machine itself recorded is compared: another machine's Vault may hold other files.
-            let known: BTreeMap<String, ContentDigest> =
-                machine.vault()?.into_iter().filter(|(_, f)| f.machine == me && f.job.is_none()).map(|(p, f)| (p, f.blake3)).collect();
+            let known: BTreeMap<String, ContentDigest> = machine
+                .vault()?
+                .into_iter()
+                .filter(|(_, f)| f.machine == me && f.job.is_none())
+                .map(|(p, f)| (p, f.blake3))
+                .collect();
             walk(&dir, &own, known, &mut progress)
         })
         .await
@@ -154,7 +170,10 @@ fn walk(
         let relative = entry.path().strip_prefix(dir).unwrap_or(entry.path());
         let mut skip = |reason, path: &str| {
             report.skipped += 1;
-            let detail = ArtifactSkipped { path_digest: path_digest(path), reason };
+            let detail = ArtifactSkipped {
+                path_digest: path_digest(path),
+                reason,
+            };
             // The id is derived, so that a file that stays unreadable is told once.
             let id = ledger::core::digest::derived_id(&[b"skipped", &detail.path_digest, &[reason as u8]]);
             drafts.push(Draft::of(&detail, subject(path)).id(id));
@@ -181,12 +200,20 @@ fn walk(
             continue;
         }
         report.recorded += 1;
-        let detail = ArtifactRecorded { path: path.to_owned(), blake3: content, size, before };
+        let detail = ArtifactRecorded {
+            path: path.to_owned(),
+            blake3: content,
+            size,
+            before,
+        };
         drafts.push(Draft::of(&detail, subject(path)));
     }
     for (path, before) in known {
         report.removed += 1;
-        let detail = ArtifactRemoved { path: path.clone(), before };
+        let detail = ArtifactRemoved {
+            path: path.clone(),
+            before,
+        };
         drafts.push(Draft::of(&detail, subject(&path)));
     }
     Ok((report, drafts))

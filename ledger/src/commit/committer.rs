@@ -29,7 +29,7 @@ const SIGN_TOGETHER: usize = 4;
 const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 
 /// Called at the end of each batch that has records, to add what follows from all of them (pins, for instance).
-pub(crate) type BatchHook<S> = Box<dyn Fn(&mut Tx<'_, S>) -> Result<(), LedgerError> + Send>;
+pub type BatchHook<S> = Box<dyn Fn(&mut Tx<'_, S>) -> Result<(), LedgerError> + Send>;
 
 /// A command, run once and answered once.
 pub(crate) trait Command<S: State>: Send {

@@ -9,7 +9,8 @@ mod committer;
 mod ticket;
 mod tx;
 
-pub(crate) use committer::{BatchHook, Call, Committer, Order};
+pub use committer::BatchHook;
+pub(crate) use committer::{Call, Committer, Order};
 
 pub use ticket::{CommitError, Committed, Ticket};
 pub(crate) use ticket::{refused, ticket};

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::error::ServerError;
 use ledger::core::kinds::{Fence, PinnedRange};
 use ledger::core::{Draft, MachineId, Stream};
-use ledger::{Appended, LedgerError, Receipt, Tx};
+use ledger::{Appended, BatchHook, LedgerError, Receipt, Tx};
 use ledger_projections::FleetState;
 use ledger_projections::queue::{Policy, decide};
 use ledger_projections::{notices, pin};
@@ -29,7 +29,7 @@ pub(crate) enum Serving {
     /// Waits for the machines' marks.
     Healing,
     /// Decides.
-    Serving,
+    Deciding,
     /// Met a mark ahead of its own order: somebody has seen what this store lost.
     Frozen(String),
 }
@@ -71,7 +71,7 @@ impl Central {
 
     /// Pins what a batch brought to this machine's own logs, as soon as Central decides. Whatever was said before that is
     /// pinned with the first batch after it.
-    pub(crate) fn batch_hook(&self) -> Box<dyn Fn(&mut Tx<'_, FleetState>) -> Result<(), LedgerError> + Send> {
+    pub(crate) fn batch_hook(&self) -> BatchHook<FleetState> {
         let decides = Arc::clone(&self.decides);
         Box::new(move |tx| {
             if !decides.load(Ordering::Acquire) {
@@ -83,7 +83,13 @@ impl Central {
                 let (last, seal) = tx.own_tip(stream)?;
                 let first = tx.state().pin(&log).map_or(0, |pin| pin.seq + 1);
                 if first <= last {
-                    ranges.push(PinnedRange { log, first, last, seal, root: None });
+                    ranges.push(PinnedRange {
+                        log,
+                        first,
+                        last,
+                        seal,
+                        root: None,
+                    });
                 }
             }
             for draft in pin(&ranges) {
@@ -94,12 +100,13 @@ impl Central {
     }
 
     pub(crate) fn set_serving(&self, serving: Serving) {
-        self.decides.store(serving == Serving::Serving, Ordering::Release);
+        self.decides
+            .store(serving == Serving::Deciding, Ordering::Release);
         self.serving.send_replace(serving);
     }
 
     pub(crate) fn is_serving(&self) -> bool {
-        *self.serving.borrow() == Serving::Serving
+        *self.serving.borrow() == Serving::Deciding
     }
 
     pub(crate) fn healing(&self) -> bool {
@@ -120,39 +127,52 @@ impl Central {
     /// [`ServerError::NotServing`] when it is frozen, or still waits for marks after 20 seconds.
     pub async fn wait_until_serving(&self) -> Result<(), ServerError> {
         let mut serving = self.serving.subscribe();
-        let settled = serving.wait_for(|s| matches!(s, Serving::Serving | Serving::Frozen(_) | Serving::Idle));
+        let settled =
+            serving.wait_for(|s| matches!(s, Serving::Deciding | Serving::Frozen(_) | Serving::Idle));
         let now = match tokio::time::timeout(SERVING_WAIT, settled).await {
             Ok(Ok(now)) => now.clone(),
             _ => Serving::Healing,
         };
         match now {
-            Serving::Serving => Ok(()),
+            Serving::Deciding => Ok(()),
             // A store opened without its daemon decides at once: nobody else can be ahead of what a command sees.
             Serving::Idle => {
-                self.set_serving(Serving::Serving);
+                self.set_serving(Serving::Deciding);
                 Ok(())
             }
-            Serving::Healing => Err(ServerError::NotServing("it waits for the marks of its machines; try again".into())),
+            Serving::Healing => Err(ServerError::NotServing(
+                "it waits for the marks of its machines; try again".into(),
+            )),
             Serving::Frozen(why) => Err(ServerError::NotServing(why)),
         }
     }
 
     /// Notes that a machine told what it has seen of the order.
     pub(crate) fn mark_told(&self, machine: &MachineId) {
-        self.marks_told.lock().expect("marks lock").insert(machine.clone());
+        self.marks_told
+            .lock()
+            .expect("marks lock")
+            .insert(machine.clone());
     }
 
     /// Whether every machine that is waited for told its mark.
     pub(crate) fn all_marks_told(&self, state: &FleetState) -> bool {
         let told = self.marks_told.lock().expect("marks lock");
         let own = &state.context().machine;
-        state.machines().filter(|m| !m.retired && m.id != *own).all(|m| told.contains(&m.id))
+        state
+            .machines()
+            .filter(|m| !m.retired && m.id != *own)
+            .all(|m| told.contains(&m.id))
     }
 
     /// Notes a sign of life.
     pub(crate) fn hear(&self, machine: &MachineId, now_us: i64) {
         let mut heard = self.heard.lock().expect("heard lock");
-        let now = Heard { first_us: now_us, last_us: now_us, last_ms: running_ms() };
+        let now = Heard {
+            first_us: now_us,
+            last_us: now_us,
+            last_ms: running_ms(),
+        };
         let first_us = heard.get(machine).map_or(now_us, |before| before.first_us);
         heard.insert(machine.clone(), Heard { first_us, ..now });
     }
@@ -168,7 +188,10 @@ impl Central {
 
     /// Begins or renews a lease for one term from now.
     pub(crate) fn renew(&self, fence: &Fence) {
-        self.leases.lock().expect("leases lock").insert(*fence, running_ms() + self.term_ms);
+        self.leases
+            .lock()
+            .expect("leases lock")
+            .insert(*fence, running_ms() + self.term_ms);
     }
 
     /// Whether a lease's term is over. One that nobody began here (after a restart) begins now.
@@ -180,7 +203,10 @@ impl Central {
 
     /// Keeps only the deadlines of claims in force.
     pub(crate) fn keep_leases(&self, keep: impl Fn(&Fence) -> bool) {
-        self.leases.lock().expect("leases lock").retain(|fence, _| keep(fence));
+        self.leases
+            .lock()
+            .expect("leases lock")
+            .retain(|fence, _| keep(fence));
     }
 
     /// Gives every lease a full term: Central itself could not serve meanwhile.
@@ -191,7 +217,10 @@ impl Central {
 
 /// Appends decisions to the order, each folded before the next.
 pub(crate) fn put(tx: &mut Tx<'_, FleetState>, drafts: Vec<Draft>) -> Result<Vec<Appended>, LedgerError> {
-    drafts.into_iter().map(|draft| tx.append(Stream::Order, draft)).collect()
+    drafts
+        .into_iter()
+        .map(|draft| tx.append(Stream::Order, draft))
+        .collect()
 }
 
 /// Raises the notices that are due, when this store writes the order and decides.

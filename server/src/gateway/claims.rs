@@ -17,7 +17,11 @@ use std::time::Duration;
 const JOBS_MAX: u32 = 16;
 
 /// Claims for a machine; waits for work when there is none.
-pub(crate) async fn claim(machine: &Arc<Machine>, node: &MachineId, claim: Claim) -> Result<ClaimAnswer, ServerError> {
+pub(crate) async fn claim(
+    machine: &Arc<Machine>,
+    node: &MachineId,
+    claim: Claim,
+) -> Result<ClaimAnswer, ServerError> {
     machine.central.wait_until_serving().await?;
     let mut changed = machine.changed();
     let deadline = tokio::time::Instant::now() + Duration::from_millis(claim.wait_ms.min(WAIT_MS_MAX).into());
@@ -53,7 +57,10 @@ pub(crate) async fn claim_now(
         free: free.to_vec(),
         term_ms,
     };
-    if matches!(decide::claim(&machine.ledger.snapshot().state, &command(0, &claim.free))?, ClaimDecision::Nothing) {
+    if matches!(
+        decide::claim(&machine.ledger.snapshot().state, &command(0, &claim.free))?,
+        ClaimDecision::Nothing
+    ) {
         return Ok(Vec::new());
     }
     let commands: Vec<ClaimCommand> = (0..slots.min(JOBS_MAX)).map(|n| command(n, &[])).collect();
@@ -83,7 +90,10 @@ pub(crate) async fn claim_now(
                         }
                     }
                 }
-                let (_, job) = claimed.last().copied().ok_or(ServerError::NotServing("no claim".into()))?;
+                let (_, job) = claimed
+                    .last()
+                    .copied()
+                    .ok_or(ServerError::NotServing("no claim".into()))?;
                 let handler = tx.state().job(&job).map(|job| job.spec.handler.clone());
                 for (name, left) in &mut free {
                     if Some(&*name) == handler.as_ref() {
@@ -107,19 +117,41 @@ fn complete(machine: &Arc<Machine>, fence: &Fence, job: &JobId) -> Result<Claime
     let snapshot = machine.ledger.snapshot();
     let absent = |what: &str| ServerError::NotFound(format!("{what} of job {job} is not in this store"));
     let row = snapshot.state.job(job).ok_or_else(|| absent("the row"))?;
-    let order = machine.ledger.own_log(Stream::Order).ok_or_else(|| absent("the order"))?;
-    let claimed = machine.ledger.get(&order, fence.seq)?.ok_or_else(|| absent("the claim"))?;
+    let order = machine
+        .ledger
+        .own_log(Stream::Order)
+        .ok_or_else(|| absent("the order"))?;
+    let claimed = machine
+        .ledger
+        .get(&order, fence.seq)?
+        .ok_or_else(|| absent("the claim"))?;
     // An older epoch's order log holds what was accepted in it.
-    let of = snapshot.state.epochs().find(|(epoch, _)| **epoch == row.accepted.epoch).map_or(order, |(_, e)| e.log);
-    let accepted = machine.ledger.get(&of, row.accepted.seq)?.ok_or_else(|| absent("the acceptance"))?;
+    let of = snapshot
+        .state
+        .epochs()
+        .find(|(epoch, _)| **epoch == row.accepted.epoch)
+        .map_or(order, |(_, e)| e.log);
+    let accepted = machine
+        .ledger
+        .get(&of, row.accepted.seq)?
+        .ok_or_else(|| absent("the acceptance"))?;
     let raw = |receipt: Option<Receipt>| receipt.map(|r| raw_of(machine, &r)).transpose();
     let request: Option<Raw> = match &row.evidence {
         Some(place) => raw(evidence(machine, place)?)?,
-        None => raw(machine.ledger.find(&row.request)?.into_iter().find(|r| r.statement().author == row.requester))?,
+        None => raw(machine
+            .ledger
+            .find(&row.request)?
+            .into_iter()
+            .find(|r| r.statement().author == row.requester))?,
     };
     let progress = match &row.progress {
         Some(place) => raw(evidence(machine, place)?)?,
         None => None,
     };
-    Ok(Claimed { claimed: raw_of(machine, &claimed)?, accepted: raw_of(machine, &accepted)?, request, progress })
+    Ok(Claimed {
+        claimed: raw_of(machine, &claimed)?,
+        accepted: raw_of(machine, &accepted)?,
+        request,
+        progress,
+    })
 }

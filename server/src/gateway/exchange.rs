@@ -4,19 +4,22 @@ use super::central::{self, Serving};
 use super::{claims, joining};
 use crate::error::ServerError;
 use crate::exchange::{
-    Beat, BeatAnswer, FENCES_MAX, Hello, HelloAnswer, Mark, Pull, PullAnswer, Push, PushAnswer, RUN_BYTES_MAX,
-    RUN_RECORDS_MAX, Raw, WAIT_MS_MAX, decode, encode,
+    Beat, BeatAnswer, FENCES_MAX, Hello, HelloAnswer, Mark, Pull, PullAnswer, Push, PushAnswer,
+    RUN_BYTES_MAX, RUN_RECORDS_MAX, Raw, WAIT_MS_MAX, decode, encode,
 };
 use crate::machine::Machine;
 use axum::body::Bytes;
-use ledger::core::kinds::{AnyDetail, Detail, Evidence, HandlerDeclared, InadmissibleReason, NoticeTopic, PinnedRange, ReceiptInadmissible, RequestReceived};
+use ledger::core::kinds::{
+    AnyDetail, Detail, Evidence, HandlerDeclared, InadmissibleReason, NoticeTopic, PinnedRange,
+    ReceiptInadmissible, RequestReceived,
+};
 use ledger::core::{Draft, LogId, MachineId, PublicKey, Stream, Subject};
 use ledger::intake::VerifiedRun;
 use ledger::{PayloadState, Receipt, Tx};
 use ledger_projections::FleetState;
 use ledger_projections::health::Gauges;
-use ledger_projections::{notices, pin};
 use ledger_projections::queue::{Policy, decide};
+use ledger_projections::{notices, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,12 +36,21 @@ pub struct Caller {
 ///
 /// # Errors
 /// [`ServerError`]; nothing is acknowledged that is not durable.
-pub async fn exchange(machine: &Arc<Machine>, caller: Caller, op: &str, body: Bytes) -> Result<Bytes, ServerError> {
+pub async fn exchange(
+    machine: &Arc<Machine>,
+    caller: Caller,
+    op: &str,
+    body: Bytes,
+) -> Result<Bytes, ServerError> {
     if !machine.is_gateway() {
-        return Err(ServerError::WrongRole("this machine is no gateway; dial the gateway".into()));
+        return Err(ServerError::WrongRole(
+            "this machine is no gateway; dial the gateway".into(),
+        ));
     }
     if op == "join" {
-        return joining::answer(machine, decode("join", &body)?).await.map(|answer| encode(&answer).into());
+        return joining::answer(machine, decode("join", &body)?)
+            .await
+            .map(|answer| encode(&answer).into());
     }
     let node = known_node(machine, &caller)?;
     machine.central.hear(&node, machine.now_us());
@@ -54,13 +66,17 @@ pub async fn exchange(machine: &Arc<Machine>, caller: Caller, op: &str, body: By
 }
 
 fn known_node(machine: &Machine, caller: &Caller) -> Result<MachineId, ServerError> {
-    let key = caller.key.ok_or_else(|| ServerError::Forbidden("an enrolled machine's signature is needed".into()))?;
+    let key = caller
+        .key
+        .ok_or_else(|| ServerError::Forbidden("an enrolled machine's signature is needed".into()))?;
     let snapshot = machine.ledger.snapshot();
     let row = snapshot.state.machine_by_key(&key);
     match row {
         Some(row) if row.machine_key == key && !row.retired => Ok(row.id.clone()),
         Some(row) if row.retired => Err(ServerError::Forbidden(format!("machine {} is retired", row.id))),
-        _ => Err(ServerError::Forbidden("the key belongs to no enrolled machine; join with an invitation".into())),
+        _ => Err(ServerError::Forbidden(
+            "the key belongs to no enrolled machine; join with an invitation".into(),
+        )),
     }
 }
 
@@ -82,7 +98,10 @@ async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result
         return Err(ServerError::Malformed(format!("more than {FENCES_MAX} fences")));
     }
     let snapshot = machine.ledger.snapshot();
-    let order = snapshot.state.order().ok_or_else(|| ServerError::WrongRole("this store has no order".into()))?;
+    let order = snapshot
+        .state
+        .order()
+        .ok_or_else(|| ServerError::WrongRole("this store has no order".into()))?;
     if let Some((epoch, log, mark)) = &hello.order {
         let ahead = *epoch > order.epoch || (*log == order.log && !fits(machine, log, mark)?);
         if ahead {
@@ -96,7 +115,11 @@ async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result
         }
     }
     machine.central.mark_told(node);
-    let marks: Vec<_> = hello.logs.iter().map(|(log, _)| (*log, mark_of(machine, log))).collect();
+    let marks: Vec<_> = hello
+        .logs
+        .iter()
+        .map(|(log, _)| (*log, mark_of(machine, log)))
+        .collect();
     for ((log, theirs), (_, ours)) in hello.logs.iter().zip(&marks) {
         if let (Some(theirs), Some(ours)) = (theirs, ours)
             && theirs.seq < ours.seq
@@ -110,7 +133,10 @@ async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result
     }
     // Pulses may lag: no decision depends on them.
     let own_work_and_facts = hello.logs.iter().zip(&marks).take(2);
-    let synced = machine.central.is_serving() && own_work_and_facts.into_iter().all(|((_, theirs), (_, ours))| theirs == ours);
+    let synced = machine.central.is_serving()
+        && own_work_and_facts
+            .into_iter()
+            .all(|((_, theirs), (_, ours))| theirs == ours);
     if synced {
         settle(machine, node, &hello).await?;
     }
@@ -118,7 +144,10 @@ async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result
     Ok(HelloAnswer {
         epoch: order.epoch,
         order: order.log,
-        mirror: [own(Stream::Work), own(Stream::Facts)].into_iter().flatten().collect(),
+        mirror: [own(Stream::Work), own(Stream::Facts)]
+            .into_iter()
+            .flatten()
+            .collect(),
         marks,
         synced,
         healing: !machine.central.is_serving(),
@@ -163,24 +192,39 @@ async fn settle(machine: &Arc<Machine>, node: &MachineId, hello: &Hello) -> Resu
 async fn push(machine: &Arc<Machine>, node: &MachineId, push: Push) -> Result<PushAnswer, ServerError> {
     machine.central.wait_until_serving().await?;
     if push.records.len() > RUN_RECORDS_MAX {
-        return Err(ServerError::Malformed(format!("more than {RUN_RECORDS_MAX} records in one push")));
+        return Err(ServerError::Malformed(format!(
+            "more than {RUN_RECORDS_MAX} records in one push"
+        )));
     }
     let snapshot = machine.ledger.snapshot();
-    let row = snapshot.state.machine(node).ok_or_else(|| ServerError::Forbidden(format!("{node} is unknown")))?;
+    let row = snapshot
+        .state
+        .machine(node)
+        .ok_or_else(|| ServerError::Forbidden(format!("{node} is unknown")))?;
     if !row.logs.is_some_and(|logs| logs.contains(&push.log)) {
-        return Err(ServerError::Forbidden(format!("log {} is none of {node}'s", push.log)));
+        return Err(ServerError::Forbidden(format!(
+            "log {} is none of {node}'s",
+            push.log
+        )));
     }
     let chain = snapshot.logs.get(&push.log).cloned();
     let log = push.log;
     let raw = push.records.into_iter().map(|r| (r.record, r.payload)).collect();
     let verified = tokio::task::spawn_blocking(move || VerifiedRun::verify(raw, chain.as_deref())).await;
     let run = verified.map_err(|e| ServerError::Malformed(e.to_string()))??;
-    let Some(run) = run else { return Err(ServerError::Malformed("a push without records".into())) };
+    let Some(run) = run else {
+        return Err(ServerError::Malformed("a push without records".into()));
+    };
     if run.log() != log {
-        return Err(ServerError::Malformed("the records are of another log than the push".into()));
+        return Err(ServerError::Malformed(
+            "the records are of another log than the push".into(),
+        ));
     }
     let (node_id, policy) = (node.clone(), machine.config.policy());
-    let committed = machine.ledger.submit(move |tx| take_in(tx, &run, &node_id, &policy)).await?;
+    let committed = machine
+        .ledger
+        .submit(move |tx| take_in(tx, &run, &node_id, &policy))
+        .await?;
     note_gauges(machine, node, &committed.receipts);
     let mark = mark_of(machine, &log).ok_or_else(|| ServerError::NotFound(format!("log {log}")))?;
     Ok(PushAnswer { mark })
@@ -194,7 +238,9 @@ fn take_in(
     policy: &Policy,
 ) -> Result<(), ServerError> {
     let intake = tx.intake(run)?;
-    let (Some(first), Some(last)) = (intake.new.first(), intake.new.last()) else { return Ok(()) };
+    let (Some(first), Some(last)) = (intake.new.first(), intake.new.last()) else {
+        return Ok(());
+    };
     let log = run.log();
     let chain = tx.foreign(&log).ok_or(ledger::LedgerError::UnknownLog(log))?;
     let stream = chain.genesis().stream;
@@ -202,11 +248,21 @@ fn take_in(
         return Ok(());
     }
     let root = Some(chain.head().root);
-    let range = PinnedRange { log, first: first.seq(), last: last.seq(), seal: last.seal_digest(), root };
+    let range = PinnedRange {
+        log,
+        first: first.seq(),
+        last: last.seq(),
+        seal: last.seal_digest(),
+        root,
+    };
     central::put(tx, pin(&[range]))?;
     for receipt in &intake.new {
         if let Some(reason) = inadmissible(tx, receipt, run, stream) {
-            let detail = ReceiptInadmissible { record: receipt.evidence(), id: receipt.id(), reason };
+            let detail = ReceiptInadmissible {
+                record: receipt.evidence(),
+                id: receipt.id(),
+                reason,
+            };
             let subject = Subject::new(&format!("receipt/{}", receipt.id()))?;
             central::put(tx, vec![Draft::of(&detail, subject).cause(receipt.id())])?;
             continue;
@@ -214,7 +270,10 @@ fn take_in(
         if let Ok(AnyDetail::VerifyCompleted(done)) = receipt.statement().any_detail()
             && done.findings > 0
         {
-            let text = format!("verification of {node} found {} faults; run `ledger verify` there", done.findings);
+            let text = format!(
+                "verification of {node} found {} faults; run `ledger verify` there",
+                done.findings
+            );
             let key: [&[u8]; 2] = [b"verify", &receipt.id().0];
             let drafts = notices::raise(tx.state(), NoticeTopic::VerifyFailed, Some(node), &text, &key);
             central::put(tx, drafts)?;
@@ -243,16 +302,27 @@ fn inadmissible(
         return None;
     }
     let own_log = receipt.record.author_signature().is_none();
-    tx.state().authorise(receipt.statement(), stream, own_log, tx.now_us()).err()
+    tx.state()
+        .authorise(receipt.statement(), stream, own_log, tx.now_us())
+        .err()
 }
 
 fn note_gauges(machine: &Machine, node: &MachineId, receipts: &[Receipt]) {
-    let pulse = receipts.iter().rev().find_map(|r| match r.statement().any_detail() {
-        Ok(AnyDetail::NodePulse(pulse)) => Some(pulse),
-        _ => None,
-    });
+    let pulse = receipts
+        .iter()
+        .rev()
+        .find_map(|r| match r.statement().any_detail() {
+            Ok(AnyDetail::NodePulse(pulse)) => Some(pulse),
+            _ => None,
+        });
     if let Some(pulse) = pulse {
-        machine.set_gauges(node, Gauges { pulse, heard_at: machine.now_us() });
+        machine.set_gauges(
+            node,
+            Gauges {
+                pulse,
+                heard_at: machine.now_us(),
+            },
+        );
     }
 }
 
@@ -276,7 +346,10 @@ async fn pull(machine: &Arc<Machine>, pull: Pull) -> Result<PullAnswer, ServerEr
         }
         let waited = tokio::time::timeout_at(deadline, changed.changed()).await;
         if !matches!(waited, Ok(Ok(()))) {
-            return Ok(PullAnswer { records: Vec::new(), complete: true });
+            return Ok(PullAnswer {
+                records: Vec::new(),
+                complete: true,
+            });
         }
     }
     let (machine, log) = (Arc::clone(machine), pull.log);
@@ -306,7 +379,10 @@ pub(crate) fn raw_of(machine: &Machine, receipt: &Receipt) -> Result<Raw, Server
         PayloadState::Present(payload) => Some(payload),
         _ => None,
     };
-    Ok(Raw { record: receipt.record.bytes().to_vec(), payload })
+    Ok(Raw {
+        record: receipt.record.bytes().to_vec(),
+        payload,
+    })
 }
 
 /// The place of evidence as a receipt of this store, when it has it.

@@ -21,7 +21,11 @@ pub(crate) async fn answer(machine: &Arc<Machine>, join: Join) -> Result<JoinAns
     machine.central.wait_until_serving().await?;
     match join {
         Join::Look { code } => look(machine, &code),
-        Join::Enter { code, joined, genesis } => {
+        Join::Enter {
+            code,
+            joined,
+            genesis,
+        } => {
             enter(machine, &code, *joined, genesis).await?;
             look(machine, &code)
         }
@@ -32,14 +36,27 @@ fn look(machine: &Arc<Machine>, code: &[u8; 16]) -> Result<JoinAnswer, ServerErr
     let snapshot = machine.ledger.snapshot();
     let invitation = snapshot.state.invitation(&secret_digest(code));
     // One answer for a code that never was and one that is of another fleet.
-    let invitation = invitation.ok_or_else(|| ServerError::Invitation("the invitation's code is not known here".into()))?;
+    let invitation = invitation
+        .ok_or_else(|| ServerError::Invitation("the invitation's code is not known here".into()))?;
     if invitation.until <= machine.now_us() && invitation.used.is_none() {
-        return Err(ServerError::Invitation("the invitation has ended; ask for a new one with `ledger invite`".into()));
+        return Err(ServerError::Invitation(
+            "the invitation has ended; ask for a new one with `ledger invite`".into(),
+        ));
     }
-    let order = snapshot.state.order().ok_or_else(|| ServerError::WrongRole("this store has no order".into()))?;
-    let first = snapshot.state.epochs().next().map_or(order.log, |(_, epoch)| epoch.log);
-    let proof: Result<Vec<Raw>, ServerError> =
-        machine.ledger.range(&first, 0, PROOF_RECORDS - 1).map(|receipt| raw_of(machine, &receipt?)).collect();
+    let order = snapshot
+        .state
+        .order()
+        .ok_or_else(|| ServerError::WrongRole("this store has no order".into()))?;
+    let first = snapshot
+        .state
+        .epochs()
+        .next()
+        .map_or(order.log, |(_, epoch)| epoch.log);
+    let proof: Result<Vec<Raw>, ServerError> = machine
+        .ledger
+        .range(&first, 0, PROOF_RECORDS - 1)
+        .map(|receipt| raw_of(machine, &receipt?))
+        .collect();
     Ok(JoinAnswer {
         fleet: machine.ledger.context().fleet,
         founding: order.founding.clone(),
@@ -61,7 +78,10 @@ async fn enter(
 ) -> Result<(), ServerError> {
     let refuse = |why: &str| Err(ServerError::Invitation(why.to_owned()));
     let digest = joined.proof_digest();
-    for (key, proof) in [(&joined.machine_key, &joined.machine_proof), (&joined.actor_key, &joined.actor_proof)] {
+    for (key, proof) in [
+        (&joined.machine_key, &joined.machine_proof),
+        (&joined.actor_key, &joined.actor_proof),
+    ] {
         if !key.verifier().is_ok_and(|key| verify_join(&key, &digest, proof)) {
             return refuse("a key of the joining machine is not proven");
         }
@@ -70,8 +90,14 @@ async fn enter(
         return refuse("the genesis records of work, facts and pulse are needed");
     }
     let mut runs = Vec::new();
-    for ((bytes, log), stream) in genesis.into_iter().zip(joined.logs).zip([Stream::Work, Stream::Facts, Stream::Pulse]) {
-        let chain = Chain::start(&Record::parse(&bytes).map_err(ledger::LedgerError::from)?).map_err(ledger::LedgerError::from)?;
+    for ((bytes, log), stream) in
+        genesis
+            .into_iter()
+            .zip(joined.logs)
+            .zip([Stream::Work, Stream::Facts, Stream::Pulse])
+    {
+        let chain = Chain::start(&Record::parse(&bytes).map_err(ledger::LedgerError::from)?)
+            .map_err(ledger::LedgerError::from)?;
         let fits = chain.log() == log
             && chain.machine_key() == joined.machine_key
             && chain.genesis().machine == joined.machine

@@ -34,7 +34,13 @@ impl Sink {
             Self::Command(argv) => format!("command {}", argv.first().map_or("", String::as_str)),
             // Paths and queries of webhooks often are the secret.
             Self::Webhook(url) => {
-                let host = url.split("://").nth(1).unwrap_or(url).split(['/', '?']).next().unwrap_or_default();
+                let host = url
+                    .split("://")
+                    .nth(1)
+                    .unwrap_or(url)
+                    .split(['/', '?'])
+                    .next()
+                    .unwrap_or_default();
                 format!("webhook {}", host.rsplit('@').next().unwrap_or(host))
             }
         };
@@ -57,13 +63,17 @@ pub(crate) async fn deliver_forever(machine: Arc<Machine>, mut stop: tokio::sync
     sinks.extend(config.command.clone().map(Sink::Command));
     sinks.extend(config.webhook.clone().map(Sink::Webhook));
     let mut changed = machine.changed();
-    let mut retry_at: std::collections::BTreeMap<(ReceiptId, String), tokio::time::Instant> = Default::default();
+    let mut retry_at: std::collections::BTreeMap<(ReceiptId, String), tokio::time::Instant> =
+        Default::default();
     loop {
         changed.mark_unchanged();
         if machine.central.is_serving() {
             for (id, notice, sink, attempt) in undelivered(&machine, &sinks) {
                 let key = (id, sink.destination());
-                if retry_at.get(&key).is_some_and(|at| *at > tokio::time::Instant::now()) {
+                if retry_at
+                    .get(&key)
+                    .is_some_and(|at| *at > tokio::time::Instant::now())
+                {
                     continue;
                 }
                 match attempt_one(&machine, &id, &notice, &sink, attempt).await {
@@ -74,7 +84,9 @@ pub(crate) async fn deliver_forever(machine: Arc<Machine>, mut stop: tokio::sync
                         let wait = RETRY_AFTER * 2u32.saturating_pow(u32::from(attempt) - 1);
                         retry_at.insert(key, tokio::time::Instant::now() + wait);
                     }
-                    Err(e) => tracing::error!(code = e.code(), error = %e, "a notice's delivery could not be recorded"),
+                    Err(e) => {
+                        tracing::error!(code = e.code(), error = %e, "a notice's delivery could not be recorded")
+                    }
                 }
             }
         }
@@ -124,19 +136,36 @@ async fn attempt_one(
     let subject = Subject::new(&format!("notice/{id}"))?;
     let (destination, delivered) = (sink.destination(), told.is_ok());
     let draft = match told {
-        Ok(()) => Draft::of(&NoticeDelivered { notice: *id, destination, attempt }, subject),
+        Ok(()) => Draft::of(
+            &NoticeDelivered {
+                notice: *id,
+                destination,
+                attempt,
+            },
+            subject,
+        ),
         Err(why) => {
-            let detail = NoticeUndelivered { notice: *id, destination, attempt, error: shortened(&why) };
+            let detail = NoticeUndelivered {
+                notice: *id,
+                destination,
+                attempt,
+                error: shortened(&why),
+            };
             Draft::of(&detail, subject)
         }
     };
     let draft = draft.cause(*id);
-    machine.ledger.submit(move |tx| -> Result<(), ServerError> { Ok(central::put(tx, vec![draft]).map(drop)?) }).await?;
+    machine
+        .ledger
+        .submit(move |tx| -> Result<(), ServerError> { Ok(central::put(tx, vec![draft]).map(drop)?) })
+        .await?;
     Ok(delivered)
 }
 
 async fn bounded(told: impl Future<Output = Result<(), String>>) -> Result<(), String> {
-    tokio::time::timeout(SINK_TIMEOUT, told).await.unwrap_or_else(|_| Err("took longer than 20 s".into()))
+    tokio::time::timeout(SINK_TIMEOUT, told)
+        .await
+        .unwrap_or_else(|_| Err("took longer than 20 s".into()))
 }
 
 async fn run_command(argv: &[String], id: &ReceiptId, body: &str) -> Result<(), String> {
@@ -155,15 +184,33 @@ async fn run_command(argv: &[String], id: &ReceiptId, body: &str) -> Result<(), 
         drop(stdin.write_all(body.as_bytes()).await);
     }
     let status = child.wait().await.map_err(|e| e.to_string())?;
-    if status.success() { Ok(()) } else { Err(format!("ended with {status}")) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("ended with {status}"))
+    }
 }
 
 async fn post(url: &str, id: &ReceiptId, body: String) -> Result<(), String> {
-    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build();
+    let client = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build();
     let client = client.map_err(|e| e.to_string())?;
-    let request = client.post(url).header("content-type", "application/json").header("ledger-notice", id.to_string());
+    let request = client
+        .post(url)
+        .header("content-type", "application/json")
+        .header("ledger-notice", id.to_string());
     // The URL may carry a secret, and the library's error would repeat it.
-    let answer = request.body(body).send().await.map_err(|e| e.without_url().to_string())?;
+    let answer = request
+        .body(body)
+        .send()
+        .await
+        .map_err(|e| e.without_url().to_string())?;
     let status = answer.status();
-    if status.is_success() { Ok(()) } else { Err(format!("answered {status}")) }
+    if status.is_success() {
+        Ok(())
+    } else {
+        Err(format!("answered {status}"))
+    }
 }

@@ -23,16 +23,23 @@ const HEAL_WAIT_MS: u64 = 60_000;
 pub(crate) async fn tick_forever(machine: Arc<Machine>, mut stop: tokio::sync::watch::Receiver<bool>) {
     machine.central.set_serving(Serving::Healing);
     let timing = &machine.config.timing;
-    let default = if machine.ledger.lost_nothing() { HEAL_WAIT_CLEAN_MS } else { HEAL_WAIT_MS };
+    let default = if machine.ledger.lost_nothing() {
+        HEAL_WAIT_CLEAN_MS
+    } else {
+        HEAL_WAIT_MS
+    };
     let heal_until = running_ms() + timing.heal_wait_ms.unwrap_or(default);
-    let shortest = timing.lost_after_ms.min(timing.term_ms).min(timing.notify_after_ms.max(1));
+    let shortest = timing
+        .lost_after_ms
+        .min(timing.term_ms)
+        .min(timing.notify_after_ms.max(1));
     let period = Duration::from_millis(shortest / 8).clamp(TICK_MIN, TICK_MAX);
     loop {
         if machine.central.healing() {
             let told = machine.central.all_marks_told(&machine.ledger.snapshot().state);
             if told || running_ms() >= heal_until {
                 machine.central.renew_all();
-                machine.central.set_serving(Serving::Serving);
+                machine.central.set_serving(Serving::Deciding);
                 tracing::info!(all_marks_told = told, "Central decides");
             }
         }
@@ -64,9 +71,15 @@ async fn tick(machine: &Arc<Machine>) -> Result<(), ServerError> {
                 lost.push((row.id.clone(), heard.last_us));
             }
             // Not heard since this process began: the silence counts from there, and its logs tell when it last spoke.
-            (MachineStatus::Online { since }, None) if now_ms >= machine.central.started_ms + policy.lost_after_ms => {
+            (MachineStatus::Online { since }, None)
+                if now_ms >= machine.central.started_ms + policy.lost_after_ms =>
+            {
                 let spoke = row.logs.iter().flatten().filter_map(|log| snapshot.logs.get(log));
-                let spoke = spoke.map(|chain| i64::try_from(chain.time().unix_ms()).unwrap_or(i64::MAX).saturating_mul(1000));
+                let spoke = spoke.map(|chain| {
+                    i64::try_from(chain.time().unix_ms())
+                        .unwrap_or(i64::MAX)
+                        .saturating_mul(1000)
+                });
                 lost.push((row.id.clone(), spoke.max().unwrap_or(since).max(since)));
             }
             (MachineStatus::Lost { .. }, Some(heard)) if now_ms < heard.last_ms + policy.lost_after_ms => {
@@ -85,9 +98,14 @@ async fn tick(machine: &Arc<Machine>) -> Result<(), ServerError> {
             over.push(lease.fence);
         }
     }
-    machine.central.keep_leases(|fence| state.fence(fence).is_some_and(|claim| {
-        state.job(&claim.job).and_then(|job| job.lease()).is_some_and(|lease| lease.fence == *fence)
-    }));
+    machine.central.keep_leases(|fence| {
+        state.fence(fence).is_some_and(|claim| {
+            state
+                .job(&claim.job)
+                .and_then(|job| job.lease())
+                .is_some_and(|lease| lease.fence == *fence)
+        })
+    });
     let quiet = lost.is_empty()
         && back.is_empty()
         && over.is_empty()
@@ -116,7 +134,9 @@ async fn tick(machine: &Arc<Machine>) -> Result<(), ServerError> {
             }
             for fence in over {
                 // A beat may have come meanwhile: the lease table has the last word.
-                let Some(job) = tx.state().fence(&fence).map(|claim| claim.job) else { continue };
+                let Some(job) = tx.state().fence(&fence).map(|claim| claim.job) else {
+                    continue;
+                };
                 if asked.central.is_over(&fence) {
                     let drafts = decide::expire_lease(tx.state(), &job, &fence, now, &policy)?;
                     put(tx, drafts)?;

@@ -14,32 +14,44 @@ pub(crate) fn beat_from_own_thread(
     period: Duration,
     mut stop: watch::Receiver<bool>,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
-    std::thread::Builder::new().name("ledger-beat".into()).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = match runtime {
-            Ok(runtime) => runtime,
-            Err(e) => {
-                tracing::error!(error = %e, "no runtime for beats; leases will not be renewed");
-                return;
-            }
-        };
-        runtime.block_on(async move {
-            loop {
-                tokio::select! {
-                    () = tokio::time::sleep(period) => beat(&link, period).await,
-                    _ = stop.wait_for(|stop| *stop) => return,
+    std::thread::Builder::new()
+        .name("ledger-beat".into())
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(e) => {
+                    tracing::error!(error = %e, "no runtime for beats; leases will not be renewed");
+                    return;
                 }
-            }
-        });
-    })
+            };
+            runtime.block_on(async move {
+                loop {
+                    tokio::select! {
+                        () = tokio::time::sleep(period) => beat(&link, period).await,
+                        _ = stop.wait_for(|stop| *stop) => return,
+                    }
+                }
+            });
+        })
 }
 
 async fn beat(link: &Link, period: Duration) {
     let sent_ms = running_ms();
-    let body = encode(&Beat { fences: link.jobs().fences() });
+    let body = encode(&Beat {
+        fences: link.jobs().fences(),
+    });
     // Without an answer the lease simply is not renewed; the link's loops tell that the gateway is away.
-    let Ok(answer) = link.gateway().exchange("beat", body, period.max(Duration::from_secs(1))).await else { return };
-    let Ok(answer) = decode::<BeatAnswer>("beat", &answer) else { return };
+    let Ok(answer) = link
+        .gateway()
+        .exchange("beat", body, period.max(Duration::from_secs(1)))
+        .await
+    else {
+        return;
+    };
+    let Ok(answer) = decode::<BeatAnswer>("beat", &answer) else {
+        return;
+    };
     link.beat_ms.store(sent_ms, Ordering::Release);
     for (fence, standing) in answer.standing {
         link.jobs().heed(&fence, standing);

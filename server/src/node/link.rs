@@ -45,10 +45,27 @@ pub(crate) struct Link {
 
 /// Runs the link until it is told to stop.
 pub(crate) async fn link_forever(link: Arc<Link>, stop: watch::Receiver<bool>) {
-    let pushes = tokio::spawn(forever(Arc::clone(&link), stop.clone(), "push", |link| async move { push_round(&link).await }));
-    let pulls = tokio::spawn(forever(Arc::clone(&link), stop.clone(), "pull", |link| async move { pull_order(&link).await }));
-    let mirrors = tokio::spawn(forever(Arc::clone(&link), stop.clone(), "mirror", |link| async move { mirror(&link).await }));
-    let claims = tokio::spawn(forever(link, stop, "claim", |link| async move { claim_round(&link).await }));
+    let pushes = tokio::spawn(forever(
+        Arc::clone(&link),
+        stop.clone(),
+        "push",
+        |link| async move { push_round(&link).await },
+    ));
+    let pulls = tokio::spawn(forever(
+        Arc::clone(&link),
+        stop.clone(),
+        "pull",
+        |link| async move { pull_order(&link).await },
+    ));
+    let mirrors = tokio::spawn(forever(
+        Arc::clone(&link),
+        stop.clone(),
+        "mirror",
+        |link| async move { mirror(&link).await },
+    ));
+    let claims = tokio::spawn(forever(link, stop, "claim", |link| async move {
+        claim_round(&link).await
+    }));
     for task in [pushes, pulls, mirrors, claims] {
         if let Err(e) = task.await {
             tracing::error!(error = %e, "a loop of the link ended");
@@ -99,7 +116,9 @@ impl Link {
 
     fn backoff(&self, failures: u32) -> Duration {
         let most = Duration::from_millis(self.machine.config.timing.poll_ms);
-        let base = RETRY_MIN.saturating_mul(2u32.saturating_pow(failures.min(12))).min(most);
+        let base = RETRY_MIN
+            .saturating_mul(2u32.saturating_pow(failures.min(12)))
+            .min(most);
         // Half of it is chance, so that machines that lost the gateway together do not return together.
         let mut random = [0; 2];
         ledger::clock::Entropy::fill(&ledger::clock::SystemEntropy, &mut random);
@@ -146,13 +165,17 @@ impl Link {
     }
 
     fn own_logs(&self) -> Vec<LogId> {
-        [Stream::Work, Stream::Facts, Stream::Pulse].into_iter().filter_map(|s| self.machine.ledger.own_log(s)).collect()
+        [Stream::Work, Stream::Facts, Stream::Pulse]
+            .into_iter()
+            .filter_map(|s| self.machine.ledger.own_log(s))
+            .collect()
     }
 
     fn incarnation(&self) -> u32 {
         let snapshot = self.machine.ledger.snapshot();
         let own = self.machine.ledger.own_log(Stream::Work);
-        own.and_then(|log| snapshot.logs.get(&log).map(|chain| chain.genesis().incarnation)).unwrap_or(1)
+        own.and_then(|log| snapshot.logs.get(&log).map(|chain| chain.genesis().incarnation))
+            .unwrap_or(1)
     }
 
     /// Whether the node may start something: the last acknowledged beat or hello was sent less than 80 % of a term ago.
@@ -172,22 +195,37 @@ impl Link {
         // Before the heads: a run that ends in between is then told as held, and its end as not pushed yet.
         let fences = self.jobs.fences();
         let snapshot = self.machine.ledger.snapshot();
-        let order = snapshot.state.order().and_then(|order| self.mark(&order.log).map(|mark| (order.epoch, order.log, mark)));
+        let order = snapshot
+            .state
+            .order()
+            .and_then(|order| self.mark(&order.log).map(|mark| (order.epoch, order.log, mark)));
         let hello = Hello {
             incarnation: self.incarnation(),
-            logs: self.own_logs().into_iter().map(|log| (log, self.mark(&log))).collect(),
+            logs: self
+                .own_logs()
+                .into_iter()
+                .map(|log| (log, self.mark(&log)))
+                .collect(),
             order,
             fences,
             handlers: self.jobs.declared(),
             now: self.machine.now_us(),
         };
         let answer: HelloAnswer = self.exchange("hello", encode(&hello), EXCHANGE_TIMEOUT).await?;
-        if snapshot.state.order().is_some_and(|order| answer.epoch < order.epoch) {
-            let why = format!("the gateway is of epoch {}, we know a higher one: it is an old Central", answer.epoch);
+        if snapshot
+            .state
+            .order()
+            .is_some_and(|order| answer.epoch < order.epoch)
+        {
+            let why = format!(
+                "the gateway is of epoch {}, we know a higher one: it is an old Central",
+                answer.epoch
+            );
             return Err(ServerError::Fork(why));
         }
         let offset_ms = (self.machine.now_us() - answer.now) / 1000;
-        self.machine.set_link(|link| link.clock_offset_ms = Some(offset_ms));
+        self.machine
+            .set_link(|link| link.clock_offset_ms = Some(offset_ms));
         if answer.synced {
             self.beat_ms.store(sent_ms, Ordering::Release);
         }
@@ -244,11 +282,17 @@ async fn push_one(link: &Arc<Link>, entry: &mut (LogId, Option<Mark>)) -> Result
     let read = tokio::task::spawn_blocking(move || read_run(&machine, &log, next)).await;
     let (records, _) = read.map_err(|e| ServerError::Malformed(e.to_string()))??;
     if records.is_empty() {
-        return Err(ServerError::Malformed(format!("log {log} has nothing behind seq {next}, but the gateway lacks it")));
+        return Err(ServerError::Malformed(format!(
+            "log {log} has nothing behind seq {next}, but the gateway lacks it"
+        )));
     }
-    let answer: PushAnswer = link.exchange("push", encode(&Push { log, records }), EXCHANGE_TIMEOUT).await?;
+    let answer: PushAnswer = link
+        .exchange("push", encode(&Push { log, records }), EXCHANGE_TIMEOUT)
+        .await?;
     if mark.is_some_and(|mark| answer.mark.seq <= mark.seq) {
-        return Err(ServerError::Fork(format!("the gateway's mark of log {log} did not move by a push")));
+        return Err(ServerError::Fork(format!(
+            "the gateway's mark of log {log} did not move by a push"
+        )));
     }
     entry.1 = Some(answer.mark);
     Ok(())
@@ -264,7 +308,9 @@ fn tell_outbox(link: &Link, marks: &[(LogId, Option<Mark>)]) {
         if next <= own.seq
             && let Ok(Some(receipt)) = link.machine.ledger.get(log, next)
         {
-            let at = i64::try_from(receipt.time().unix_ms()).unwrap_or(i64::MAX).saturating_mul(1000);
+            let at = i64::try_from(receipt.time().unix_ms())
+                .unwrap_or(i64::MAX)
+                .saturating_mul(1000);
             oldest = Some(oldest.map_or(at, |before| before.min(at)));
         }
     }
@@ -276,15 +322,28 @@ fn tell_outbox(link: &Link, marks: &[(LogId, Option<Mark>)]) {
 
 // One pull of a log; whether there is more at once.
 async fn pull_log(link: &Arc<Link>, log: LogId, wait_ms: u32) -> Result<bool, ServerError> {
-    let pull = Pull { log, after: link.mark(&log), wait_ms };
+    let pull = Pull {
+        log,
+        after: link.mark(&log),
+        wait_ms,
+    };
     let timeout = EXCHANGE_TIMEOUT + Duration::from_millis(wait_ms.into());
     let answer: PullAnswer = link.exchange("pull", encode(&pull), timeout).await?;
     let chain = link.machine.ledger.snapshot().logs.get(&log).cloned();
-    let raw = answer.records.into_iter().map(|r| (r.record, r.payload)).collect();
+    let raw = answer
+        .records
+        .into_iter()
+        .map(|r| (r.record, r.payload))
+        .collect();
     let verified = tokio::task::spawn_blocking(move || VerifiedRun::verify(raw, chain.as_deref())).await;
-    let Some(run) = verified.map_err(|e| ServerError::Malformed(e.to_string()))?? else { return Ok(false) };
+    let Some(run) = verified.map_err(|e| ServerError::Malformed(e.to_string()))?? else {
+        return Ok(false);
+    };
     if run.log() != log {
-        return Err(ServerError::Fork(format!("asked for log {log}, got records of {}", run.log())));
+        return Err(ServerError::Fork(format!(
+            "asked for log {log}, got records of {}",
+            run.log()
+        )));
     }
     link.machine
         .ledger
@@ -302,9 +361,17 @@ fn wait_ms(link: &Link) -> u32 {
 
 // Follows the order by long poll. Needs no hello: a mirror is of use even while Central heals.
 async fn pull_order(link: &Arc<Link>) -> Result<(), ServerError> {
-    let known = link.machine.ledger.snapshot().state.order().map(|order| order.log);
+    let known = link
+        .machine
+        .ledger
+        .snapshot()
+        .state
+        .order()
+        .map(|order| order.log);
     let Some(log) = known else {
-        return Err(ServerError::WrongRole("this store does not know its order; join again".into()));
+        return Err(ServerError::WrongRole(
+            "this store does not know its order; join again".into(),
+        ));
     };
     while pull_log(link, log, wait_ms(link)).await? {}
     Ok(())
@@ -314,7 +381,10 @@ async fn pull_order(link: &Arc<Link>) -> Result<(), ServerError> {
 async fn mirror(link: &Arc<Link>) -> Result<(), ServerError> {
     let mut synced = link.synced.subscribe();
     let ready = synced.wait_for(Option::is_some).await;
-    let logs = ready.ok().and_then(|answer| answer.as_ref().map(|a| a.mirror.clone())).unwrap_or_default();
+    let logs = ready
+        .ok()
+        .and_then(|answer| answer.as_ref().map(|a| a.mirror.clone()))
+        .unwrap_or_default();
     for log in &logs {
         while pull_log(link, *log, 0).await? {}
     }
@@ -326,7 +396,10 @@ async fn mirror(link: &Arc<Link>) -> Result<(), ServerError> {
 async fn claim_round(link: &Arc<Link>) -> Result<(), ServerError> {
     let mut synced = link.synced.subscribe();
     let ready = synced.wait_for(Option::is_some).await;
-    let term_ms = ready.ok().and_then(|answer| answer.as_ref().map(|a| a.term_ms)).unwrap_or_default();
+    let term_ms = ready
+        .ok()
+        .and_then(|answer| answer.as_ref().map(|a| a.term_ms))
+        .unwrap_or_default();
     let mut failures = link.failures.subscribe();
     failures.mark_unchanged();
     let no_hello = link.claiming.lock().await;
@@ -342,13 +415,22 @@ async fn claim_round(link: &Arc<Link>) -> Result<(), ServerError> {
         }
         return Ok(());
     }
-    let id = *link.unanswered.lock().expect("claim lock").get_or_insert_with(|| {
-        let mut id = [0; 16];
-        ledger::clock::Entropy::fill(&ledger::clock::SystemEntropy, &mut id);
-        id
-    });
+    let id = *link
+        .unanswered
+        .lock()
+        .expect("claim lock")
+        .get_or_insert_with(|| {
+            let mut id = [0; 16];
+            ledger::clock::Entropy::fill(&ledger::clock::SystemEntropy, &mut id);
+            id
+        });
     let wait = wait_ms(link);
-    let claim = Claim { claim: id, incarnation: link.incarnation(), free, wait_ms: wait };
+    let claim = Claim {
+        claim: id,
+        incarnation: link.incarnation(),
+        free,
+        wait_ms: wait,
+    };
     let timeout = EXCHANGE_TIMEOUT + Duration::from_millis(wait.into());
     let answer: ClaimAnswer = tokio::select! {
         answer = link.exchange("claim", encode(&claim), timeout) => answer?,

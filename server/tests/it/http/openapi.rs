@@ -25,7 +25,10 @@ fn the_description_is_the_golden_file_and_names_every_route() {
                     .as_object()
                     .is_some_and(|responses| !responses.is_empty())
             );
-            assert!(names.insert(operation["operationId"].as_str().unwrap().to_owned()), "each name once");
+            assert!(
+                names.insert(operation["operationId"].as_str().unwrap().to_owned()),
+                "each name once"
+            );
             routes.insert(format!("{method} {path}"));
         }
     }
