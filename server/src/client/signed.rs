@@ -49,6 +49,16 @@ pub struct Signed {
     boot: Mutex<Option<String>>,
 }
 
+/// What the gate answers before it has verified who asks; every other answer must be signed.
+const UNSIGNED: [StatusCode; 6] = [
+    StatusCode::BAD_REQUEST,
+    StatusCode::REQUEST_TIMEOUT,
+    StatusCode::PAYLOAD_TOO_LARGE,
+    StatusCode::MISDIRECTED_REQUEST,
+    StatusCode::TOO_MANY_REQUESTS,
+    StatusCode::SERVICE_UNAVAILABLE,
+];
+
 /// One answer, whole.
 struct Whole {
     status: StatusCode,
@@ -176,8 +186,8 @@ impl Signed {
         );
         match checked {
             Ok(()) => self.taken(answer),
-            // Refused before anybody knew who asked (no room, too large): unsigned, and told for what it says it is.
-            Err(_) if !answer.status.is_success() && is_problem(&answer) => self.taken(answer),
+            // Refused before the gateway knew who asked: nobody to sign for, and nothing in it is acted upon but waiting.
+            Err(_) if UNSIGNED.contains(&answer.status) && is_problem(&answer) => self.taken(answer),
             Err(source) => Err(wrong(source)),
         }
     }

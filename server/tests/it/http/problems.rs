@@ -9,13 +9,16 @@ use ledger_server::http::{Door, router};
 use std::sync::Arc;
 use tower::ServiceExt;
 
+/// Method, target, media type, body; status and code of the problem.
+type Case<'a> = (Method, &'a str, Option<&'a str>, &'a str, u16, &'a str);
+
 #[tokio::test]
 async fn each_bad_request_has_its_own_problem() {
     let studio = Studio::found();
     let app = router(Arc::clone(&studio.machine), Door::Local);
     let json = Some("application/json");
     let large = "x".repeat(128 * 1024 + 1);
-    let cases: [(Method, &str, Option<&str>, &str, u16, &str); 16] = [
+    let cases: [Case<'_>; 16] = [
         (Method::GET, "/nowhere", None, "", 404, "request.path"),
         (Method::DELETE, "/v1/jobs", None, "", 405, "request.method"),
         (
