@@ -32,7 +32,8 @@ const SIGNATURES_BATCH: usize = 256;
 // One entry, checked by itself.
 struct Prepared {
     position: Position,
-    record: Result<Record, RecordError>,
+    // What could not be parsed is kept, to be given a name.
+    record: Result<Record, (RecordError, Suspect)>,
     leaf: tree::Hash,
     payload: PayloadFound,
 }
@@ -140,7 +141,7 @@ impl<'a> Check<'a> {
         for (index, entry) in prepared.iter().enumerate() {
             match &entry.record {
                 Ok(record) => self.place(index, entry, record, &mut found, &mut signed),
-                Err(error) => found.push((index, unreadable(entry.position, error))),
+                Err((error, suspect)) => found.push((index, self.unreadable(entry.position, error, suspect))),
             }
         }
         if self.options.full {
@@ -361,19 +362,37 @@ impl<'a> Check<'a> {
         })
     }
 
-    /// Which receipt a damaged record is, when what is left of it fits the place that a log expects next.
+    /// Which receipt a damaged record is, when what is left of it fits the place that a log expects next: by what it says
+    /// of itself, or by the link to the record before.
     pub(super) fn name(&mut self, suspect: &Suspect) -> Option<(LogId, u64)> {
-        let by_log = |(log, state): (&LogId, &LogState)| {
-            let fits = *log == suspect.log || suspect.prev != SealDigest::ZERO;
-            let seq = fits
-                .then(|| state.suspects(suspect.seq, &suspect.prev))
-                .flatten()?;
-            // Another log's seq says nothing; its link does.
-            (*log == suspect.log || state.suspects(u64::MAX, &suspect.prev).is_some()).then_some((*log, seq))
+        let by_itself = suspect
+            .place
+            .filter(|(log, seq)| self.logs.get(log).is_some_and(|state| state.expects() == *seq))
+            .map(|(log, _)| log);
+        let by_link = || {
+            let linked = |(log, state): (&LogId, &LogState)| Some((suspect.find(state.link()?)?, *log));
+            // What a pin says of other logs stands before its own seal.
+            self.logs.iter().filter_map(linked).max().map(|(_, log)| log)
         };
-        let (log, seq) = self.logs.iter().find_map(by_log)?;
-        self.logs.get_mut(&log)?.name_damaged();
+        let log = by_itself.or_else(by_link)?;
+        let state = self.logs.get_mut(&log)?;
+        let seq = state.expects();
+        state.name_damaged();
         Some((log, seq))
+    }
+
+    // A record whose bytes are no record, although the journal's checksums hold.
+    fn unreadable(&mut self, position: Position, error: &RecordError, suspect: &Suspect) -> Finding {
+        let place = self.name(suspect);
+        Finding {
+            code: error.code(),
+            aspect: Aspect::Integrity,
+            log: place.map(|(log, _)| log),
+            seq: place.map(|(_, seq)| seq),
+            id: suspect.id(),
+            position: Some(position),
+            text: error.to_string(),
+        }
     }
 
     /// Whether a log is written by the machine that owns the store.
@@ -401,8 +420,8 @@ impl<'a> Check<'a> {
 
 fn prepare(entry: StoredEntry) -> Prepared {
     let erased = entry.is_erased();
-    let record = Record::parse(&entry.record);
     let leaf = tree::leaf_hash(&entry.record);
+    let record = Record::parse(&entry.record).map_err(|error| (error, Suspect::of(entry.record)));
     let payload = match &record {
         Ok(record) => match (&record.statement().payload, &entry.payload, entry.place) {
             (None, None, None) => PayloadFound::None,
@@ -426,18 +445,6 @@ fn prepare(entry: StoredEntry) -> Prepared {
 
 fn has_length(payload: &Payload, bytes: u32) -> bool {
     u32::try_from(payload.bytes.len()) == Ok(bytes)
-}
-
-fn unreadable(position: Position, error: &RecordError) -> Finding {
-    Finding {
-        code: error.code(),
-        aspect: Aspect::Integrity,
-        log: None,
-        seq: None,
-        id: None,
-        position: Some(position),
-        text: error.to_string(),
-    }
 }
 
 fn finding(code: &'static str, aspect: Aspect, position: Position, record: &Record, text: String) -> Finding {

@@ -134,7 +134,7 @@ impl LogState {
         let mut faults = Vec::new();
         let gap = seq - self.next;
         if gap > self.named {
-            let first = self.next + self.named;
+            let first = self.expects();
             let text = if first + 1 == seq {
                 format!("record {first} of this log is missing or damaged")
             } else {
@@ -196,11 +196,14 @@ impl LogState {
         Ok(())
     }
 
-    /// Whether a damaged record that says this of itself can be the next one of this log; its seq if so.
-    pub(super) fn suspects(&self, seq: u64, prev: &SealDigest) -> Option<u64> {
-        let expected = self.next + self.named;
-        let linked = self.named == 0 && *prev == self.last_seal;
-        (linked || seq == expected).then_some(expected)
+    /// The seq of the next record, damaged ones counted that were named.
+    pub(super) fn expects(&self) -> u64 {
+        self.next.saturating_add(self.named)
+    }
+
+    /// The seal digest that the next record names as the one before; unknown behind a damaged record.
+    pub(super) fn link(&self) -> Option<&SealDigest> {
+        (self.named == 0).then_some(&self.last_seal)
     }
 
     /// The next record of this log is damaged, and was named.

@@ -2,7 +2,8 @@
 
 use super::check::Check;
 use super::report::{Aspect, Finding, Report};
-use super::{Options, Progress, suspect};
+use super::suspect::Suspect;
+use super::{Options, Progress};
 use crate::Position;
 use crate::anchor::Anchor;
 use crate::error::LedgerError;
@@ -193,14 +194,14 @@ fn damaged(
     let mut finding = about(at, code, Aspect::Integrity, what);
     // Findings about one entry can often be given the receipt's name.
     let suspect = (code == "journal.records")
-        .then(|| suspect::read(options.storage.as_ref(), &place.journal, at.segment, at.offset))
+        .then(|| Suspect::read(options.storage.as_ref(), &place.journal, at.segment, at.offset))
         .flatten();
     if let Some(suspect) = suspect
         && let Some((log, seq)) = check.name(&suspect)
     {
         finding.log = Some(log);
         finding.seq = Some(seq);
-        finding.id = suspect.id;
+        finding.id = suspect.id();
     }
     check.report.found(finding);
 }

@@ -1,9 +1,11 @@
 //! The engine's promises, one module for each.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
+mod bitflip;
 mod bundle;
 mod disk;
 mod journal;
+mod properties;
 mod recovery;
 mod store;
 mod stores;
