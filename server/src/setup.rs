@@ -332,7 +332,9 @@ pub async fn join(dir: &Path, line: &str, machine: &MachineId) -> Result<JoinRep
     let line = parse_line(line)?;
     let paths = Paths::new(dir);
     let gateway = |e: crate::client::ClientError| match e.problem() {
-        Some(problem) if problem.code.starts_with("invitation.") => ServerError::Invitation(problem.detail.clone()),
+        Some(problem) if problem.code.starts_with("invitation.") => {
+            ServerError::Invitation(problem.detail.clone())
+        }
         _ => ServerError::Gateway(format!("{}: {e}", line.address)),
     };
     // The first question needs no key of ours yet; a throw-away one signs what the gateway does not check.

@@ -85,7 +85,7 @@ pub(crate) async fn deliver_forever(machine: Arc<Machine>, mut stop: tokio::sync
                         retry_at.insert(key, tokio::time::Instant::now() + wait);
                     }
                     Err(e) => {
-                        tracing::error!(code = e.code(), error = %e, "a notice's delivery could not be recorded")
+                        tracing::error!(code = e.code(), error = %e, "a notice's delivery could not be recorded");
                     }
                 }
             }

@@ -8,6 +8,8 @@ use ledger_server::client::{Api, ClientError, MachineSigner, Signed};
 use ledger_server::http::wire::{Answer, AppendBody, EventsQuery, ReceiptsQuery, Status};
 use ledger_server::setup;
 use std::sync::Arc;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 fn key(seed: u8) -> SigningKey {
     SigningKey::from_seed([seed; 32])
@@ -207,5 +209,62 @@ async fn a_push_has_a_larger_bound_than_the_rest() {
     assert_eq!(code("push", 1024 * 1024).await, "exchange.malformed");
     assert_eq!(code("push", 1024 * 1024 + 1).await, "request.too-large");
     assert_eq!(code("hello", 128 * 1024 + 1).await, "request.too-large");
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_signs_anew_when_the_server_was_restarted() {
+    let studio = Studio::found();
+    let fleet = studio.machine.ledger.context().fleet;
+    let credential = Credential::Key(key(4).public());
+    let grant = setup::grant(&studio.root, fleet, credential, "page", Role::Reader, None).unwrap();
+    studio.api().append_signed(&grant).await.unwrap();
+    let door = studio.listen().await;
+    let base = door.base.clone();
+    let client = signed(&base, key(4), studio.machine.ledger.context().machine_key);
+    let first = status(&client).await.unwrap().item.boot;
+    door.close().await;
+    let studio = studio.restart();
+    let door = studio.listen_on(base.trim_start_matches("http://")).await;
+    let second = status(&client).await.unwrap().item.boot;
+    assert_ne!(first, second);
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_every_place_is_taken_the_next_is_told_when_to_come_back() {
+    let studio = Studio::found();
+    let door = studio.listen().await;
+    let host = door.base.trim_start_matches("http://");
+    let head = format!("POST /v1/fleet/join HTTP/1.1\r\nhost: {host}\r\ncontent-length: 10\r\n\r\n");
+    let mut slow = Vec::new();
+    for _ in 0..ledger_server::http::limits::JOINS_MAX {
+        let mut stream = TcpStream::connect(host).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    let refused = tokio::time::timeout(super::SOON, async {
+        loop {
+            let answer = plain()
+                .post(format!("{}/v1/fleet/join", door.base))
+                .body("x")
+                .send()
+                .await
+                .unwrap();
+            if answer.status() == 503 {
+                break answer;
+            }
+        }
+    });
+    let refused = refused.await.unwrap();
+    assert_eq!(refused.headers()["retry-after"], "1");
+    assert!(refused.text().await.unwrap().contains("server.busy"));
+    let other = plain()
+        .get(format!("{}/healthz", door.base))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(other.status(), 200, "others are not held up");
+    drop(slow);
     door.close().await;
 }

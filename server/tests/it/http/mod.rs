@@ -58,9 +58,22 @@ impl Studio {
         self.machine.append(said).await.unwrap().receipt.id().to_string()
     }
 
+    /// The same store in a later run of the daemon.
+    pub(crate) fn restart(self) -> Self {
+        let Self { machine, root, dir } = self;
+        drop(machine);
+        let machine = Machine::open(dir.path(), Config::default()).unwrap();
+        Self { machine, root, dir }
+    }
+
     /// Listens on a port of its own.
     pub(crate) async fn listen(&self) -> Listening {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.listen_on("127.0.0.1:0").await
+    }
+
+    /// Listens on an address.
+    pub(crate) async fn listen_on(&self, address: &str) -> Listening {
+        let listener = TcpListener::bind(address).await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
         let router = router(Arc::clone(&self.machine), Door::Network);

@@ -1,0 +1,308 @@
+//! Runs what this machine claimed: writes `run.started`, starts the handler under its supervisor, follows it, and writes
+//! what became of it. The same for a node and for the gateway's own worker.
+//!
+//! What a crash leaves: the supervisor ends the handler when the daemon dies; [`Jobs::recover`] proves at the next start
+//! that nothing of the run is alive, and says whether it finished or is lost.
+
+mod claimed;
+mod run;
+
+use crate::error::ServerError;
+use crate::exchange::{Claimed, Declared};
+use crate::machine::Machine;
+use crate::worker::{self, Recovered};
+use ledger::core::kinds::{Class, Fence, JobId, RunLost};
+use ledger::core::{Draft, Stream};
+use ledger_projections::queue::Standing;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// How often a run's report file is read.
+const REPORT_PERIOD: Duration = Duration::from_millis(200);
+/// Time before an earlier process's run that could not be proven dead is looked at again.
+const RECOVER_AGAIN: Duration = Duration::from_secs(5);
+/// The media type of results.
+const RESULT_MEDIA: &str = "application/json";
+
+/// The runs of this machine.
+pub(crate) struct Jobs {
+    machine: Arc<Machine>,
+    binary: PathBuf,
+    // Claims that this process holds: taken or running; each takes a slot.
+    held: Mutex<BTreeMap<Fence, Held>>,
+    room: tokio::sync::Notify,
+    stopping: AtomicBool,
+}
+
+struct Held {
+    handler: String,
+    cancel: Option<worker::Canceller>,
+}
+
+fn class_of(class: worker::Class) -> Class {
+    match class {
+        worker::Class::Light => Class::Light,
+        worker::Class::Heavy => Class::Heavy,
+        worker::Class::Exclusive => Class::Exclusive,
+    }
+}
+
+impl Jobs {
+    pub(crate) fn new(machine: Arc<Machine>, binary: PathBuf) -> Arc<Self> {
+        Arc::new(Self {
+            machine,
+            binary,
+            held: Mutex::default(),
+            room: tokio::sync::Notify::new(),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    /// What this machine runs, as it tells Central.
+    pub(crate) fn declared(&self) -> Vec<Declared> {
+        let handlers = self.machine.config.handlers.iter();
+        handlers
+            .map(|h| Declared {
+                handler: h.name.clone(),
+                class: class_of(h.class),
+                labels: h.labels.clone(),
+                slots: u16::try_from(h.slots).unwrap_or(u16::MAX),
+            })
+            .collect()
+    }
+
+    /// Free slots of each handler.
+    pub(crate) fn free(&self) -> Vec<(String, u16)> {
+        let held = self.held.lock().expect("held lock");
+        let used = |name: &str| held.values().filter(|h| h.handler == name).count();
+        let handlers = self.machine.config.handlers.iter();
+        handlers
+            .map(|h| {
+                let left = usize::try_from(h.slots)
+                    .unwrap_or(usize::MAX)
+                    .saturating_sub(used(&h.name));
+                (h.name.clone(), u16::try_from(left).unwrap_or(u16::MAX))
+            })
+            .filter(|(_, free)| *free > 0)
+            .collect()
+    }
+
+    /// Slots in use and in all.
+    pub(crate) fn slots(&self) -> (u16, u16) {
+        let used = self.held.lock().expect("held lock").len();
+        let total: u32 = self.machine.config.handlers.iter().map(|h| h.slots).sum();
+        (
+            u16::try_from(used).unwrap_or(u16::MAX),
+            u16::try_from(total).unwrap_or(u16::MAX),
+        )
+    }
+
+    /// Returns when a slot may have become free.
+    pub(crate) async fn wait_for_room(&self) {
+        self.room.notified().await;
+    }
+
+    /// Every claim that this machine holds and has not reported the end of.
+    pub(crate) fn fences(&self) -> Vec<Fence> {
+        let snapshot = self.machine.ledger.snapshot();
+        let open = snapshot
+            .state
+            .runs()
+            .filter(|(_, run)| run.ended.is_none())
+            .map(|(fence, _)| *fence);
+        let mut fences: BTreeSet<Fence> = open.collect();
+        // Taken and not begun; one whose end is told already stays here for a moment longer.
+        let held = self.held.lock().expect("held lock");
+        fences.extend(
+            held.keys()
+                .filter(|fence| snapshot.state.run(fence).is_none_or(|run| run.ended.is_none())),
+        );
+        fences.into_iter().collect()
+    }
+
+    fn run_dir(&self, fence: &Fence) -> PathBuf {
+        self.machine
+            .ledger
+            .paths()
+            .data()
+            .join("runs")
+            .join(fence.to_string())
+    }
+
+    /// Outputs by digest.
+    fn objects(&self) -> PathBuf {
+        self.machine.ledger.paths().data().join("objects")
+    }
+
+    /// Says of every run that an earlier process began what became of it. One whose processes cannot be proven dead yet
+    /// stays open, and is looked at again until they are.
+    pub(crate) async fn recover(self: &Arc<Self>) -> Result<(), ServerError> {
+        let snapshot = self.machine.ledger.snapshot();
+        let open = snapshot.state.runs().filter(|(_, run)| run.ended.is_none());
+        let open: Vec<(Fence, JobId, String)> = open
+            .map(|(fence, run)| (*fence, run.job, run.handler.clone()))
+            .collect();
+        for (fence, job, handler) in open {
+            if self.recover_one(&fence, &job, &handler).await? {
+                continue;
+            }
+            let jobs = Arc::clone(self);
+            tokio::spawn(async move {
+                while !jobs.stopping.load(Ordering::Acquire) {
+                    tokio::time::sleep(RECOVER_AGAIN).await;
+                    match jobs.recover_one(&fence, &job, &handler).await {
+                        Ok(false) => {}
+                        Ok(true) => return,
+                        Err(e) => {
+                            tracing::error!(%fence, %job, code = e.code(), error = %e, "not recovered yet");
+                        }
+                    }
+                }
+            });
+        }
+        Ok(())
+    }
+
+    // Whether it is proven and told what became of the run.
+    async fn recover_one(
+        self: &Arc<Self>,
+        fence: &Fence,
+        job: &JobId,
+        handler: &str,
+    ) -> Result<bool, ServerError> {
+        let dir = self.run_dir(fence);
+        let exists = dir.exists();
+        let found = tokio::task::spawn_blocking(move || worker::recover(&dir))
+            .await
+            .expect("recover does not panic");
+        match found {
+            Ok(Recovered::Finished(result)) => {
+                // A handler that is declared no longer still has the outputs that it left.
+                let declared = self.machine.config.handlers.iter().find(|h| h.name == handler);
+                let globs = declared.map_or_else(|| vec!["**".to_owned()], |h| h.outputs.clone());
+                self.report(fence, job, &globs, &result).await?;
+            }
+            Err(e) if exists => {
+                tracing::warn!(%fence, %job, error = %e, "a run of an earlier process is not proven dead");
+                return Ok(false);
+            }
+            // Without its directory there is nothing to prove: it is made before the receipt, so somebody removed it.
+            Ok(Recovered::Lost { .. }) | Err(_) => {
+                tracing::info!(%fence, %job, "a run was lost with the process that ran it");
+                self.lost(fence, job).await?;
+            }
+        }
+        self.discard(fence);
+        Ok(true)
+    }
+
+    async fn lost(&self, fence: &Fence, job: &JobId) -> Result<(), ServerError> {
+        let detail = RunLost {
+            job: *job,
+            fence: *fence,
+        };
+        self.machine
+            .say(Stream::Work, vec![Draft::of(&detail, job.subject())])
+            .await?;
+        Ok(())
+    }
+
+    /// Takes a claimed job and runs it, unless it is held already.
+    pub(crate) fn take(self: &Arc<Self>, claimed: Claimed) -> Result<(), ServerError> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let work = self.understand(&claimed)?;
+        {
+            let mut held = self.held.lock().expect("held lock");
+            let known = self.machine.ledger.snapshot().state.run(&work.fence).is_some();
+            if held.contains_key(&work.fence) || known {
+                return Ok(());
+            }
+            held.insert(
+                work.fence,
+                Held {
+                    handler: work.handler.clone(),
+                    cancel: None,
+                },
+            );
+        }
+        let jobs = Arc::clone(self);
+        tokio::spawn(async move {
+            let (fence, job) = (work.fence, work.job);
+            if let Err(e) = jobs.run(work).await {
+                tracing::error!(%fence, %job, code = e.code(), error = %e, "a run could not be carried through");
+            }
+            jobs.held.lock().expect("held lock").remove(&fence);
+            jobs.room.notify_waiters();
+            jobs.room.notify_one();
+        });
+        Ok(())
+    }
+
+    // What is durable in the log needs its directory no more.
+    fn discard(&self, fence: &Fence) {
+        let dir = self.run_dir(fence);
+        if let Err(e) = std::fs::remove_dir_all(&dir)
+            && e.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(dir = %dir.display(), error = %e, "a run's directory could not be removed");
+        }
+    }
+
+    fn is_unwanted(&self, fence: &Fence) -> bool {
+        let standing = self.machine.ledger.snapshot().state.standing(fence);
+        matches!(standing, Standing::CancelAsked | Standing::Over)
+    }
+
+    /// Stops everything and returns when nothing runs any more and all of it is told.
+    pub(crate) async fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        loop {
+            {
+                let held = self.held.lock().expect("held lock");
+                if held.is_empty() {
+                    return;
+                }
+                for cancel in held.values().filter_map(|h| h.cancel.as_ref()) {
+                    cancel.cancel();
+                }
+            }
+            // A run that had no canceller yet gets one shortly.
+            drop(tokio::time::timeout(REPORT_PERIOD, self.room.notified()).await);
+        }
+    }
+
+    /// Stops what is wanted no longer.
+    pub(crate) fn heed(&self, fence: &Fence, standing: Standing) {
+        if !matches!(standing, Standing::CancelAsked | Standing::Over) {
+            return;
+        }
+        if let Some(Held {
+            cancel: Some(cancel), ..
+        }) = self.held.lock().expect("held lock").get(fence)
+        {
+            cancel.cancel();
+        }
+    }
+
+    /// Heeds the order on every change, until it is told to stop.
+    pub(crate) async fn heed_forever(self: Arc<Self>, mut stop: tokio::sync::watch::Receiver<bool>) {
+        let mut changed = self.machine.changed();
+        loop {
+            changed.mark_unchanged();
+            let snapshot = self.machine.ledger.snapshot();
+            let fences: Vec<Fence> = self.held.lock().expect("held lock").keys().copied().collect();
+            for fence in fences {
+                self.heed(&fence, snapshot.state.standing(&fence));
+            }
+            tokio::select! {
+                _ = changed.changed() => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+}
