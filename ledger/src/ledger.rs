@@ -225,15 +225,9 @@ impl<S: State> Ledger<S> {
             hook: options.batch_hook,
             pool: Pool::new(options.entropy),
         };
-        // The committer works as a member of its own pool: handing a batch to the others and waiting for it from outside
-        // would cost two more switches of threads for each batch.
-        let signers = rayon::ThreadPoolBuilder::new()
-            .thread_name(|n| format!("ledger-sign-{n}"))
-            .build()
-            .expect("the operating system starts threads");
         let committer = std::thread::Builder::new()
             .name("ledger-commit".into())
-            .spawn(move || signers.install(|| committer.run()))
+            .spawn(move || committer.run())
             .expect("the operating system starts a thread");
         let housekeeper = Housekeeper::start(Arc::clone(&shared), anchor, epoch, lock);
         let threads = Mutex::new(Some(Threads {

@@ -23,8 +23,6 @@ const BATCH_COMMANDS_MAX: usize = 4096;
 const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Own records from which on signing is spread over all cores.
 const PARALLEL_SIGN_MIN: usize = 4;
-/// Records that one core signs before it looks for more: sharing them out costs, too.
-const SIGN_TOGETHER: usize = 4;
 /// Idleness after which an empty batch makes the last one provable.
 const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 
@@ -182,8 +180,7 @@ impl<S: State> Committer<S> {
         } else {
             self.commit(overlay)
         };
-        // The last one first: whoever waits for several tickets in turn is then woken once.
-        for Decided { command, records } in decided.into_iter().rev() {
+        for Decided { command, records } in decided {
             match &outcome {
                 Ok(receipts) => command.answer(Ok(receipts.get(records).unwrap_or_default().to_vec())),
                 // Whoever appended nothing has nothing to lose by the failure.
@@ -299,11 +296,7 @@ fn sign<S: State>(pending: &mut [Pending], shared: &Shared<S>) -> Vec<tree::Hash
         tree::leaf_hash(p.record.bytes())
     };
     if pending.len() >= PARALLEL_SIGN_MIN {
-        pending
-            .par_iter_mut()
-            .with_min_len(SIGN_TOGETHER)
-            .map(finish)
-            .collect()
+        pending.par_iter_mut().map(finish).collect()
     } else {
         pending.iter_mut().map(finish).collect()
     }
