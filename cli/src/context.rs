@@ -257,7 +257,7 @@ fn advice(code: &str) -> &'static str {
         "config.invalid" | "config.handler" => {
             "correct config.toml; `ledger config show` tells where each value comes from"
         }
-        "ledger.foreign-keys" => {
+        "ledger.foreign-keys" | "journal.other-store" => {
             "data and keys belong to different machines; put back the directory that belongs to these keys"
         }
         "ledger.no-store" => "found a fleet with `ledger init`, or join one with `ledger join`",

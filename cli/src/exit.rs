@@ -51,6 +51,7 @@ const TABLE: &[(&str, Exit)] = &[
     ("join.", NOT_PERMITTED),
     ("journal.", IO),
     ("journal.corrupt", DIFFERENCE),
+    ("journal.other-store", CONFIG),
     ("key.", NOT_PERMITTED),
     ("ledger.", CONFIG),
     ("ledger.busy", LATER),

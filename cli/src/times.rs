@@ -4,7 +4,7 @@
 //! date means its first moment where the reader is, as journalctl takes it.
 
 use crate::error::CliError;
-use jiff::civil::{Date, DateTime};
+use jiff::civil::DateTime;
 use jiff::{SignedDuration, Span, Timestamp, Zoned};
 
 /// A bound of a query.
@@ -55,10 +55,8 @@ fn parse_other(text: &str, now: &Zoned) -> Result<Moment, CliError> {
     if let Ok(timestamp) = text.parse::<Timestamp>() {
         return Ok(Moment::At(timestamp.as_microsecond()));
     }
-    let civil = text
-        .parse::<Date>()
-        .map(|date| date.at(0, 0, 0, 0))
-        .or_else(|_| text.parse::<DateTime>());
+    // A date alone is its first moment.
+    let civil = text.parse::<DateTime>();
     if let Ok(civil) = civil {
         let zoned = civil
             .to_zoned(now.time_zone().clone())

@@ -211,11 +211,7 @@ pub(crate) fn describe(full: &JobFull, now: &Zoned) -> String {
     );
     for run in &full.runs {
         let started = if run.started { "started" } else { "not started" };
-        let verdicts = if run.verdicts.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", run.verdicts.join(", "))
-        };
+        let verdicts = verdicts_of(&run.verdicts);
         field(
             "run",
             format!(
@@ -248,6 +244,17 @@ pub(crate) fn describe(full: &JobFull, now: &Zoned) -> String {
         field("result", shown(content));
     }
     lines.join("\n")
+}
+
+/// `: success on-time`, from the words that the interface gives.
+fn verdicts_of(verdicts: &[String]) -> String {
+    let plain = |verdict: &String| verdict.replace(['{', '}', '"'], "").replace(':', " ");
+    let words: Vec<String> = verdicts.iter().map(plain).collect();
+    if words.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", words.join(", "))
+    }
 }
 
 /// Content on the command line, cut where it is long.

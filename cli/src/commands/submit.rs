@@ -12,8 +12,8 @@ use ledger_server::http::wire::{EventsQuery, Receipt, RequestBody, Requested};
 use serde_json::json;
 use std::time::Duration;
 
-/// The word for a request whose handler no machine declares.
-const UNKNOWN_HANDLER: &str = "unknown-handler";
+/// The word for a request that went to the dead letters at once: no machine declares its handler.
+const PARKED: &str = "parked";
 /// Between two looks at the job when the live tail is silent; it only guards against a tail that broke.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -75,7 +75,7 @@ pub(crate) async fn run(context: &Context, args: &SubmitArgs) -> Result<Exit, Cl
         None
     };
     let requested = store.api.request(&body).await?.item;
-    if requested.answer_code.contains(UNKNOWN_HANDLER) {
+    if requested.answer_code == PARKED {
         return Err(unknown_handler(&args.handler, &requested));
     }
     let Some(cursor) = cursor else {
@@ -221,7 +221,7 @@ async fn follow(
 
 async fn has_ended(store: &Store, job: &str) -> Result<bool, CliError> {
     let job = store.api.job(job).await?.item.job;
-    Ok(job.is_final || job.state == "parked")
+    Ok(job.is_final || job.state == PARKED)
 }
 
 fn ends(kind: &str) -> bool {

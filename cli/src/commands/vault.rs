@@ -25,7 +25,8 @@ enum VaultCommand {
     #[command(after_help = "Examples:\n  ledger vault scan ~/studio/vault")]
     Scan {
         /// The directory [default: the configured Vault]
-        dir: Option<PathBuf>,
+        #[arg(value_name = "DIR")]
+        folder: Option<PathBuf>,
     },
     /// List the files with their digests
     #[command(after_help = "Examples:\n  ledger vault ls\n  ledger vault ls docs/ --json")]
@@ -38,7 +39,7 @@ enum VaultCommand {
 /// Indexes or lists.
 pub(crate) async fn run(context: &Context, args: &VaultArgs) -> Result<Exit, CliError> {
     match &args.command {
-        VaultCommand::Scan { dir } => scan(context, dir.clone()).await,
+        VaultCommand::Scan { folder } => scan(context, folder.clone()).await,
         VaultCommand::Ls { prefix } => list(context, prefix.clone()).await,
     }
 }

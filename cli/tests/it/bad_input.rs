@@ -1,6 +1,6 @@
 //! Every bad input has its own clear message with a stable code, exits non-zero, and loses nothing.
 
-use crate::{Daemon, bad, founded, good, json, ledger};
+use crate::{Daemon, bad, folder, founded, good, json, ledger};
 use std::io::Write;
 use std::net::TcpListener;
 use std::process::Stdio;
@@ -60,19 +60,19 @@ fn a_malformed_receipt_is_refused_and_a_malformed_bundle_is_found() {
     bad(
         dir.path(),
         &["append", "--kind", "Not A Kind"],
-        "receipt.kind",
+        "statement.kind",
         65,
     );
     bad(
         dir.path(),
         &["append", "--kind", "job.succeeded"],
-        "receipt.kind",
+        "request.body",
         65,
     );
     bad(
         dir.path(),
         &["append", "--kind", "x.a", "--cause", "nonsense"],
-        "request.malformed",
+        "request.body",
         65,
     );
     let bundle = dir.path().join("order.bundle");
@@ -119,7 +119,7 @@ fn a_foreign_store_is_refused_and_works_again_when_it_is_back() {
     let swap = |from: &std::path::Path, to: &std::path::Path| std::fs::rename(from, to).unwrap();
     swap(&dir.path().join("data"), &dir.path().join("aside"));
     swap(&other.path().join("data"), &dir.path().join("data"));
-    bad(dir.path(), &["status"], "ledger.foreign-keys", 78);
+    bad(dir.path(), &["status"], "journal.other-store", 78);
     swap(&dir.path().join("data"), &other.path().join("data"));
     swap(&dir.path().join("aside"), &dir.path().join("data"));
     good(dir.path(), &["status"]);
@@ -127,7 +127,7 @@ fn a_foreign_store_is_refused_and_works_again_when_it_is_back() {
 
 #[test]
 fn a_directory_without_a_ledger_is_told_as_such() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     bad(dir.path(), &["status"], "store.absent", 78);
     bad(dir.path(), &["verify"], "ledger.no-store", 78);
 }
@@ -178,7 +178,7 @@ fn a_node_is_not_run_as_a_gateway_nor_the_other_way_round() {
 fn an_invitation_that_is_none_or_was_used_lets_nobody_in() {
     let dir = founded();
     let gateway = Daemon::start(dir.path(), "gateway");
-    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (one, two) = (folder(), folder());
     bad(
         one.path(),
         &["join", "nonsense", "--machine", "one"],
@@ -187,9 +187,16 @@ fn an_invitation_that_is_none_or_was_used_lets_nobody_in() {
     );
     let line = good(dir.path(), &["invite"])["line"].as_str().unwrap().to_owned();
     good(one.path(), &["join", &line, "--machine", "one"]);
-    let (status, envelope) = json(two.path(), &["join", &line, "--machine", "two"]);
-    assert_ne!(status, 0, "{envelope}");
-    assert_eq!(envelope["error"]["code"], "invitation.used", "{envelope}");
+    let said = bad(
+        two.path(),
+        &["join", &line, "--machine", "two"],
+        "join.invitation",
+        77,
+    );
+    assert!(
+        said["error"]["message"].as_str().unwrap().contains("used"),
+        "{said}"
+    );
     gateway.stop();
 }
 

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod help;
+mod kill;
 mod tour;
 
 use serde_json::Value;
@@ -78,22 +79,25 @@ struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `gateway`, `node` or `up` and waits until it answers.
+    /// Starts `gateway` or `node` and waits until it answers; a gateway listens on any free port.
     fn start(dir: &Path, role: &str) -> Daemon {
-        Self::start_with(dir, &[role])
+        Self::start_at(dir, role, "127.0.0.1:0")
     }
 
-    fn start_with(dir: &Path, words: &[&str]) -> Daemon {
+    fn start_at(dir: &Path, role: &str, listen: &str) -> Daemon {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(dir.join("daemon.log"))
             .unwrap();
         let mut command = ledger(dir);
-        command
-            .args(words)
-            .args(["--stop-with-stdin", "-v"])
-            .args(["--set", "listen=127.0.0.1:0"]);
+        command.args([
+            role,
+            "--stop-with-stdin",
+            "-v",
+            "--set",
+            &format!("listen={listen}"),
+        ]);
         let child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -108,7 +112,7 @@ impl Daemon {
         loop {
             if let Some(status) = daemon.child.try_wait().unwrap() {
                 let log = std::fs::read_to_string(dir.join("daemon.log")).unwrap_or_default();
-                panic!("{words:?} ended with {status}: {log}");
+                panic!("{role} ended with {status}: {log}");
             }
             if daemon
                 .run_file()
@@ -117,7 +121,7 @@ impl Daemon {
             {
                 return daemon;
             }
-            assert!(began.elapsed() < WITHIN, "{words:?} does not answer");
+            assert!(began.elapsed() < WITHIN, "{role} does not answer");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -162,9 +166,16 @@ impl Drop for Daemon {
     }
 }
 
+/// A directory of its owner's alone, as a machine's must be.
+fn folder() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let private = std::fs::Permissions::from_mode(0o700);
+    tempfile::Builder::new().permissions(private).tempdir().unwrap()
+}
+
 /// A fleet of one, founded in a directory of its own.
 fn founded() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     good(dir.path(), &["init", "--machine", "mini"]);
     dir
 }

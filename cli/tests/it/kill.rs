@@ -1,0 +1,237 @@
+//! `kill -9` of each of three real processes at random moments of a load: no acknowledged receipt is lost, and every
+//! accepted job reaches its one final state.
+//!
+//! `LEDGER_KILLS` says how often (a few by default), `LEDGER_KILL_SEED` repeats a run.
+
+use crate::{Daemon, WITHIN, folder, good};
+use ledger_server::client::Api;
+use ledger_server::http::wire::{AppendBody, JobsQuery, ReceiptsQuery, RequestBody};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Kills in one run when nobody says how many.
+const KILLS: u64 = 6;
+/// How long everything may take to settle after the last kill.
+const SETTLE_WITHIN: Duration = Duration::from_secs(180);
+/// Machines, their roles and what their configuration adds.
+const MACHINES: [(&str, &str); 3] = [("gateway", "gateway"), ("studio", "node"), ("mini", "node")];
+
+/// What was acknowledged, kept outside of every store.
+#[derive(Default)]
+struct Acknowledged {
+    jobs: BTreeSet<String>,
+    receipts: BTreeSet<String>,
+}
+
+/// Numbers that look random and are the same for the same seed (SplitMix64).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+}
+
+#[test]
+fn killing_the_three_processes_at_random_loses_nothing_acknowledged() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let kills = number("LEDGER_KILLS").unwrap_or(KILLS);
+    let seed = number("LEDGER_KILL_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    println!("to repeat: LEDGER_KILLS={kills} LEDGER_KILL_SEED={seed}");
+    let root = folder();
+    let (mut daemons, listen) = fleet(root.path());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let acknowledged = Arc::new(Mutex::new(Acknowledged::default()));
+    let over = Arc::new(AtomicBool::new(false));
+    let load: Vec<_> = (0..3)
+        .map(|door| {
+            runtime.spawn(ask(
+                root.path().to_owned(),
+                door,
+                acknowledged.clone(),
+                over.clone(),
+            ))
+        })
+        .collect();
+
+    let mut chance = Chance(seed);
+    for _ in 0..kills {
+        std::thread::sleep(Duration::from_millis(chance.below(400)));
+        let at = usize::try_from(chance.below(3)).unwrap();
+        let (machine, role) = MACHINES[at];
+        daemons.remove(machine).unwrap().kill();
+        std::thread::sleep(Duration::from_millis(chance.below(300)));
+        daemons.insert(
+            machine,
+            Daemon::start_at(&root.path().join(machine), role, &listen),
+        );
+    }
+    over.store(true, Ordering::SeqCst);
+    runtime.block_on(async {
+        for task in load {
+            task.await.unwrap();
+        }
+        check(root.path(), &acknowledged.lock().unwrap()).await;
+    });
+    for (_, daemon) in daemons {
+        daemon.stop();
+    }
+    for (machine, _) in MACHINES {
+        good(&root.path().join(machine), &["verify"]);
+    }
+}
+
+/// Founds and enrols; the three run, the gateway at an address that stays.
+fn fleet(root: &Path) -> (BTreeMap<&'static str, Daemon>, String) {
+    let config = |dir: &Path, handler: &str, class: &str| {
+        let path = dir.join("config.toml");
+        let before = std::fs::read_to_string(&path).unwrap_or_default();
+        let more = format!(
+            "[timing]\npulse_ms = 200\nbeat_ms = 150\nterm_ms = 1000\npoll_ms = 200\nlost_after_ms = 800\n\
+             heal_wait_ms = 1000\nfailover_after_ms = 600000\n[limits]\nlosses_max = 0\n[verify]\nenabled = false\n\
+             [[handler]]\nname = \"{handler}\"\nargv = [\"sh\", \"-c\", \"sleep 0.05; echo 42\"]\nclass = \"{class}\"\n\
+             slots = 2\n"
+        );
+        std::fs::write(path, before + &more).unwrap();
+    };
+    let mut daemons = BTreeMap::new();
+    let gateway = root.join("gateway");
+    good(&gateway, &["init", "--machine", "gateway"]);
+    config(&gateway, "light", "light");
+    let first = Daemon::start(&gateway, "gateway");
+    let address = first.address();
+    daemons.insert("gateway", first);
+    for machine in ["studio", "mini"] {
+        let dir = root.join(machine);
+        let line = good(&gateway, &["invite", "--machine", machine])["line"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        good(&dir, &["join", &line, "--machine", machine]);
+        config(&dir, "heavy", "heavy");
+        daemons.insert(machine, Daemon::start(&dir, "node"));
+    }
+    (daemons, address.trim_start_matches("http://").to_owned())
+}
+
+/// Asks one door after another for work and appends receipts, and remembers only what was acknowledged.
+async fn ask(root: PathBuf, first: usize, acknowledged: Arc<Mutex<Acknowledged>>, over: Arc<AtomicBool>) {
+    let mut door = first;
+    while !over.load(Ordering::SeqCst) {
+        door = (door + 1) % MACHINES.len();
+        let api = Api::unix(root.join(MACHINES[door].0).join("data/api.sock"));
+        let handler = if door == 0 { "light" } else { "heavy" };
+        let request = RequestBody {
+            handler: handler.to_owned(),
+            ..RequestBody::default()
+        };
+        if let Ok(Ok(answer)) = tokio::time::timeout(Duration::from_secs(5), api.request(&request)).await {
+            let mut kept = acknowledged.lock().unwrap();
+            kept.jobs.insert(answer.item.job);
+            kept.receipts.insert(answer.item.receipt);
+        }
+        let note = AppendBody {
+            kind: "x.note".to_owned(),
+            ..AppendBody::default()
+        };
+        if let Ok(Ok(answer)) = tokio::time::timeout(Duration::from_secs(5), api.append(&note)).await {
+            acknowledged
+                .lock()
+                .unwrap()
+                .receipts
+                .insert(answer.item.receipt.id);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Waits until every accepted job is final, then holds what the gateway has against what was acknowledged.
+async fn check(root: &Path, acknowledged: &Acknowledged) {
+    let api = Api::unix(root.join("gateway/data/api.sock"));
+    let began = Instant::now();
+    loop {
+        let jobs = jobs(&api).await;
+        let open: Vec<_> = jobs.values().filter(|state| !is_final(state)).collect();
+        let unknown: Vec<_> = acknowledged
+            .jobs
+            .iter()
+            .filter(|job| !jobs.contains_key(*job))
+            .collect();
+        if open.is_empty() && unknown.is_empty() {
+            assert!(jobs.values().all(|state| state == "succeeded"), "{jobs:?}");
+            break;
+        }
+        assert!(
+            began.elapsed() < SETTLE_WITHIN,
+            "not final: {open:?}; not there: {unknown:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut there = BTreeSet::new();
+    let mut successes: BTreeMap<String, u32> = BTreeMap::new();
+    for kind in ["request.received", "x.note", "job.succeeded"] {
+        let mut query = ReceiptsQuery {
+            kind: vec![kind.to_owned()],
+            limit: Some(1000),
+            ..ReceiptsQuery::default()
+        };
+        loop {
+            let page = api.receipts(&query).await.unwrap();
+            for receipt in page.items {
+                if kind == "job.succeeded" {
+                    *successes.entry(receipt.subject).or_default() += 1;
+                } else {
+                    there.insert(receipt.id);
+                }
+            }
+            query.cursor = page.next_cursor;
+            if query.cursor.is_none() {
+                break;
+            }
+        }
+    }
+    let lost: Vec<_> = acknowledged.receipts.difference(&there).collect();
+    assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+    assert!(successes.values().all(|count| *count == 1), "{successes:?}");
+    println!(
+        "{} jobs and {} receipts acknowledged, all there, settled in {:?} (at most {WITHIN:?} a start)",
+        acknowledged.jobs.len(),
+        acknowledged.receipts.len(),
+        began.elapsed()
+    );
+    assert!(acknowledged.jobs.len() > 3, "there was a load");
+}
+
+fn is_final(state: &str) -> bool {
+    matches!(
+        state,
+        "succeeded" | "failed" | "cancelled" | "expired" | "discarded"
+    )
+}
+
+async fn jobs(api: &Api) -> BTreeMap<String, String> {
+    let mut query = JobsQuery {
+        limit: Some(1000),
+        ..JobsQuery::default()
+    };
+    let mut found = BTreeMap::new();
+    loop {
+        let page = api.jobs(&query).await.unwrap();
+        found.extend(page.items.into_iter().map(|job| (job.id, job.state)));
+        query.cursor = page.next_cursor;
+        if query.cursor.is_none() {
+            return found;
+        }
+    }
+}
