@@ -4,7 +4,7 @@ use crate::error::ServerError;
 use crate::machine::Machine;
 use ignore::WalkBuilder;
 use ledger::core::digest::path_digest;
-use ledger::core::kinds::{ArtifactRecorded, ArtifactRemoved, ArtifactSkipped, SkipReason};
+use ledger::core::kinds::{AnyDetail, ArtifactRecorded, ArtifactRemoved, ArtifactSkipped, SkipReason};
 use ledger::core::limits::PATH_BYTES_MAX;
 use ledger::core::{ContentDigest, Draft, LogId, Stream, Subject};
 use ledger::{Ledger, Receipt};
@@ -85,19 +85,58 @@ impl VaultReader {
     }
 }
 
+/// A page of the index, and why it stands still when it does.
+pub(crate) struct VaultPage {
+    /// Files by path.
+    pub(crate) files: Vec<(String, VaultFile)>,
+    /// Why the index waits: receipts that the order pins and this store does not have, for instance.
+    pub(crate) halted: Option<String>,
+}
+
 impl Machine {
-    /// The files of the Vault by path. Folds what is new first; blocks.
+    /// At most `limit` files of the Vault whose paths begin with `prefix` and stand behind `after`, by path. Folds what is new
+    /// first; blocks.
     ///
     /// # Errors
     /// [`ServerError::Projection`].
-    pub fn vault(&self) -> Result<Vec<(String, VaultFile)>, ServerError> {
+    pub(crate) fn vault_page(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<VaultPage, ServerError> {
         self.vault.with(&self.ledger, |runner| {
-            runner
-                .projection()
-                .files("")
-                .map(|(path, file)| (path.to_owned(), file.clone()))
-                .collect()
+            let files = runner.projection().files(prefix);
+            let files = files.filter(|(path, _)| after.is_none_or(|after| path.as_str() > after));
+            VaultPage {
+                files: files
+                    .take(limit)
+                    .map(|(path, file)| (path.clone(), file.clone()))
+                    .collect(),
+                halted: runner.halted().map(ToString::to_string),
+            }
         })
+    }
+
+    // What this machine itself recorded of its Vault, read from its own facts: another machine's Vault holds other files,
+    // and the index may wait for receipts that only the gateway has.
+    fn recorded_here(&self) -> Result<BTreeMap<String, ContentDigest>, ServerError> {
+        let mut known = BTreeMap::new();
+        let Some(facts) = self.ledger.own_log(Stream::Facts) else {
+            return Ok(known);
+        };
+        for receipt in self.ledger.range(&facts, 0, u64::MAX) {
+            match receipt?.statement().any_detail() {
+                Ok(AnyDetail::ArtifactRecorded(file)) => {
+                    known.insert(file.path, file.blake3);
+                }
+                Ok(AnyDetail::ArtifactRemoved(file)) => {
+                    known.remove(&file.path);
+                }
+                _ => {}
+            }
+        }
+        Ok(known)
     }
 
     /// Looks at every file below a directory, respecting .gitignore, and says what is new, changed or gone.
@@ -115,14 +154,7 @@ impl Machine {
             .canonicalize()
             .map_err(ServerError::io("looking at the Vault", &dir))?;
         let found = tokio::task::spawn_blocking(move || -> Result<_, ServerError> {
-            let me = machine.id().clone();
-            // Only what this machine itself recorded is compared: another machine's Vault may hold other files.
-            let known: BTreeMap<String, ContentDigest> = machine
-                .vault()?
-                .into_iter()
-                .filter(|(_, f)| f.machine == me && f.job.is_none())
-                .map(|(p, f)| (p, f.blake3))
-                .collect();
+            let known = machine.recorded_here()?;
             walk(&dir, &own, known, &mut progress)
         })
         .await

@@ -223,6 +223,13 @@ fn warnings(
             "check that the gateway runs and can be reached; nothing is lost meanwhile",
         ));
     }
+    if let Ok(Some(why)) = machine.vault_page("", None, 0).map(|page| page.halted) {
+        warnings.push(warning(
+            "vault.waits",
+            format!("the Vault's index here {why}"),
+            "ask the gateway, which has the logs of all machines",
+        ));
+    }
     for row in state.machines().filter(|row| !row.retired && !row.is_online()) {
         let text = format!("{} is offline", row.id);
         warnings.push(warning(

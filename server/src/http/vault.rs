@@ -31,15 +31,8 @@ pub(crate) async fn list(
     let after = query.cursor.as_deref().map(FileKey::read).transpose()?;
     let prefix = query.prefix.unwrap_or_default();
     api.page(move |machine, _| {
-        let wanted = |path: &str| {
-            path.starts_with(&prefix) && after.as_ref().is_none_or(|after| path > after.path.as_str())
-        };
-        let files = machine.vault()?;
-        let mut files: Vec<_> = files
-            .into_iter()
-            .filter(|(path, _)| wanted(path))
-            .take(limit + 1)
-            .collect();
+        let after = after.as_ref().map(|after| after.path.as_str());
+        let mut files = machine.vault_page(&prefix, after, limit + 1)?.files;
         let more = files.len() > limit;
         files.truncate(limit);
         let next = files
