@@ -9,6 +9,11 @@ use crate::{Position, Receipt};
 use ledger_core::{Hlc, LogId, Payload, ReceiptId, Record, Subject};
 use std::sync::Arc;
 
+/// Bytes read at a time when few receipts are wanted: about a run of records.
+const RUN_BLOCK_BYTES: usize = 64 * 1024;
+/// Bytes that a range rather reads over than beginning to read anew.
+const NEAR_BYTES: u32 = 256 * 1024;
+
 /// What became of a receipt's payload in this store.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PayloadState {
@@ -69,7 +74,7 @@ pub(crate) fn get(
         return receipt_of(&reader.read_record(run.position)?).map(Some);
     }
     // The records of a run lie side by side, so few are read in vain.
-    for entry in reader.scan(run.position) {
+    for entry in reader.scan(run.position).in_blocks_of(RUN_BLOCK_BYTES) {
         let receipt = receipt_of(&entry?)?;
         if receipt.log() == *log && receipt.seq() >= seq {
             return Ok((receipt.seq() == seq).then_some(receipt));
@@ -84,6 +89,19 @@ impl<S: State> Shared<S> {
             return Ok(None);
         }
         get(&self.index, &self.reader, log, seq)
+    }
+
+    pub(crate) fn range(&self, log: &LogId, first: u64, last: u64) -> Range<'_, S> {
+        let end = self.chain(log).map_or(0, |chain| chain.tip().0.saturating_add(1));
+        Range {
+            shared: self,
+            log: *log,
+            next: first,
+            end: last.saturating_add(1).min(end),
+            scan: None,
+            run: Position::START,
+            left: 0,
+        }
     }
 
     pub(crate) fn find(&self, id: &ReceiptId) -> Result<Vec<Receipt>, LedgerError> {
@@ -144,18 +162,7 @@ impl<S: State> Ledger<S> {
 
     /// The receipts of a log from one seq to another, both included, as far as the store has them.
     pub fn range(&self, log: &LogId, first: u64, last: u64) -> Range<'_, S> {
-        let end = self
-            .shared()
-            .chain(log)
-            .map_or(0, |chain| chain.tip().0.saturating_add(1));
-        Range {
-            shared: self.shared(),
-            log: *log,
-            next: first,
-            end: last.saturating_add(1).min(end),
-            run: None,
-            left: 0,
-        }
+        self.shared().range(log, first, last)
     }
 
     /// The first seq of a log whose time is not before `time`; the log's size when there is none.
@@ -194,42 +201,77 @@ pub struct Range<'a, S: State> {
     log: LogId,
     next: u64,
     end: u64,
-    run: Option<crate::journal::Scan>,
+    // Where it reads, and the position of what it read last.
+    scan: Option<(crate::journal::Scan, Position)>,
+    // The run that is being read: where it begins, and how many of its records are still to come.
+    run: Position,
     left: u32,
 }
 
 impl<S: State> Range<'_, S> {
     fn step(&mut self) -> Result<Option<Receipt>, LedgerError> {
-        if self.next >= self.end {
-            return Ok(None);
-        }
-        loop {
-            if self.left > 0
-                && let Some(scan) = &mut self.run
-                && let Some(entry) = scan.next()
-            {
-                let receipt = receipt_of(&entry?)?;
-                self.left -= 1;
-                if receipt.log() == self.log && receipt.seq() == self.next {
-                    self.next += 1;
-                    return Ok(Some(receipt));
-                }
-                continue;
+        while self.next < self.end {
+            if self.left == 0 && !self.enter_run()? {
+                return Ok(None);
             }
-            let Some(run) = self.shared.index.run_at(&self.log, self.next)? else {
+            let Some((scan, at)) = &mut self.scan else {
                 return Ok(None);
             };
-            let first = receipt_of(&self.shared.reader.read_record(run.position)?)?;
-            self.run = Some(self.shared.reader.scan(run.position));
-            self.left = run.count - 1;
-            if run.first == self.next {
+            let Some(entry) = scan.next().transpose()? else {
+                return Err(misled());
+            };
+            *at = entry.position;
+            if entry.position < self.run {
+                continue;
+            }
+            self.left -= 1;
+            let receipt = receipt_of(&entry)?;
+            if receipt.log() == self.log && receipt.seq() == self.next {
                 self.next += 1;
-                return Ok(Some(first));
+                return Ok(Some(receipt));
             }
             if self.left == 0 {
-                return Ok(None);
+                return Err(misled());
             }
         }
+        Ok(None)
+    }
+
+    // Goes to the run that holds the next seq; false when the store does not have it.
+    fn enter_run(&mut self) -> Result<bool, LedgerError> {
+        let Some(run) = self.shared.index.run_at(&self.log, self.next)? else {
+            return Ok(false);
+        };
+        let near = |at: Position| {
+            at < run.position
+                && at.segment == run.position.segment
+                && run.position.offset - at.offset <= NEAR_BYTES
+        };
+        if !self.scan.as_ref().is_some_and(|(_, at)| near(*at)) {
+            // A scan brings what lies behind a position.
+            let before = Position {
+                offset: run.position.offset - 1,
+                ..run.position
+            };
+            let scan = self.shared.reader.scan(before);
+            let wanted = self.end - self.next;
+            let scan = if wanted <= u64::from(run.count) {
+                scan.in_blocks_of(RUN_BLOCK_BYTES)
+            } else {
+                scan
+            };
+            self.scan = Some((scan, before));
+        }
+        self.run = run.position;
+        self.left = run.count;
+        Ok(true)
+    }
+}
+
+fn misled() -> LedgerError {
+    LedgerError::Derived {
+        what: "reading the index",
+        why: "a run does not hold the receipt that it says".into(),
     }
 }
 

@@ -254,6 +254,9 @@ impl<S: State> Tx<'_, S> {
             Some(Tip::Foreign(chain)) => Some((**chain).clone()),
             _ => self.shared.chain(&log).map(|chain| (*chain).clone()),
         };
+        // What is here already is read along with the run, which has no gaps.
+        let durable = self.shared.chain(&log).map(|chain| chain.tip());
+        let mut stored = None;
         let mut intake = Intake {
             new: Vec::new(),
             known: 0,
@@ -266,8 +269,11 @@ impl<S: State> Tx<'_, S> {
                 Some(known) if seq <= known.tip().0 => {
                     let stands = if seq == known.tip().0 {
                         Some(known.tip().1)
+                    } else if let Some((last, _)) = durable.filter(|(last, _)| seq <= *last) {
+                        let stored = stored.get_or_insert_with(|| self.shared.range(&log, seq, last));
+                        stored.next().transpose()?.map(|receipt| receipt.seal_digest())
                     } else {
-                        self.seal_at(&log, seq)?
+                        self.pending_seal(&log, seq)
                     };
                     if stands != Some(record.seal_digest()) {
                         return Err(LedgerError::Fork { log, seq });
@@ -321,17 +327,11 @@ impl<S: State> Tx<'_, S> {
         Ok(stored.is_none_or(|payload| payload.bytes == *bytes))
     }
 
-    fn seal_at(&self, log: &LogId, seq: u64) -> Result<Option<ledger_core::SealDigest>, LedgerError> {
-        let here = self
-            .overlay
-            .pending
-            .iter()
-            .map(|p| &p.record)
-            .find(|r| r.seal().log == *log && r.seal().seq == seq);
-        if let Some(record) = here {
-            return Ok(Some(record.seal_digest()));
-        }
-        Ok(self.shared.get(log, seq)?.map(|receipt| receipt.seal_digest()))
+    // The seal at a place that this batch took in.
+    fn pending_seal(&self, log: &LogId, seq: u64) -> Option<ledger_core::SealDigest> {
+        let mut pending = self.overlay.pending.iter().map(|p| &p.record);
+        let record = pending.find(|r| r.seal().log == *log && r.seal().seq == seq)?;
+        Some(record.seal_digest())
     }
 
     fn take(&mut self, record: Arc<Record>, payload: Option<ledger_core::Payload>, own: bool) -> Receipt {

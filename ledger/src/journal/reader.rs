@@ -128,6 +128,7 @@ impl JournalReader {
             after,
             limit: self.catalog.end(),
             with_payloads: false,
+            block_bytes: BLOCK_BYTES,
             place: None,
             next_segment: after.segment.max(1),
             ready: VecDeque::new(),
@@ -168,6 +169,7 @@ pub struct Scan {
     after: Position,
     limit: Position,
     with_payloads: bool,
+    block_bytes: usize,
     place: Option<Place>,
     next_segment: u32,
     ready: VecDeque<StoredEntry>,
@@ -184,6 +186,7 @@ struct Place {
     // Unknown when the scan begins in the middle of a segment.
     link: Option<Link>,
     block: Vec<u8>,
+    block_bytes: usize,
     block_at: u32,
 }
 
@@ -192,6 +195,13 @@ impl Scan {
     #[must_use]
     pub fn with_payloads(mut self) -> Self {
         self.with_payloads = true;
+        self
+    }
+
+    /// Reads so many bytes at a time; little for who wants few entries.
+    #[must_use]
+    pub(crate) fn in_blocks_of(mut self, bytes: usize) -> Self {
+        self.block_bytes = bytes;
         self
     }
 
@@ -275,6 +285,7 @@ impl Scan {
             end,
             link,
             block: Vec::new(),
+            block_bytes: self.block_bytes,
             block_at: 0,
         });
         Ok(true)
@@ -296,7 +307,8 @@ impl Place {
         }
         if self.offset < self.block_at || wanted_end > have_end {
             let room = (self.end - self.offset) as usize;
-            self.block.resize((wanted as usize).max(BLOCK_BYTES).min(room), 0);
+            self.block
+                .resize((wanted as usize).max(self.block_bytes).min(room), 0);
             self.block_at = self.offset;
             read_exactly(catalog, self.file.as_ref(), number, self.offset, &mut self.block)?;
         }

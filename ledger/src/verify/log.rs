@@ -166,7 +166,7 @@ impl LogState {
             }
         }
         self.named = 0;
-        self.next = seq + 1;
+        self.next = seq.saturating_add(1);
         self.last_seal = record.seal_digest();
         self.last_time = record.seal().time;
         self.receipts += 1;

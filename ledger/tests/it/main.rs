@@ -1,5 +1,9 @@
 //! The engine's promises, one module for each.
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::result_large_err
+)]
 
 mod bitflip;
 mod bundle;

@@ -236,7 +236,7 @@ fn run(steps: Vec<Step>) {
                 assert!(refused.is_err());
             }
             Step::Push { work, overlap, most } => {
-                gateway.take(&node, &logs[usize::from(work)], overlap, most)
+                gateway.take(&node, &logs[usize::from(work)], overlap, most);
             }
             Step::Pin { work, mirror } => {
                 let log = logs[usize::from(work)];

@@ -111,7 +111,7 @@ fn progress_rises_and_ends_at_the_end() {
     small(dir.path());
     let mut seen: Vec<Progress> = Vec::new();
     verify_store(dir.path(), &Options::default(), &mut |progress| {
-        seen.push(progress)
+        seen.push(progress);
     })
     .unwrap();
     assert!(seen.windows(2).all(|pair| pair[0].bytes <= pair[1].bytes));
@@ -127,7 +127,8 @@ fn what_is_removed_doubled_swapped_or_cut_is_named() {
     let dir = temp();
     let all = small(dir.path());
     type Change = fn(&mut Vec<Stored>);
-    let cases: [(Change, [Verdict; 3], &[(&str, Option<u64>)]); 6] = [
+    type Named = &'static [(&'static str, Option<u64>)];
+    let cases: [(Change, [Verdict; 3], Named); 6] = [
         (
             |all| drop(all.remove(4)),
             [CLEAN, CLEAN, FOUND],
