@@ -32,10 +32,10 @@ fn checkpoint_name(stream: Stream) -> String {
 }
 
 impl Keyring {
-    /// Makes new keys in a new directory.
+    /// Makes the keys that are not there yet: a crash may have left some of them.
     ///
     /// # Errors
-    /// [`LedgerError::Io`] when the directory or a key exists already or cannot be written.
+    /// [`LedgerError::Io`] when they cannot be written; [`LedgerError::KeyFile`] as [`Keyring::open`].
     pub fn create(dir: &Path, entropy: &dyn Entropy) -> Result<Self, LedgerError> {
         create_private_dir(dir)?;
         for name in NAMES
@@ -43,7 +43,10 @@ impl Keyring {
             .map(|n| (*n).to_owned())
             .chain(Stream::ALL.map(checkpoint_name))
         {
-            create_key(&dir.join(format!("{name}.key")), &name, entropy)?;
+            let path = dir.join(format!("{name}.key"));
+            if !path.exists() {
+                create_key(&path, &name, entropy)?;
+            }
         }
         Self::open(dir)
     }
@@ -100,7 +103,7 @@ pub fn create_private_dir(dir: &Path) -> Result<(), LedgerError> {
     check_private(dir, true)
 }
 
-/// Draws a new key and writes it to a new file of mode 0600, synced.
+/// Draws a new key and writes it to a new file of mode 0600, synced; the file is there whole or not at all.
 ///
 /// # Errors
 /// [`LedgerError::Io`], also when the file exists.
@@ -112,11 +115,19 @@ pub fn create_key(path: &Path, purpose: &str, entropy: &dyn Entropy) -> Result<S
         path: path.into(),
         source,
     };
+    if fs::symlink_metadata(path).is_ok() {
+        return Err(io(std::io::ErrorKind::AlreadyExists.into()));
+    }
+    let unfinished = path.with_extension("new");
+    match fs::remove_file(&unfinished) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(e)),
+        _ => {}
+    }
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(path)
+        .open(&unfinished)
         .map_err(io)?;
     let text = Zeroizing::new(format!(
         "{HEADER} {purpose}\n{}\n",
@@ -124,6 +135,7 @@ pub fn create_key(path: &Path, purpose: &str, entropy: &dyn Entropy) -> Result<S
     ));
     file.write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&unfinished, path))
         .map_err(io)?;
     Ok(SigningKey::from_seed(*seed))
 }

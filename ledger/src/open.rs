@@ -239,7 +239,7 @@ fn build(
         return Err(LedgerError::StoreExists(paths.dir.clone()));
     }
     create_private_dir(&paths.dir)?;
-    let keyring = if paths.keys().join("machine.key").exists() {
+    let keyring = if paths.anchor().exists() {
         Keyring::open(&paths.keys())?
     } else {
         Keyring::create(&paths.keys(), entropy)?

@@ -649,3 +649,45 @@ fn an_actors_statement_is_sealed_with_its_signature_and_its_payload_is_kept() {
     ledger.close().unwrap();
     assert_eq!(assert_clean(dir.path()).counts.author_signatures, 1);
 }
+
+#[test]
+fn a_creation_that_was_interrupted_is_done_again_with_the_keys_that_are_there() {
+    let keys = |dir: &Path| {
+        let mut keys: Vec<_> = std::fs::read_dir(dir.join("keys"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "key"))
+            .collect();
+        keys.sort();
+        keys
+    };
+    for left in 0..=7 {
+        let dir = temp();
+        found(dir.path(), "studio", false).close().unwrap();
+        // No anchor yet, some keys, one of them unfinished, and a half-made store.
+        std::fs::remove_dir_all(dir.path().join("data")).unwrap();
+        std::fs::remove_file(dir.path().join("keys/anchor")).unwrap();
+        let all = keys(dir.path());
+        assert_eq!(all.len(), 7);
+        all[left..]
+            .iter()
+            .for_each(|path| std::fs::remove_file(path).unwrap());
+        std::fs::write(dir.path().join("keys/machine.new"), "ledger key v1 mach").unwrap();
+        std::fs::create_dir(dir.path().join("data.creating")).unwrap();
+        std::fs::write(dir.path().join("data.creating/junk"), "junk").unwrap();
+        let kept: Vec<_> = all[..left]
+            .iter()
+            .map(|path| std::fs::read(path).unwrap())
+            .collect();
+        let ledger = found(dir.path(), "studio", false);
+        ledger.append(fact("n")).unwrap();
+        ledger.close().unwrap();
+        assert_clean(dir.path());
+        let now: Vec<_> = all[..left]
+            .iter()
+            .map(|path| std::fs::read(path).unwrap())
+            .collect();
+        assert_eq!(now, kept, "keys that were there stay");
+        assert_eq!(keys(dir.path()).len(), 7);
+    }
+}

@@ -498,3 +498,77 @@ fn damaged_blocks_are_found_and_nothing_panics_or_hangs() {
 fn close<S: State>(ledger: Ledger<S>) -> Result<(), LedgerError> {
     ledger.close()
 }
+
+#[test]
+fn among_many_own_signatures_the_one_bad_one_is_named() {
+    let dir = temp();
+    let ledger = found(dir.path(), "studio", false);
+    for _ in 0..300 {
+        drop(ledger.submit(|tx| tx.append(Stream::Facts, fact("n"))));
+    }
+    ledger.append(fact("last")).unwrap();
+    ledger.close().unwrap();
+    let mut all = stored(dir.path());
+    *all[100].0.last_mut().unwrap() ^= 1;
+    let bad = ledger::core::Record::parse(&all[100].0).unwrap().seal().seq;
+    forge(dir.path(), &all);
+    // The anchor is there, so these are own logs, whose signatures go through the batch equation first.
+    let report = verify(dir.path());
+    let signatures: Vec<_> = report
+        .findings
+        .iter()
+        .filter(|f| f.aspect == Aspect::Signatures)
+        .collect();
+    assert_eq!(signatures.len(), 1, "{report}");
+    assert_eq!(
+        (signatures[0].code, signatures[0].seq),
+        ("chain.log-signature", Some(bad))
+    );
+    // And the anchor's root covers the signatures too.
+    assert!(
+        report.findings.iter().any(|f| f.code == "anchor.root"),
+        "{report}"
+    );
+}
+
+#[test]
+fn a_replica_may_lack_payloads_and_a_mirror_of_the_order_may_be_ahead_and_both_are_told() {
+    let dirs = [temp(), temp(), temp()];
+    let gateway = found(dirs[0].path(), "gateway", true);
+    let fleet = gateway.context().fleet;
+    let (node, mirror) = (
+        join(dirs[1].path(), "node", fleet),
+        join(dirs[2].path(), "mirror", fleet),
+    );
+    let log = node.own_log(Stream::Facts).unwrap();
+    node.append(fact_with("n", b"stays there")).unwrap();
+    let mut run = raw(&node, &log, 0, 1);
+    run[1].1 = None;
+    take_in(&gateway, &log, run).unwrap();
+    gateway.append_to(Stream::Order, pin(&gateway, &log)).unwrap();
+    let order = gateway.own_log(Stream::Order).unwrap();
+    take_in(&mirror, &order, raw(&gateway, &order, 0, 1)).unwrap();
+    for ledger in [gateway, node, mirror] {
+        ledger.close().unwrap();
+    }
+    let replica = assert_clean(dirs[0].path());
+    assert_eq!((replica.counts.absent, replica.counts.payloads), (1, 0));
+    let mirrored = assert_clean(dirs[2].path());
+    assert!(
+        mirrored.notes.iter().any(|note| note.contains("1 pins")),
+        "{mirrored}"
+    );
+    // Both stores of the pair hold what the anchor and the pin say of the node's log.
+    assert_eq!(replica.counts.heads_compared, 4);
+}
+
+#[test]
+fn a_log_of_another_fleet_in_a_store_is_told() {
+    let dirs = [temp(), temp()];
+    let mut all = small(dirs[0].path());
+    all.extend(small(dirs[1].path()));
+    forge(dirs[0].path(), &all);
+    let report = verify(dirs[0].path());
+    assert_eq!(codes(&report), [("chain.other-fleet", Some(0))], "{report}");
+    assert_eq!(report.counts.logs, 2);
+}
