@@ -4,9 +4,9 @@ use super::transport::{Incoming, Outgoing, Transport};
 use super::{ClientError, Events};
 use crate::http::statement_body;
 use crate::http::wire::{
-    Answer, AppendBody, Appended, Artifact, Boot, CancelBody, Cancelled, EventsQuery, Health, Job, JobFull,
-    JobsQuery, Node, Page, Problem, Ready, Receipt, ReceiptFull, ReceiptsQuery, RequestBody, Requested,
-    ScanBody, Scanned, Status, VaultQuery,
+    Answer, AppendBody, Appended, Artifact, Boot, CancelBody, Cancelled, EventsQuery, ExportBody, Exported,
+    Health, Job, JobFull, JobsQuery, Node, Page, Problem, Ready, Receipt, ReceiptFull, ReceiptsQuery,
+    RequestBody, Requested, ScanBody, Scanned, Status, VaultQuery,
 };
 use axum::Router;
 use form_urlencoded::Serializer;
@@ -112,6 +112,15 @@ impl Api {
     /// [`ClientError`].
     pub async fn scan_vault(&self, body: &ScanBody) -> Result<Answer<Scanned>, ClientError> {
         let incoming = self.send(Method::POST, "/v1/vault/scan", Some(body)).await?;
+        self.read(incoming).await
+    }
+
+    /// `POST /v1/export`: the machine writes the file; at the local door alone.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn export(&self, body: &ExportBody) -> Result<Answer<Exported>, ClientError> {
+        let incoming = self.send(Method::POST, "/v1/export", Some(body)).await?;
         self.read(incoming).await
     }
 

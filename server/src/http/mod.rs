@@ -8,6 +8,7 @@ mod appends;
 mod caller;
 mod cursor;
 mod events;
+mod export;
 mod extract;
 mod fleet;
 mod gate;

@@ -6,7 +6,8 @@
 use super::problem::Problem;
 use super::wire;
 use super::{
-    Api, Door, appends, events, fleet, gate, health, jobs, nodes, receipts, reply, requests, status, vault,
+    Api, Door, appends, events, export, fleet, gate, health, jobs, nodes, receipts, reply, requests, status,
+    vault,
 };
 use crate::machine::Machine;
 use axum::Router;
@@ -58,7 +59,9 @@ fn common() -> OpenApiRouter<Arc<Api>> {
 
 /// At the local door alone.
 fn local() -> OpenApiRouter<Arc<Api>> {
-    OpenApiRouter::new().routes(routes!(vault::scan))
+    OpenApiRouter::new()
+        .routes(routes!(vault::scan))
+        .routes(routes!(export::export))
 }
 
 /// At the network door alone.

@@ -6,6 +6,7 @@
 
 mod envelope;
 mod event;
+mod export;
 mod job;
 mod node;
 mod problem;
@@ -17,6 +18,7 @@ mod vault;
 
 pub use envelope::{Answer, AsOf, Page};
 pub use event::Event;
+pub use export::{ExportBody, Exported};
 pub use job::{Attempt, Costs, Job, JobFull, Output};
 pub use node::{Gauges, HandlerView, Node};
 pub use problem::Problem;

@@ -45,6 +45,7 @@ fn the_description_is_the_golden_file_and_names_every_route() {
         "get /v1/receipts/{id}",
         "get /v1/status",
         "get /v1/vault",
+        "post /v1/export",
         "post /v1/fleet/{op}",
         "post /v1/jobs/{id}/cancel",
         "post /v1/receipts",
