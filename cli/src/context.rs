@@ -7,8 +7,7 @@ use crate::args::Global;
 use crate::error::CliError;
 use crate::output::Output;
 use jiff::Zoned;
-use ledger::bundle::ExportReport;
-use ledger::core::{FleetId, LogId, SigningKey};
+use ledger::core::{FleetId, SigningKey};
 use ledger_server::ServerError;
 use ledger_server::client::{Api, ClientError};
 use ledger_server::config::Config;
@@ -50,24 +49,6 @@ impl Store {
     /// Whether a daemon holds the store.
     pub(crate) fn has_daemon(&self) -> bool {
         self.held.is_none()
-    }
-
-    /// Writes one log as a bundle into a file.
-    pub(crate) async fn export(&self, log: LogId, path: &Path) -> Result<ExportReport, CliError> {
-        let Some(machine) = self.held.clone() else {
-            return Err(CliError::new(
-                "store.locked",
-                "a daemon holds this store",
-                "stop it for the moment of the export, then start it again",
-            ));
-        };
-        let path = path.to_owned();
-        let written = tokio::task::spawn_blocking(move || -> Result<ExportReport, CliError> {
-            let mut out = crate::commands::export::create(&path)?;
-            Ok(machine.ledger.export(&log, &mut out)?)
-        })
-        .await;
-        written.map_err(|e| CliError::new("software.panic", format!("exporting ended: {e}"), ""))?
     }
 
     /// The fleet of the store.

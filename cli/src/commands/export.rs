@@ -7,9 +7,8 @@ use crate::exit::{Exit, FINE};
 use crate::output::{bytes, count};
 use clap::Args;
 use ledger::core::LogId;
-use std::fs::File;
-use std::io::BufWriter;
-use std::path::{Path, PathBuf};
+use ledger_server::http::wire::{ExportBody, LogHead};
+use std::path::PathBuf;
 
 /// What `export` takes.
 #[derive(Args, Debug, Clone)]
@@ -27,38 +26,36 @@ pub(crate) struct ExportArgs {
 
 /// Exports.
 pub(crate) async fn run(context: &Context, args: &ExportArgs) -> Result<Exit, CliError> {
-    let store = context.store().await?;
-    let log = find(&store.api.status().await?.item.logs, &args.log)?;
-    let out = args.out.clone();
-    let making = out.with_extension("making");
-    if out.exists() {
-        let why = format!("{} exists", out.display());
+    let path = std::path::absolute(&args.out).map_err(|e| CliError::io("find", &args.out, &e))?;
+    if path.exists() {
+        let why = format!("{} exists", path.display());
         return Err(CliError::new(
             "input.exists",
             why,
             "name a file that does not; nothing is overwritten",
         ));
     }
-    let report = store.export(log, &making).await.inspect_err(|_| {
-        // What was begun is no bundle.
-        let _ = std::fs::remove_file(&making);
-    })?;
-    std::fs::rename(&making, &out).map_err(|e| CliError::io("write", &out, &e))?;
-    let next = [format!("ledger verify {}", out.display())];
-    context.output.result(&report, &next, || {
+    let store = context.store().await?;
+    let log = find(&store.api.status().await?.item.logs, &args.log)?;
+    let body = ExportBody {
+        log: log.to_hex(),
+        path: path.to_string_lossy().into_owned(),
+    };
+    let exported = store.api.export(&body).await?.item;
+    let next = [format!("ledger verify {}", args.out.display())];
+    context.output.result(&exported, &next, || {
+        let size = bytes(exported.bytes);
+        let log = format!("log  {}\nroot {}", exported.log, exported.root);
         format!(
-            "{} receipts, {} in {}\nlog {}\nroot {}",
-            count(report.receipts),
-            bytes(report.bytes),
-            out.display(),
-            report.log,
-            report.root
+            "{} receipts, {size} in {}\n{log}",
+            count(exported.receipts),
+            args.out.display()
         )
     })?;
     Ok(FINE)
 }
 
-fn find(logs: &[ledger_server::http::wire::LogHead], name: &str) -> Result<LogId, CliError> {
+fn find(logs: &[LogHead], name: &str) -> Result<LogId, CliError> {
     if let Some(log) = logs.iter().find(|log| log.own && log.stream == name) {
         return log_id(&log.log);
     }
@@ -74,19 +71,5 @@ fn find(logs: &[ledger_server::http::wire::LogHead], name: &str) -> Result<LogId
         "usage.log",
         format!("{name:?} is no log of this machine"),
         format!("its logs are {}; or give a LogId", own.join(", ")),
-    ))
-}
-
-/// Creates the file, which only its owner may read: payloads are in it.
-pub(crate) fn create(path: &Path) -> Result<BufWriter<File>, CliError> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path);
-    Ok(BufWriter::new(
-        file.map_err(|e| CliError::io("create", path, &e))?,
     ))
 }

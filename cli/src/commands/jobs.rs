@@ -202,7 +202,7 @@ pub(crate) fn describe(full: &JobFull, now: &Zoned) -> String {
         paint(DIM, &job.id)
     )];
     let mut field = |name: &str, value: String| {
-        lines.push(format!("  {}  {value}", paint(DIM, format_args!("{name:<8}"))))
+        lines.push(format!("  {}  {value}", paint(DIM, format_args!("{name:<8}"))));
     };
     field("stands", job.answer.clone());
     field(

@@ -109,7 +109,7 @@ async fn show(context: &Context, id: &str) -> Result<Exit, CliError> {
             paint(style, &node.status)
         )];
         let mut field = |name: &str, value: String| {
-            lines.push(format!("  {}  {value}", paint(DIM, format_args!("{name:<8}"))))
+            lines.push(format!("  {}  {value}", paint(DIM, format_args!("{name:<8}"))));
         };
         field("since", node.since.clone());
         field("joined", node.joined_at.clone());

@@ -42,7 +42,7 @@ fn describe(answer: &Answer<Status>, daemon: bool) -> String {
         status.role
     )];
     let mut field = |name: &str, value: String| {
-        lines.push(format!("  {}  {value}", paint(DIM, format_args!("{name:<8}"))))
+        lines.push(format!("  {}  {value}", paint(DIM, format_args!("{name:<8}"))));
     };
     field("fleet", status.fleet.clone());
     if let Some(link) = &status.link {
