@@ -2,7 +2,6 @@
 //!
 //! The journal is the truth; everything in fjall beside it can be deleted and is rebuilt. The engine needs no runtime,
 //! opens no socket, reads no environment and does not know what a job is.
-
 //!
 //! The life of a receipt here: somebody drafts a statement -> [`Ledger::submit`] -> the committer decides, stamps, chains,
 //! signs, writes, syncs (`commit/`) -> readers see it ([`Ledger::get`], [`Ledger::tail`]) -> [`verify`] reads it back from
@@ -12,6 +11,7 @@ pub mod anchor;
 pub mod bundle;
 pub mod clock;
 pub mod commit;
+pub mod create;
 pub mod derived;
 pub mod error;
 mod housekeeper;
@@ -21,23 +21,24 @@ pub mod journal;
 pub mod keyring;
 pub mod ledger;
 pub mod lock;
-pub mod open;
+mod open;
 pub mod options;
 pub mod position;
 pub mod read;
 pub mod receipt;
 pub mod recovery;
+mod restore;
 pub mod state;
 pub mod storage;
 pub mod tail;
 pub mod verify;
 
 pub use commit::{Appended, BatchHook, CommitError, Committed, Intake, Ticket, Tx};
+pub use create::{Fleet, NewStore};
 pub use error::LedgerError;
 pub use keyring::Keyring;
 pub use ledger::{Ledger, OpenOptions, Published};
 pub use ledger_core as core;
-pub use open::{Fleet, NewStore};
 pub use options::Paths;
 pub use position::Position;
 pub use read::PayloadState;

@@ -1,7 +1,7 @@
 //! What opening a journal does about the end of its newest segment: a decision table, kept as data.
 //!
-//! Recovery is the ordinary path, taken at every open. The examination (in `journal/open`) finds facts, [`decide`] looks
-//! them up in [`TABLE`], and the opener acts. The principle: damage that nothing proves durable is the torn end of a write
+//! Recovery is the ordinary path, taken at every open. The examination (in `journal/open`) finds facts, `decide` looks
+//! them up in `TABLE`, and the opener acts. The principle: damage that nothing proves durable is the torn end of a write
 //! that nobody was told had succeeded, or that was told just before the power went; it is set aside, never destroyed.
 //! Damage below what a later batch, a footer, a later segment or the anchor proves durable is damage to acknowledged
 //! receipts, and never heals silently.

@@ -8,9 +8,12 @@
 mod bitflip;
 mod bundle;
 mod disk;
+mod intake;
 mod journal;
+mod kills;
 mod properties;
 mod recovery;
+mod review;
 mod store;
 mod stores;
 mod support;

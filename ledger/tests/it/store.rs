@@ -2,19 +2,15 @@
 //! are exact prefixes, and derived data that can be thrown away.
 
 use crate::stores::{
-    Counter, Failing, Faults, Numbers, assert_clean, entries, fact, fact_with, found, found_with, id, join,
-    open, raw, subject, take_in, temp,
+    Counter, Failing, Faults, assert_clean, fact, fact_with, found, found_with, id, open, subject, temp,
 };
 use ledger::clock::SystemEntropy;
-use ledger::core::{Draft, Hlc, Kind, LogId, SigningKey, Stream};
-use ledger::intake::VerifiedRun;
+use ledger::core::{Draft, Hlc, Kind, SigningKey, Stream};
 use ledger::{
     CommitError, Ledger, LedgerError, OpenOptions, Paths, PayloadState, Position, Receipt, State as _,
 };
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -365,111 +361,6 @@ fn sixty_four_threads_append_and_all_of_it_is_durable_and_dense() {
 }
 
 #[test]
-fn another_machines_log_is_taken_in_verbatim_and_only_as_its_continuation() {
-    let dirs = [temp(), temp()];
-    let gateway = found(dirs[0].path(), "gateway", true);
-    let node = join(dirs[1].path(), "node", gateway.context().fleet);
-    let log = node.own_log(Stream::Facts).unwrap();
-    for number in 0..9 {
-        node.append(fact_with("n", &[number])).unwrap();
-    }
-    let all = raw(&node, &log, 0, 9);
-    // A gap, and a beginning that is none.
-    let code = |result: Result<ledger::Intake, LedgerError>| result.unwrap_err().code();
-    assert_eq!(code(take_in(&gateway, &log, all[1..].to_vec())), "chain.genesis");
-    let taken = take_in(&gateway, &log, all[..4].to_vec()).unwrap();
-    assert_eq!((taken.new.len(), taken.known, taken.head_seq), (4, 0, 3));
-    assert_eq!(code(take_in(&gateway, &log, all[5..].to_vec())), "chain.seq");
-    // Overlap is harmless, in whole and in part.
-    let taken = take_in(&gateway, &log, all[..4].to_vec()).unwrap();
-    assert_eq!((taken.new.len(), taken.known, taken.head_seq), (0, 4, 3));
-    let taken = take_in(&gateway, &log, all[2..7].to_vec()).unwrap();
-    assert_eq!((taken.new.len(), taken.known, taken.head_seq), (3, 2, 6));
-    // A log signature that is not valid, and a payload that does not fit.
-    let mut forged = all[7..8].to_vec();
-    let last = forged[0].0.len() - 1;
-    forged[0].0[last] ^= 1;
-    assert_eq!(code(take_in(&gateway, &log, forged)), "chain.log-signature");
-    let mut other = all[7..8].to_vec();
-    other[0].1.as_mut().unwrap().bytes[0] ^= 1;
-    assert_eq!(code(take_in(&gateway, &log, other)), "statement.payload");
-    take_in(&gateway, &log, all[7..].to_vec()).unwrap();
-    assert_eq!(gateway.head(&log), node.head(&log));
-    assert_eq!(raw(&gateway, &log, 0, 9), all);
-    // Nobody else appends to it, and our own is not taken in.
-    let own = gateway.own_log(Stream::Facts).unwrap();
-    gateway.append(fact("mine")).unwrap();
-    let known = take_in(&gateway, &own, raw(&gateway, &own, 0, 1)).unwrap();
-    assert_eq!((known.new.len(), known.known), (0, 2));
-    for ledger in [gateway, node] {
-        ledger.close().unwrap();
-    }
-    dirs.iter().for_each(|dir| drop(assert_clean(dir.path())));
-}
-
-#[test]
-fn a_fork_is_refused_whether_it_is_old_or_at_the_head() {
-    let dirs = [temp(), temp()];
-    let gateway = found(dirs[0].path(), "gateway", true);
-    let node = join(dirs[1].path(), "node", gateway.context().fleet);
-    let log = node.own_log(Stream::Facts).unwrap();
-    node.append(fact("same")).unwrap();
-    node.close().unwrap();
-    // A cloned disk: two go on from the same head.
-    let clone = temp();
-    crate::stores::copy(dirs[1].path(), &clone.path().join("c"));
-    let (node, clone) = (open(dirs[1].path()), open(&clone.path().join("c")));
-    for number in 0..3 {
-        node.append(fact(&format!("node {number}"))).unwrap();
-        clone.append(fact(&format!("clone {number}"))).unwrap();
-    }
-    take_in(&gateway, &log, raw(&node, &log, 0, 4)).unwrap();
-    for (first, last, seq) in [(0, 4, 2), (2, 2, 2), (4, 4, 4)] {
-        match take_in(&gateway, &log, raw(&clone, &log, first, last)) {
-            Err(LedgerError::Fork { seq: found, .. }) => assert_eq!(found, seq),
-            other => panic!("{other:?}"),
-        }
-    }
-    assert_eq!(gateway.head(&log), node.head(&log));
-}
-
-#[test]
-fn a_record_with_a_bad_author_signature_is_kept_and_named_as_inadmissible() {
-    let dirs = [temp(), temp()];
-    let gateway = found(dirs[0].path(), "gateway", true);
-    let node = join(dirs[1].path(), "node", gateway.context().fleet);
-    let log = node.own_log(Stream::Facts).unwrap();
-    let said = node.sign_as_actor(fact("by an actor"), &SystemEntropy).unwrap();
-    node.append_signed(said).unwrap();
-    // The author signature is not under the seal, so the node can break it without anybody's key.
-    let mut run = raw(&node, &log, 0, 1);
-    let (bytes, _) = &mut run[1];
-    let statement = usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
-    assert_eq!(bytes[2 + statement], 64);
-    bytes[2 + statement + 1] ^= 1;
-    let verified = VerifiedRun::verify(run, None).unwrap().unwrap();
-    assert_eq!(verified.inadmissible(), [1]);
-    let taken = gateway.commit(move |tx| tx.intake(&verified)).unwrap();
-    assert_eq!(taken.value.head_seq, 1);
-    gateway.close().unwrap();
-    let report = crate::stores::verify(dirs[0].path());
-    let named: Vec<_> = report.findings.iter().map(|f| (f.code, f.log, f.seq)).collect();
-    assert_eq!(named, [("chain.author-signature", Some(log), Some(1))]);
-}
-
-#[test]
-fn a_statement_of_another_fleet_is_refused() {
-    let dirs = [temp(), temp()];
-    let here = found(dirs[0].path(), "here", true);
-    let there = found(dirs[1].path(), "there", true);
-    let said = there.sign_as_actor(fact("x"), &SystemEntropy).unwrap();
-    assert_eq!(here.append_signed(said).unwrap_err().code(), "ledger.other-fleet");
-    let log = there.own_log(Stream::Facts).unwrap();
-    let error = take_in(&here, &log, raw(&there, &log, 0, 0)).unwrap_err();
-    assert_eq!(error.code(), "ledger.other-fleet");
-}
-
-#[test]
 fn keys_and_data_that_do_not_belong_together_are_refused() {
     let dirs = [temp(), temp()];
     for (dir, machine) in dirs.iter().zip(["a", "b"]) {
@@ -510,124 +401,6 @@ fn a_store_that_lost_its_acknowledged_tail_does_not_open() {
         "{error}"
     );
     assert!(!crate::stores::verify(dir.path()).is_clean());
-}
-
-const CHILD_DIR: &str = "LEDGER_TEST_KILLED_CHILD";
-
-// Not a test of its own: the process that the next one kills. It prints what was acknowledged to it.
-#[test]
-fn child_that_appends_until_it_is_killed() {
-    let Ok(dir) = std::env::var(CHILD_DIR) else {
-        return;
-    };
-    let options = OpenOptions {
-        segment_bytes: Some(64 * 1024),
-        ..OpenOptions::default()
-    };
-    let ledger: Ledger<Counter> = Ledger::open(&Paths::new(dir), options).unwrap();
-    std::thread::scope(|scope| {
-        for thread in 0..4 {
-            let ledger = ledger.clone();
-            scope.spawn(move || {
-                // Bounded, so that an orphan ends by itself.
-                for number in 0..20_000_u32 {
-                    let stream = if thread % 2 == 0 {
-                        Stream::Facts
-                    } else {
-                        Stream::Work
-                    };
-                    let draft = fact_with(&format!("t/{thread}"), &number.to_be_bytes());
-                    let receipt = ledger.append_to(stream, draft).unwrap();
-                    println!(
-                        "acknowledged {} {} {}",
-                        receipt.id(),
-                        receipt.log(),
-                        receipt.seq()
-                    );
-                }
-            });
-        }
-    });
-}
-
-fn appended_until_killed(dir: &Path, acknowledgements: u64) -> Vec<(String, LogId, u64)> {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "store::child_that_appends_until_it_is_killed",
-            "--nocapture",
-        ])
-        .env(CHILD_DIR, dir)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut seen = Vec::new();
-    let parse = |line: &str| {
-        let mut words = line.split("acknowledged ").nth(1)?.split(' ');
-        let (id, log, seq) = (words.next()?, words.next()?, words.next()?);
-        Some((id.to_owned(), LogId::from_hex(log)?, seq.parse().ok()?))
-    };
-    for line in lines.by_ref() {
-        seen.extend(parse(&line.unwrap()));
-        if seen.len() as u64 >= acknowledgements {
-            break;
-        }
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    // What was in the pipe was acknowledged as well; a last line may be cut.
-    seen.extend(lines.map_while(Result::ok).filter_map(|line| parse(&line)));
-    seen
-}
-
-#[test]
-fn no_acknowledged_receipt_is_lost_by_kills_and_the_logs_go_on() {
-    let dir = temp();
-    found(dir.path(), "studio", false).close().unwrap();
-    let mut numbers = Numbers(0x5eed_0001);
-    let mut acknowledged = Vec::new();
-    for cycle in 0..20 {
-        let wanted = 1 + numbers.below(150);
-        let seen = appended_until_killed(dir.path(), wanted);
-        assert!(
-            seen.len() as u64 >= wanted,
-            "the child of cycle {cycle} ended by itself"
-        );
-        acknowledged.extend(seen);
-        // From disk, before recovery: at most a torn tail, which is a note.
-        assert_clean(dir.path());
-        let ledger = open(dir.path());
-        for (id, log, seq) in &acknowledged {
-            let receipt = ledger
-                .get(log, *seq)
-                .unwrap()
-                .unwrap_or_else(|| panic!("seq {seq} is lost"));
-            assert_eq!(receipt.id().to_string(), *id, "cycle {cycle}");
-        }
-        let count = ledger.snapshot().receipts;
-        assert_eq!(
-            ledger.append(fact("between")).unwrap().position,
-            ledger.snapshot().newest.as_ref().unwrap().position
-        );
-        assert_eq!(ledger.snapshot().receipts, count + 1);
-        let mut folded = Counter::empty(ledger.context());
-        for receipt in ledger.scan(Position::START) {
-            folded.fold(&receipt.unwrap(), &mut ledger::Changes::discarding());
-        }
-        assert_eq!(ledger.snapshot().state, folded, "cycle {cycle}");
-        if cycle % 2 == 0 {
-            ledger.close().unwrap();
-        } else {
-            drop(ledger);
-        }
-        assert_clean(dir.path());
-    }
-    assert_eq!(
-        entries(dir.path()).len() as u64,
-        assert_clean(dir.path()).counts.receipts
-    );
 }
 
 #[test]

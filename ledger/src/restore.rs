@@ -1,0 +1,242 @@
+//! What a store knows besides its journal, made again at opening: from the rows, as of their cursor, and by folding what the
+//! journal has behind it. Without usable rows everything is folded from the first receipt.
+//!
+//! Rows never hold the newest batch: what a crash during an opening leaves is a cursor that is valid still.
+
+use crate::derived::Derived;
+use crate::error::LedgerError;
+use crate::housekeeper::{CURSOR_KEY, Cursor, Rows, Step, put_rows};
+use crate::index::Index;
+use crate::journal::format::BATCH_ENTRIES_MAX;
+use crate::journal::{JournalReader, StoreId};
+use crate::keyring::Keyring;
+use crate::ledger::Published;
+use crate::options::Paths;
+use crate::read::{get, receipt_of};
+use crate::recovery::RecoveryReport;
+use crate::state::{Changes, Row, State, StateContext};
+use crate::{Position, Receipt};
+use ledger_core::limits::DRIFT_MS_MAX;
+use ledger_core::{Chain, ChainSnapshot, Hlc, LogId, PublicKey, canonical};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Receipts that are folded before rows are written while a store is rebuilt. As many as a batch can hold, so that the
+/// rows never hold the newest one.
+const REBUILD_STEP: usize = BATCH_ENTRIES_MAX as usize;
+
+/// What was made again.
+pub(crate) struct Restored<S: State> {
+    pub(crate) context: StateContext,
+    pub(crate) index: Index,
+    pub(crate) published: Published<S>,
+    /// What the rows do not have yet.
+    pub(crate) step: Step,
+}
+
+/// Loads the rows, where they fit, and folds the rest.
+pub(crate) fn restore<S: State>(
+    derived: &Derived,
+    reader: &JournalReader,
+    report: &RecoveryReport,
+    store: StoreId,
+    keyring: &Keyring,
+    paths: &Paths,
+    wall_ms: u64,
+) -> Result<Restored<S>, LedgerError> {
+    let rows = Rows::open(derived)?;
+    let index = Index::open(derived)?;
+    let first = reader
+        .scan(Position::START)
+        .next()
+        .ok_or(LedgerError::Unknown("the journal is empty".into()))?;
+    let first = receipt_of(&first?)?;
+    let genesis = Chain::start(&first.record)?;
+    if genesis.machine_key() != keyring.machine.public() {
+        return Err(LedgerError::ForeignKeys(paths.dir.clone()));
+    }
+    let context = StateContext {
+        fleet: genesis.fleet(),
+        machine: genesis.genesis().machine.clone(),
+        machine_key: genesis.machine_key(),
+    };
+    let usable = |cursor: &Cursor| {
+        cursor.store == store.0
+            && cursor.end <= reader.end()
+            && report.cut.is_none_or(|cut| cursor.end <= cut)
+            && cursor.state_name == S::NAME
+            && cursor.state_version == S::VERSION
+    };
+    let cursor = rows
+        .meta
+        .get(CURSOR_KEY)?
+        .and_then(|bytes| canonical::decode::<Cursor>("cursor", &bytes).ok());
+    let mut restored = match cursor.filter(usable) {
+        Some(cursor) => match load(&rows, &index, reader, &context, &cursor) {
+            Ok(published) => Some(published),
+            Err(e) => {
+                tracing::warn!(error = %e, "the derived rows do not fit; they are made again from the journal");
+                None
+            }
+        },
+        None => None,
+    };
+    if restored.is_none() {
+        for table in [&rows.meta, &rows.logs, &rows.state] {
+            table.clear()?;
+        }
+        index.clear()?;
+        restored = Some(Published {
+            state: S::empty(&context),
+            logs: BTreeMap::new(),
+            end: Position::START,
+            clock: Hlc::default(),
+            receipts: 0,
+            newest: None,
+        });
+    }
+    let mut published = restored.expect("loaded or begun anew");
+    let wall = (context.machine_key, wall_ms);
+    let step = fold_on(&mut published, &rows, &index, reader, store, wall)?;
+    Ok(Restored {
+        context,
+        index,
+        published,
+        step,
+    })
+}
+
+// What the rows hold, as of their cursor.
+fn load<S: State>(
+    rows: &Rows,
+    index: &Index,
+    reader: &JournalReader,
+    context: &StateContext,
+    cursor: &Cursor,
+) -> Result<Published<S>, LedgerError> {
+    let bad = |why: String| LedgerError::Derived {
+        what: "loading rows",
+        why,
+    };
+    let mut logs = BTreeMap::new();
+    for row in rows.logs.prefix(&[]) {
+        let (key, value) = row?;
+        let log = LogId(
+            key.try_into()
+                .map_err(|_| bad("a log row's key is not a LogId".into()))?,
+        );
+        let snapshot: ChainSnapshot = canonical::decode("log row", &value).map_err(|e| bad(e.to_string()))?;
+        let genesis = get(index, reader, &log, 0)?.ok_or_else(|| bad(format!("log {log} has no genesis")))?;
+        let chain = Chain::restore(&genesis.record, &snapshot)?;
+        logs.insert(log, Arc::new(chain));
+    }
+    let mut state = S::empty(context);
+    for row in rows.state.prefix(&[]) {
+        let (key, value) = row?;
+        let (table, key) = key
+            .split_first_chunk::<2>()
+            .ok_or_else(|| bad("a state row has no table".into()))?;
+        let row = Row {
+            table: u16::from_be_bytes(*table),
+            key: key.to_vec(),
+            value,
+        };
+        state.load(&row).map_err(bad)?;
+    }
+    Ok(Published {
+        state,
+        logs,
+        end: cursor.end,
+        clock: cursor.clock,
+        receipts: cursor.receipts,
+        newest: None,
+    })
+}
+
+// Folds what the journal has behind the cursor. Writes rows in steps, so that memory stays flat; returns what is left.
+fn fold_on<S: State>(
+    published: &mut Published<S>,
+    rows: &Rows,
+    index: &Index,
+    reader: &JournalReader,
+    store: StoreId,
+    (machine, wall_ms): (PublicKey, u64),
+) -> Result<Step, LedgerError> {
+    let mut changes = Changes::recording();
+    let mut chunk: Vec<Receipt> = Vec::new();
+    let mut waiting: Vec<Receipt> = Vec::new();
+    let mut left = Step {
+        end: published.end,
+        total: published.receipts,
+        clock: published.clock,
+        ..Step::default()
+    };
+    // Entries at or behind the cursor's end have greater positions, as a batch header stands at the end itself.
+    for entry in reader.scan(published.end) {
+        let receipt = receipt_of(&entry?)?;
+        let corrupt = |source| LedgerError::Corrupt {
+            position: receipt.position,
+            source,
+        };
+        match published.logs.get_mut(&receipt.log()) {
+            Some(chain) => Arc::make_mut(chain).follow(&receipt.record).map_err(corrupt)?,
+            None => {
+                let chain = Chain::start(&receipt.record).map_err(corrupt)?;
+                published.logs.insert(chain.log(), Arc::new(chain));
+            }
+        }
+        published.state.fold(&receipt, &mut changes);
+        let own = published
+            .logs
+            .get(&receipt.log())
+            .is_some_and(|chain| chain.machine_key() == machine);
+        // Another machine's time pulls our clock only so far, as it did when the record was taken in.
+        published.clock = if own {
+            published.clock.max(receipt.time())
+        } else {
+            published.clock.merge(receipt.time(), wall_ms, DRIFT_MS_MAX)
+        };
+        published.receipts += 1;
+        published.newest = Some(receipt.clone());
+        chunk.push(receipt);
+        if chunk.len() >= REBUILD_STEP {
+            // What waited is more than a batch behind, so later batches prove it.
+            let done = std::mem::take(&mut left);
+            if !waiting.is_empty() {
+                index.add(std::mem::take(&mut waiting));
+                index.settle();
+                write_step::<S>(rows, index, &done, store)?;
+            }
+            left = Step {
+                end: chunk.last().map_or(done.end, |r| r.position),
+                changes: changes.take(),
+                logs: published.logs.clone(),
+                receipts: chunk.len(),
+                total: published.receipts,
+                clock: published.clock,
+            };
+            waiting = std::mem::take(&mut chunk);
+        }
+    }
+    let rest = chunk.len();
+    waiting.append(&mut chunk);
+    index.add(waiting);
+    left.changes.extend(changes.take());
+    Ok(Step {
+        end: published.end,
+        changes: left.changes,
+        logs: published.logs.clone(),
+        receipts: left.receipts + rest,
+        total: published.receipts,
+        clock: published.clock,
+    })
+}
+
+fn write_step<S: State>(rows: &Rows, index: &Index, step: &Step, store: StoreId) -> Result<(), LedgerError> {
+    let mut batch = rows.derived.batch();
+    index.move_into(&mut batch);
+    put_rows::<S>(rows, &mut batch, step, store.0);
+    batch.commit()?;
+    index.moved();
+    Ok(())
+}
