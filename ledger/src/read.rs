@@ -73,14 +73,20 @@ pub(crate) fn get(
     if run.first == seq {
         return receipt_of(&reader.read_record(run.position)?).map(Some);
     }
-    // The records of a run lie side by side, so few are read in vain.
-    for entry in reader.scan(run.position).in_blocks_of(RUN_BLOCK_BYTES) {
-        let receipt = receipt_of(&entry?)?;
-        if receipt.log() == *log && receipt.seq() >= seq {
-            return Ok((receipt.seq() == seq).then_some(receipt));
-        }
+    // The records of a run lie side by side, so the one that is wanted can be counted off. The scan begins behind the
+    // first.
+    let between = usize::try_from(seq - run.first - 1).map_err(|_| misled())?;
+    let entry = reader
+        .scan(run.position)
+        .in_blocks_of(RUN_BLOCK_BYTES)
+        .nth(between)
+        .ok_or_else(misled)?;
+    let receipt = receipt_of(&entry?)?;
+    if receipt.log() == *log && receipt.seq() == seq {
+        Ok(Some(receipt))
+    } else {
+        Err(misled())
     }
-    Ok(None)
 }
 
 impl<S: State> Shared<S> {
@@ -101,6 +107,7 @@ impl<S: State> Shared<S> {
             scan: None,
             run: Position::START,
             left: 0,
+            before: 0,
         }
     }
 
@@ -206,6 +213,8 @@ pub struct Range<'a, S: State> {
     // The run that is being read: where it begins, and how many of its records are still to come.
     run: Position,
     left: u32,
+    // Records of it before the one that is wanted.
+    before: u64,
 }
 
 impl<S: State> Range<'_, S> {
@@ -225,14 +234,16 @@ impl<S: State> Range<'_, S> {
                 continue;
             }
             self.left -= 1;
+            if self.before > 0 {
+                self.before -= 1;
+                continue;
+            }
             let receipt = receipt_of(&entry)?;
             if receipt.log() == self.log && receipt.seq() == self.next {
                 self.next += 1;
                 return Ok(Some(receipt));
             }
-            if self.left == 0 {
-                return Err(misled());
-            }
+            return Err(misled());
         }
         Ok(None)
     }
@@ -264,6 +275,7 @@ impl<S: State> Range<'_, S> {
         }
         self.run = run.position;
         self.left = run.count;
+        self.before = self.next - run.first;
         Ok(true)
     }
 }
