@@ -6,6 +6,7 @@ use super::tell::Teller;
 use crate::error::CliError;
 use crate::output::{BOLD, DIM, count, paint};
 use data_encoding::BASE64;
+use ledger_server::http::wire::{Receipt, ReceiptFull};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -56,9 +57,14 @@ pub(crate) async fn run(stage: &mut Stage, teller: &mut Teller) -> Result<(), Cl
     }
     teller.say("the three daemons have stopped; verify reads their files alone");
     verify_all(stage, teller).await?;
-    let record = full.first().map(|full| full.record.clone()).unwrap_or_default();
-    let record = BASE64.decode(record.as_bytes()).unwrap_or_default();
-    flip(stage, teller, &chosen, &record).await
+    let Some(full) = full.first() else {
+        return Err(CliError::new(
+            "demo.record",
+            format!("studio does not show its receipt {chosen}"),
+            "",
+        ));
+    };
+    flip(stage, teller, full).await
 }
 
 async fn replay(stage: &Stage, teller: &mut Teller) -> Result<(), CliError> {
@@ -75,9 +81,12 @@ async fn replay(stage: &Stage, teller: &mut Teller) -> Result<(), CliError> {
     for line in String::from_utf8_lossy(&told.stdout).lines() {
         teller.plain(line);
     }
+    let gateway = stage.gateway.api();
+    let before_it = gateway.status().await?.item.counts.receipts;
     let streamed = stage
         .raw_command(&stage.gateway.dir, &["replay", "--all"], true)
         .await?;
+    let after_it = gateway.status().await?.item.counts.receipts;
     let mut machines = BTreeSet::new();
     let mut actors = BTreeSet::new();
     let (mut lines, mut ordered, mut before) = (0_u64, true, 0_u64);
@@ -108,6 +117,10 @@ async fn replay(stage: &Stage, teller: &mut Teller) -> Result<(), CliError> {
     teller.promise(
         told.status.success() && streamed.status.success() && ordered && machines.len() == 3,
         "one history of three machines, in order: who, where, what, when, with which outputs",
+    );
+    teller.promise(
+        (before_it..=after_it).contains(&lines),
+        "and whole: as many receipts as the gateway's store holds",
     );
     Ok(())
 }
@@ -158,11 +171,13 @@ async fn verify_all(stage: &Stage, teller: &mut Teller) -> Result<(), CliError> 
 }
 
 /// Flips one bit inside a receipt in a copy of the store, and lets `verify` find it.
-async fn flip(stage: &Stage, teller: &mut Teller, id: &str, record: &[u8]) -> Result<(), CliError> {
+async fn flip(stage: &Stage, teller: &mut Teller, full: &ReceiptFull) -> Result<(), CliError> {
+    let Receipt { id, log, seq, .. } = &full.receipt;
+    let record = BASE64.decode(full.record.as_bytes()).unwrap_or_default();
     let copy = stage.root.join("flipped-copy");
     let from = stage.studio.dir.join("data/journal");
     copy_files(&from, &copy.join("data/journal"))?;
-    let (file, offset) = find(&copy.join("data/journal"), record)?;
+    let (file, offset) = find(&copy.join("data/journal"), &record)?;
     let at = offset + record.len() / 2;
     let mut bytes = std::fs::read(&file).map_err(|e| CliError::io("read", &file, &e))?;
     bytes[at] ^= 1;
@@ -173,7 +188,7 @@ async fn flip(stage: &Stage, teller: &mut Teller, id: &str, record: &[u8]) -> Re
         .to_string_lossy()
         .into_owned();
     teller.say(format_args!(
-        "one bit flipped in a copy of studio's store: {name}, byte {at}, inside receipt {id}"
+        "one bit flipped in a copy of studio's store: {name}, byte {at}, inside receipt {id}, seq {seq} of its log"
     ));
     let out = stage.raw_command(&copy, &["verify"], true).await?;
     let envelope: Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
@@ -182,24 +197,26 @@ async fn flip(stage: &Stage, teller: &mut Teller, id: &str, record: &[u8]) -> Re
         .and_then(Value::as_array)
         .cloned()
         .unwrap_or_default();
-    let named = |finding: &&Value| finding.get("id").and_then(Value::as_str) == Some(id);
-    let found = findings.iter().find(named);
-    let text = |field: &str| {
-        found
-            .and_then(|f| f.get(field))
+    let text = |value: &Value, field: &str| {
+        value
+            .get(field)
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned()
     };
+    let named = |finding: &&Value| {
+        let at = finding.get("seq").and_then(Value::as_u64);
+        text(finding, "log") == *log && at == Some(*seq) && text(finding, "aspect") == "integrity"
+    };
+    let found = findings.iter().find(named);
     match found {
         Some(finding) => {
-            let seq = finding.get("seq").and_then(Value::as_u64).unwrap_or_default();
-            let log: String = text("log").chars().take(12).collect();
+            let short: String = log.chars().take(12).collect();
             teller.say(format_args!(
-                "verify: [{}] log {log}… seq {seq} receipt {id}",
-                text("code")
+                "verify: [{}] log {short}… seq {seq}: the very receipt",
+                text(finding, "code")
             ));
-            teller.aside(&text("text"));
+            teller.aside(&text(finding, "text"));
         }
         None => teller.aside(&format!("verify said: {envelope}")),
     }
