@@ -4,7 +4,9 @@
 //! here is made again from it.
 
 use crate::clock::{Clock, Entropy, Pool, SystemClock, SystemEntropy};
-use crate::commit::{BatchHook, Call, CommitError, Committed, Committer, Order, Ticket, Tx, refused, ticket};
+use crate::commit::{
+    BatchHook, Call, CommitError, Committed, Committer, Order, Ticket, Tx, refused, start_signers, ticket,
+};
 use crate::derived::Derived;
 use crate::error::LedgerError;
 use crate::housekeeper::{Backlog, Housekeeper, Step};
@@ -224,6 +226,7 @@ impl<S: State> Ledger<S> {
             queue: receiver,
             hook: options.batch_hook,
             pool: Pool::new(options.entropy),
+            signers: start_signers(&shared),
         };
         let committer = std::thread::Builder::new()
             .name("ledger-commit".into())

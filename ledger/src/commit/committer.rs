@@ -1,6 +1,7 @@
 //! The committer thread: one batch after another, each with one write and one sync.
 
 use super::batch::{Overlay, Pending, Tip};
+use super::signers::Signers;
 use super::ticket::{Answer, CommitError, Committed};
 use super::tx::Tx;
 use crate::clock::Pool;
@@ -10,8 +11,7 @@ use crate::journal::{EntryDraft, Journal, JournalError, Outcome};
 use crate::ledger::{Published, Shared};
 use crate::state::State;
 use crate::{Position, Receipt};
-use ledger_core::{Chain, LogId, signature, tree};
-use rayon::prelude::*;
+use ledger_core::{Chain, LogId, SigningKey, signature, tree};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -21,8 +21,6 @@ use std::time::Duration;
 const BATCH_COMMANDS_MAX: usize = 4096;
 /// Bytes of records and payloads after which a batch takes no further command.
 const BATCH_BYTES_MAX: usize = 8 << 20;
-/// Own records from which on signing is spread over all cores.
-const PARALLEL_SIGN_MIN: usize = 4;
 /// Idleness after which an empty batch makes the last one provable.
 const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 
@@ -82,6 +80,7 @@ pub(crate) struct Committer<S: State> {
     pub(crate) queue: Receiver<Order<S>>,
     pub(crate) hook: Option<BatchHook<S>>,
     pub(crate) pool: Pool,
+    pub(crate) signers: Signers,
 }
 
 struct Decided<S: State> {
@@ -180,7 +179,8 @@ impl<S: State> Committer<S> {
         } else {
             self.commit(overlay)
         };
-        for Decided { command, records } in decided {
+        // The last one first: whoever waits for several answers in turn then sleeps once and not for each.
+        for Decided { command, records } in decided.into_iter().rev() {
             match &outcome {
                 Ok(receipts) => command.answer(Ok(receipts.get(records).unwrap_or_default().to_vec())),
                 // Whoever appended nothing has nothing to lose by the failure.
@@ -205,7 +205,7 @@ impl<S: State> Committer<S> {
             };
             hook(&mut tx).map_err(|e| Failure::NotCommitted(e.to_string()))?;
         }
-        let leaves = sign(&mut overlay.pending, &self.shared);
+        let leaves = self.signers.finish(&mut overlay.pending);
         let drafts: Vec<EntryDraft<'_>> = overlay
             .pending
             .iter()
@@ -285,21 +285,19 @@ impl<S: State> Committer<S> {
     }
 }
 
-// Signs our own records on all cores and hashes every leaf.
-fn sign<S: State>(pending: &mut [Pending], shared: &Shared<S>) -> Vec<tree::Hash> {
-    let key = &shared.keyring.machine;
-    let finish = |p: &mut Pending| {
-        if p.own {
-            let signature = signature::sign_seal(key, &p.record.seal_digest());
-            Arc::make_mut(&mut p.record).set_log_signature(signature);
-        }
-        tree::leaf_hash(p.record.bytes())
-    };
-    if pending.len() >= PARALLEL_SIGN_MIN {
-        pending.par_iter_mut().map(finish).collect()
-    } else {
-        pending.iter_mut().map(finish).collect()
+/// Starts the threads that sign for a store.
+pub(crate) fn start_signers<S: State>(shared: &Arc<Shared<S>>) -> Signers {
+    let shared = Arc::clone(shared);
+    Signers::start(Box::new(move |pending| finish(&shared.keyring.machine, pending)))
+}
+
+// Signs a record when it is ours, and hashes its leaf.
+fn finish(key: &SigningKey, pending: &mut Pending) -> tree::Hash {
+    if pending.own {
+        let signature = signature::sign_seal(key, &pending.record.seal_digest());
+        Arc::make_mut(&mut pending.record).set_log_signature(signature);
     }
+    tree::leaf_hash(pending.record.bytes())
 }
 
 // Why a batch failed, once for each of its commands.

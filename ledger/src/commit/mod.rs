@@ -6,11 +6,12 @@
 
 mod batch;
 mod committer;
+mod signers;
 mod ticket;
 mod tx;
 
 pub use committer::BatchHook;
-pub(crate) use committer::{Call, Committer, Order};
+pub(crate) use committer::{Call, Committer, Order, start_signers};
 
 pub use ticket::{CommitError, Committed, Ticket};
 pub(crate) use ticket::{refused, ticket};
