@@ -34,10 +34,11 @@ pub fn permits(
         };
     }
     let Some(info) = kinds::info(kind.as_str()) else {
-        return if own_log || role.is_some() {
-            Ok(())
-        } else {
-            Err(InadmissibleReason::UnknownAuthor)
+        // A newer program's kind, said by the machine itself, is kept; nobody else may say what this program cannot judge.
+        return match (own_log, role) {
+            (true, _) => Ok(()),
+            (false, Some(_)) => Err(InadmissibleReason::NotPermitted),
+            (false, None) => Err(InadmissibleReason::UnknownAuthor),
         };
     };
     if !info.streams.contains(&stream) {
@@ -47,6 +48,7 @@ pub fn permits(
         Author::Machine => own_log,
         Author::Central => own_log && role == Some(Role::Central),
         Author::Root => root,
+        Author::Operator => root || matches!(role, Some(Role::Central | Role::Operator)),
         Author::Actor => {
             root || matches!(
                 role,

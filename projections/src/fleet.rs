@@ -163,7 +163,7 @@ impl FleetState {
         let own = statement.author == log.machine_key;
         let at = micros_of(receipt);
         let place = self.place_of(receipt);
-        if kind.author == Author::Root || kind.author == Author::Actor {
+        if matches!(kind.author, Author::Root | Author::Operator | Author::Actor) {
             let key = (statement.author, receipt.id());
             if self.effective.get(&key).is_some() {
                 return false;

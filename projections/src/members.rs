@@ -292,7 +292,7 @@ impl Members {
             until: None,
         };
         let machine_grant = grant(joined.role, joined.machine.to_string());
-        let actor_grant = grant(Role::Operator, format!("local@{}", joined.machine));
+        let actor_grant = grant(Role::Agent, format!("local@{}", joined.machine));
         self.add_grant(Credential::Key(joined.machine_key), machine_grant, changes);
         self.add_grant(Credential::Key(joined.actor_key), actor_grant, changes);
         self.by_key

@@ -77,6 +77,8 @@ pub enum Author {
     Root,
     /// Any actor that a grant permits.
     Actor,
+    /// The operator, Central, or the root key.
+    Operator,
 }
 
 /// One row of the catalogue.
@@ -148,7 +150,7 @@ catalogue! {
     JobAttemptFailed = "job.attempt-failed", 1, [Order], Central;
     JobSucceeded = "job.succeeded", 1, [Order], Central;
     JobFailed = "job.failed", 1, [Order], Central;
-    JobCancelAsked = "job.cancel-asked", 1, [Order], Actor;
+    JobCancelAsked = "job.cancel-asked", 1, [Order], Operator;
     JobCancelled = "job.cancelled", 1, [Order], Central;
     JobExpired = "job.expired", 1, [Order], Central;
     JobParked = "job.parked", 1, [Order], Central;

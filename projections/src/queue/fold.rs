@@ -58,8 +58,10 @@ impl Queue {
             return Folded::Inert;
         }
         let state = match d.spec.not_before {
-            Some(not_before) if not_before > at.time => JobState::Scheduled { not_before },
-            _ => JobState::Accepted,
+            // Whether it is due is the decider's to say, which knows the wall clock; the fold must not compare with the
+            // hybrid one, which may be ahead of it.
+            Some(not_before) => JobState::Scheduled { not_before },
+            None => JobState::Accepted,
         };
         let job = Job {
             id: d.job,

@@ -10,7 +10,7 @@ use ledger_core::kinds::{
     ReceiptInadmissible, RequestReceived,
 };
 use ledger_core::limits::{DEPENDS_ON_MAX, LABELS_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX};
-use ledger_core::{Stream, Subject};
+use ledger_core::{Statement, Stream, Subject};
 
 /// Attempts that one job may have at most: a request that asks for more asks for a loop.
 pub const ATTEMPTS_MAX: u16 = 1000;
@@ -93,6 +93,18 @@ fn bounds(spec: &JobSpec) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Whether the input that a request names is the payload that its statement commits to: any other could never be given to
+/// a run.
+pub fn names_its_payload(spec: &JobSpec, statement: &Statement) -> bool {
+    match (&spec.input, &statement.payload) {
+        (None, _) => true,
+        (Some(input), Some(payload)) => {
+            input.commitment == payload.commitment && input.bytes == payload.bytes
+        }
+        (Some(_), None) => false,
+    }
+}
+
 /// A sealed `request.received` (in the order, or in a pinned facts log) becomes a job: accepted, then ready, scheduled or
 /// parked. A request that is a job already gives nothing. One without authority or beyond its bounds is named by
 /// `receipt.inadmissible`. One whose unique key is held is accepted and cancelled, so that it stays visible.
@@ -132,7 +144,7 @@ pub fn accept_request(
     let Some(RequestReceived { spec }) = detail_of::<RequestReceived>(request) else {
         return Ok(vec![inadmissible(request, InadmissibleReason::MalformedDetail)]);
     };
-    if bounds(&spec).is_err() {
+    if bounds(&spec).is_err() || !names_its_payload(&spec, statement) {
         return Ok(vec![inadmissible(request, InadmissibleReason::NotPermitted)]);
     }
     let cause = Some(statement.id);

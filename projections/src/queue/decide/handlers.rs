@@ -1,6 +1,6 @@
 //! A machine tells which handlers it runs; what changed goes into the order, and what waited for it becomes ready.
 
-use super::{OrderDraft, ready, routing, working_machine};
+use super::{DUE_MAX, OrderDraft, ready, routing, working_machine};
 use crate::FleetState;
 use crate::queue::{Handler, JobState, Phase, Refusal};
 use ledger_core::kinds::{HandlerDeclared, HandlerWithdrawn, ParkedReason, ReadyReason};
@@ -48,11 +48,16 @@ pub fn handler_declared(
     if changed.is_empty() {
         return Ok(drafts);
     }
-    for job in state.jobs_in(Phase::Parked) {
+    // The ticker releases what is beyond the bound.
+    for job in state.jobs_in(Phase::Parked).take(DUE_MAX) {
         let served = changed
             .iter()
             .any(|new| new.handler == job.spec.handler && routing::fits(&job.spec, machine, &new.labels));
-        if served && job.state == JobState::Parked(ParkedReason::UnknownHandler) {
+        // What has a time of its own is released by the ticker when that has come.
+        if served
+            && job.spec.not_before.is_none()
+            && job.state == JobState::Parked(ParkedReason::UnknownHandler)
+        {
             drafts.push(ready(&job.id, ReadyReason::HandlerDeclared, Some(job.request)));
         }
     }

@@ -1,6 +1,6 @@
 //! What becomes of a claim when its machine falls silent, and when it is heard again.
 
-use super::{OrderDraft, about, after_loss, job, parked, routing, working_machine};
+use super::{DUE_MAX, OrderDraft, about, after_loss, job, parked, routing, working_machine};
 use crate::FleetState;
 use crate::members::Machine;
 use crate::queue::{Claim, Job, JobState, Lease, Phase, Policy, Refusal, micros};
@@ -114,7 +114,7 @@ pub fn failovers_due(state: &FleetState, now: i64) -> Vec<JobId> {
         .queue()
         .timed_until(now)
         .filter(|job| may_fail_over(state, job, now).is_ok());
-    due.map(|job| job.id).collect()
+    due.map(|job| job.id).take(DUE_MAX).collect()
 }
 
 /// The lease that a failover would end, or what it waits for.
@@ -222,6 +222,17 @@ pub fn resume(
         }
     }
     Ok(drafts)
+}
+
+/// What a machine held when it was retired is waited for no longer: ready again, or parked. Call it before the retirement is
+/// folded, or after.
+pub fn give_up_on(state: &FleetState, machine: &MachineId) -> Vec<OrderDraft> {
+    let mut drafts = Vec::new();
+    for job in state.jobs_on(machine).take(DUE_MAX) {
+        let lease = job.lease().expect("jobs on a machine are claimed");
+        drafts.extend(after_loss(state, job, lease.fence, lease.started, None, None));
+    }
+    drafts
 }
 
 fn resumed(job: &Job, fence: Fence) -> OrderDraft {

@@ -13,11 +13,11 @@ mod report;
 mod routing;
 mod time;
 
-pub use accept::{ATTEMPTS_MAX, accept_request, check_spec};
+pub use accept::{ATTEMPTS_MAX, accept_request, check_spec, names_its_payload};
 pub use cancel::{cancel, cancel_asked};
 pub use claim::{CLAIM_SCAN_MAX, ClaimCommand, ClaimDecision, claim, nth_claim_id};
 pub use handlers::{HANDLERS_MAX, handler_declared};
-pub use lease::{expire_lease, failover, failovers_due, resume, sees_another, stand_down};
+pub use lease::{expire_lease, failover, failovers_due, give_up_on, resume, sees_another, stand_down};
 pub use report::report;
 pub use routing::{candidates, may_run};
 pub use time::{DUE_MAX, due};
