@@ -128,7 +128,7 @@ pub(crate) fn line(receipt: &Receipt, now: &Zoned) -> String {
         )
     };
     format!(
-        "{}  {:<8} {:<9} {} {}{outputs}",
+        "{}  {:<8} {:<12} {} {}{outputs}",
         paint(DIM, time),
         receipt.machine,
         receipt.actor,

@@ -110,9 +110,8 @@ fn fleet(root: &Path) -> (BTreeMap<&'static str, Daemon>, String) {
     let gateway = root.join("gateway");
     good(&gateway, &["init", "--machine", "gateway"]);
     config(&gateway, "light", "light");
-    let first = Daemon::start(&gateway, "gateway");
-    let address = first.address();
-    daemons.insert("gateway", first);
+    let listen = free_address();
+    daemons.insert("gateway", Daemon::start_at(&gateway, "gateway", &listen));
     for machine in ["studio", "mini"] {
         let dir = root.join(machine);
         let line = good(&gateway, &["invite", "--machine", machine])["line"]
@@ -123,7 +122,18 @@ fn fleet(root: &Path) -> (BTreeMap<&'static str, Daemon>, String) {
         config(&dir, "heavy", "heavy");
         daemons.insert(machine, Daemon::start(&dir, "node"));
     }
-    (daemons, address.trim_start_matches("http://").to_owned())
+    (daemons, listen)
+}
+
+/// An address that stays free while the gateway is down: below the ports that the system hands out by itself.
+fn free_address() -> String {
+    let mut chance = Chance(u64::from(std::process::id()));
+    loop {
+        let address = format!("127.0.0.1:{}", 20_000 + chance.below(10_000));
+        if std::net::TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// Asks one door after another for work and appends receipts, and remembers only what was acknowledged.

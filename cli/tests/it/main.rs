@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod daily;
 mod help;
 mod kill;
 mod tour;
