@@ -1,4 +1,7 @@
-//! The engine beside its floors, in one run: `cargo bench -p ledger-benches`, and `-- --quick` to see that it runs.
+//! The engine beside its floors, in one run: `cargo bench -p ledger-benches`.
+//!
+//! With `-- --quick` it only sees that everything runs. With `-- --appends threads` or `-- --appends tickets` it appends
+//! and does nothing else, for a profiler to look at.
 
 use ledger::Ledger;
 use ledger::core::SigningKey;
@@ -30,6 +33,13 @@ fn main() -> Result<(), Failed> {
     let dir = tempfile::Builder::new()
         .prefix("ledger-bench-")
         .tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    if let Some(callers) = std::env::args()
+        .skip_while(|argument| argument != "--appends")
+        .nth(1)
+    {
+        appends(dir.path(), &callers)?;
+        return Ok(dir.close()?);
+    }
     let measured = measure(dir.path(), size)?;
     dir.close()?;
     let cores = std::thread::available_parallelism()?;
@@ -39,6 +49,19 @@ fn main() -> Result<(), Failed> {
     );
     println!("{}", table(&measured));
     Ok(())
+}
+
+// Appends of a profiled run.
+const PROFILED_APPENDS: usize = 100_000;
+
+fn appends(dir: &Path, callers: &str) -> Result<(), Failed> {
+    let ledger = Ledger::lone(dir.join("store"), "bench")?;
+    let cost = match callers {
+        "threads" => append::threads(&ledger, PROFILED_APPENDS)?,
+        _ => append::tickets(&ledger, PROFILED_APPENDS)?,
+    };
+    println!("{} each, {}", micros(cost.cpu_us), rate_of(cost.per_second));
+    Ok(ledger.close()?)
 }
 
 fn measure(dir: &Path, size: Size) -> Result<Measured, Failed> {

@@ -17,7 +17,7 @@ pub fn draft(n: usize) -> Result<Draft, Failed> {
     let byte = u8::try_from(n % 251)?;
     let subject = Subject::new(&format!("bench/{n}"))?;
     let draft = Draft::custom(Kind::new("x.bench.record")?, subject);
-    Ok(draft.payload("application/octet-stream", vec![byte; PAYLOAD_BYTES])?)
+    Ok(draft.payload("application/json", vec![byte; PAYLOAD_BYTES])?)
 }
 
 fn drafts(count: usize) -> Result<Vec<Draft>, Failed> {

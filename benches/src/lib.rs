@@ -37,8 +37,8 @@ impl Size {
     /// What a table is made with; well under a minute on two cores.
     pub const FULL: Size = Size {
         rounds: 5,
-        signatures: 40_000,
-        appends: 40_000,
+        signatures: 30_000,
+        appends: 25_000,
         lone: 400,
     };
     /// Whether it runs at all.
