@@ -192,15 +192,34 @@ impl Chain {
         if seal.time <= self.last_time {
             return Err(ChainError::Time { log, seq });
         }
+        self.check_presence(record)
+    }
+
+    // The author signature is absent if and only if the author is the log's machine.
+    fn check_presence(&self, record: &Record) -> Result<(), ChainError> {
+        let (log, seq) = (self.log, record.seal().seq);
         match (
-            statement.author == self.machine_key(),
+            record.statement().author == self.machine_key(),
             record.author_signature().is_some(),
         ) {
-            (true, true) => return Err(ChainError::AuthorSignatureSuperfluous { log, seq }),
-            (false, false) => return Err(ChainError::AuthorSignatureMissing { log, seq }),
-            _ => {}
+            (true, true) => Err(ChainError::AuthorSignatureSuperfluous { log, seq }),
+            (false, false) => Err(ChainError::AuthorSignatureMissing { log, seq }),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Checks a record of this log by itself, wherever it stands: its fleet, the presence rule of the author signature, and
+    /// both signatures, strictly. That it has its place in the log is proven otherwise.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub fn check_signed(&self, record: &Record) -> Result<(), ChainError> {
+        if record.statement().fleet != self.fleet {
+            let (log, seq) = (self.log, record.seal().seq);
+            return Err(ChainError::OtherFleet { log, seq });
+        }
+        self.check_presence(record)?;
+        verify_signatures(record, &self.machine)
     }
 
     /// Takes in a record that this process itself just sealed after [`Chain::next_place`].

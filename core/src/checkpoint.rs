@@ -25,6 +25,13 @@ pub fn origin(log: &LogId) -> String {
     format!("{ORIGIN_PREFIX}{log}")
 }
 
+/// The log that an origin names; `None` for any other text.
+pub fn log_of_origin(text: &str) -> Option<LogId> {
+    let log = LogId::from_hex(text.strip_prefix(ORIGIN_PREFIX)?)?;
+    // Hex in capitals would be a second name of the same log.
+    (origin(&log) == text).then_some(log)
+}
+
 impl Checkpoint {
     /// The note's text.
     pub fn text(&self) -> String {

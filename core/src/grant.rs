@@ -3,7 +3,7 @@
 //! Who holds which role, and from which position of the order on, is folded from the order (`ledger-projections`).
 
 use crate::kind::{Kind, Stream};
-use crate::kinds::{self, Author, InadmissibleReason, Role};
+use crate::kinds::{self, Author, Detail, Erased, InadmissibleReason, Role};
 
 /// Whether an author with a role may say a kind in a stream. `root` tells whether the author is the fleet's root key,
 /// `own_log` whether the author is the machine whose log it is.
@@ -50,10 +50,20 @@ pub fn permits(
         Author::Root => root,
         Author::Operator => root || matches!(role, Some(Role::Central | Role::Operator)),
         Author::Actor => {
-            root || matches!(
-                role,
-                Some(Role::Central | Role::Node | Role::Operator | Role::Relay | Role::Agent | Role::Client)
-            )
+            // A machine may always say that it destroyed something of its own, whatever the fleet thinks of it.
+            let own_erasure = own_log && stream == Stream::Facts && info.kind == Erased::KIND;
+            root || own_erasure
+                || matches!(
+                    role,
+                    Some(
+                        Role::Central
+                            | Role::Node
+                            | Role::Operator
+                            | Role::Relay
+                            | Role::Agent
+                            | Role::Client
+                    )
+                )
         }
     };
     match (permitted, role, root || own_log) {
@@ -91,5 +101,30 @@ mod tests {
         let granted = Kind::new("key.granted").expect("valid");
         assert!(permits(Some(Role::Operator), false, false, &granted, Stream::Order).is_err());
         assert!(permits(None, true, false, &granted, Stream::Order).is_ok());
+    }
+
+    #[test]
+    fn an_actor_says_erased_in_order_and_facts_and_a_machine_in_its_own_facts() {
+        let erased = Kind::new("erased").expect("valid");
+        for stream in [Stream::Order, Stream::Facts] {
+            assert!(permits(Some(Role::Agent), false, false, &erased, stream).is_ok());
+            assert!(permits(None, true, false, &erased, stream).is_ok());
+            assert_eq!(
+                permits(Some(Role::Reader), false, false, &erased, stream),
+                Err(InadmissibleReason::NotPermitted)
+            );
+        }
+        assert!(permits(None, false, true, &erased, Stream::Facts).is_ok());
+        assert_eq!(
+            permits(None, false, false, &erased, Stream::Facts),
+            Err(InadmissibleReason::UnknownAuthor)
+        );
+        assert!(permits(None, false, true, &erased, Stream::Order).is_err());
+        for stream in [Stream::Work, Stream::Pulse] {
+            assert_eq!(
+                permits(Some(Role::Operator), false, true, &erased, stream),
+                Err(InadmissibleReason::WrongStream)
+            );
+        }
     }
 }

@@ -34,9 +34,11 @@ pub mod kind;
 pub mod kinds;
 pub mod limits;
 pub mod note;
+pub mod proof;
 pub mod record;
 pub mod signature;
 pub mod statement;
+pub mod tiles;
 pub mod tree;
 
 pub use chain::{Chain, ChainSnapshot, Head};

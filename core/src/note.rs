@@ -31,12 +31,87 @@ pub fn verifier_key(name: &str, key: &crate::PublicKey) -> String {
     )
 }
 
+/// A named public key that a reader trusts: what checkpoints and proofs are held to, and nothing else.
+#[derive(Clone, Debug)]
+pub struct VerifierKey {
+    name: String,
+    key: VerifyKey,
+}
+
+impl VerifierKey {
+    /// A key under its name.
+    pub fn new(name: impl Into<String>, key: VerifyKey) -> Self {
+        Self {
+            name: name.into(),
+            key,
+        }
+    }
+
+    /// Reads the text form `name+keyid+base64` as C2SP has it.
+    ///
+    /// # Errors
+    /// [`NoteError::Malformed`] for another form, another kind of key, or a key id that is not this key's.
+    pub fn parse(text: &str) -> Result<Self, NoteError> {
+        let wrong = NoteError::Malformed("a verifier key is name+keyid+base64, of Ed25519");
+        let mut parts = text.splitn(3, '+');
+        let (Some(name), Some(id), Some(typed)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(wrong);
+        };
+        let typed = BASE64.decode(typed.as_bytes()).map_err(|_| wrong.clone())?;
+        let Some((&ALGORITHM_ED25519, key)) = typed.split_first() else {
+            return Err(wrong);
+        };
+        let key = crate::PublicKey(key.try_into().map_err(|_| wrong.clone())?);
+        if !is_name(name) {
+            return Err(wrong);
+        }
+        if id != data_encoding::HEXLOWER.encode(&key_id(name, &key)) {
+            return Err(NoteError::Malformed(
+                "a verifier key's id is not that of its name and key: a typing error?",
+            ));
+        }
+        let usable = NoteError::Malformed("a verifier key is a usable Ed25519 key");
+        Ok(Self::new(name, key.verifier().map_err(|_| usable)?))
+    }
+
+    /// The keys in a text: one a line; empty lines and lines that begin with `#` say nothing.
+    ///
+    /// # Errors
+    /// As [`VerifierKey::parse`], for the first line that is wrong.
+    pub fn parse_lines(text: &str) -> Result<Vec<Self>, NoteError> {
+        text.lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .map(Self::parse)
+            .collect()
+    }
+
+    /// The name, which for a log's own checkpoint key is the log's origin.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The key.
+    pub fn key(&self) -> &VerifyKey {
+        &self.key
+    }
+
+    /// The text form.
+    pub fn to_text(&self) -> String {
+        verifier_key(&self.name, &self.key.public())
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == '+')
+}
+
 /// Signs a text, which must end with a newline, under a key name without spaces or `+`.
 ///
 /// # Errors
 /// [`NoteError::Malformed`] when text or name cannot stand in a note.
 pub fn sign(text: &str, name: &str, key: &SigningKey) -> Result<String, NoteError> {
-    if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c == '+') {
+    if !is_name(name) {
         return Err(NoteError::Malformed("a key name has no spaces and no '+'"));
     }
     if !text.ends_with('\n') || text.chars().any(|c| c != '\n' && c.is_control()) {

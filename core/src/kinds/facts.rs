@@ -1,7 +1,8 @@
-//! Families `artifact` (of the Vault), `node` and `verify` in facts and pulse.
+//! Families `artifact` (of the Vault), `node` and `verify` in facts and pulse; `erased` in facts and order.
 
-use super::common::{hex16, hex32};
+use super::common::{Evidence, hex16, hex32};
 use crate::digest::ContentDigest;
+use crate::id::ReceiptId;
 use serde::{Deserialize, Serialize};
 
 /// `artifact.recorded` 1: a file of the Vault is new or changed.
@@ -128,4 +129,20 @@ pub struct NodePulse {
     pub outbox_receipts: u64,
     /// Our clock minus the gateway's, milliseconds, as last estimated.
     pub clock_offset_ms: Option<i64>,
+}
+
+/// `erased` 1: the payload of a record is to be destroyed, with its salt, in every copy that heeds this.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Erased {
+    /// The record.
+    pub record: Evidence,
+    /// Its id.
+    pub id: ReceiptId,
+    /// Why, at most 200 bytes.
+    pub reason: String,
+}
+
+impl Erased {
+    /// Bytes of a reason at most.
+    pub const REASON_BYTES_MAX: usize = 200;
 }

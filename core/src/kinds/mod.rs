@@ -12,7 +12,7 @@ mod run;
 
 pub use common::{Class, Costs, ErrorClass, Evidence, Fence, InputRef, JobId, Outputs, Role};
 pub use facts::{
-    ArtifactRecorded, ArtifactRemoved, ArtifactSkipped, NodeBooted, NodePulse, SkipReason, Verdict,
+    ArtifactRecorded, ArtifactRemoved, ArtifactSkipped, Erased, NodeBooted, NodePulse, SkipReason, Verdict,
     VerifyCompleted,
 };
 pub use fleet::{
@@ -27,7 +27,9 @@ pub use job::{
     RequestReceived, RequeueReason, SuccessVerdict,
 };
 pub use log::{Founding, LogClosed, LogGenesis, LogPinned, PinnedRange, Predecessor};
-pub use run::{ArtifactStaged, RunCheckpointed, RunFailed, RunLost, RunProgressed, RunStarted, RunSucceeded};
+pub use run::{
+    ArtifactStaged, RunCheckpointed, RunFailed, RunLost, RunProgressed, RunStarted, RunSucceeded, RunYielded,
+};
 
 use crate::canonical;
 use crate::error::DecodeError;
@@ -170,6 +172,7 @@ catalogue! {
     RunSucceeded = "run.succeeded", 1, [Work], Machine;
     RunFailed = "run.failed", 1, [Work], Machine;
     RunLost = "run.lost", 1, [Work], Machine;
+    RunYielded = "run.yielded", 1, [Work], Machine;
     ArtifactStaged = "artifact.staged", 1, [Work], Machine;
     ArtifactRecorded = "artifact.recorded", 1, [Facts], Machine;
     ArtifactRemoved = "artifact.removed", 1, [Facts], Machine;
@@ -178,6 +181,7 @@ catalogue! {
     VerifyCompleted = "verify.completed", 1, [Facts], Machine;
     NodePulse = "node.pulse", 1, [Pulse], Machine;
     RunProgressed = "run.progressed", 1, [Pulse], Machine;
+    Erased = "erased", 1, [Order, Facts], Actor;
 }
 
 /// The catalogue's row of a kind.

@@ -67,6 +67,15 @@ pub struct RunLost {
     pub fence: Fence,
 }
 
+/// `run.yielded` 1: the machine stopped the run of its own accord (it shuts down, drains or sleeps) and gives it back.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RunYielded {
+    /// The job.
+    pub job: JobId,
+    /// The claim.
+    pub fence: Fence,
+}
+
 /// `run.progressed` 1 (pulse).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RunProgressed {
