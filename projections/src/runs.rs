@@ -86,6 +86,7 @@ impl Runs {
             }
             AnyDetail::RunSucceeded(d) => self.end(receipt, (d.job, d.fence), true, queue, changes),
             AnyDetail::RunFailed(d) => self.end(receipt, (d.job, d.fence), false, queue, changes),
+            AnyDetail::RunYielded(d) => self.end(receipt, (d.job, d.fence), false, queue, changes),
             AnyDetail::RunLost(d) => self.end(receipt, (d.job, d.fence), false, queue, changes),
             _ => {}
         }

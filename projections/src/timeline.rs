@@ -268,6 +268,10 @@ fn sentence(detail: &AnyDetail, state: &FleetState) -> (String, Vec<String>) {
             let status = d.status.map(|status| format!(" {status}")).unwrap_or_default();
             plain(format!("{} failed: {:?}{status}", job(&d.job), d.error))
         }
+        AnyDetail::RunYielded(d) => plain(format!(
+            "{} was stopped by its machine and given back",
+            job(&d.job)
+        )),
         AnyDetail::RunLost(d) => plain(format!("{} was lost, its processes are dead", job(&d.job))),
         AnyDetail::RunProgressed(d) => plain(format!("{} at {} %: {}", job(&d.job), d.per_cent, d.note)),
         AnyDetail::ArtifactStaged(d) => {

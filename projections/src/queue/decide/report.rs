@@ -11,18 +11,19 @@ use crate::queue::{Claim, Job, Phase, Policy, Refusal};
 use ledger::Receipt;
 use ledger_core::kinds::{
     AnyDetail, Class, Detail, ErrorClass, Evidence, Fence, InadmissibleReason, JobAttemptFailed,
-    JobCancelled, JobCheckpointed, JobFailed, JobId, JobLateResult, JobResultConflict, JobStarted,
-    JobSucceeded, LateVerdict, NoticeTopic, ReadyReason, RunCheckpointed, RunFailed, RunLost, RunStarted,
-    RunSucceeded, SuccessVerdict,
+    JobCancelled, JobCheckpointed, JobFailed, JobId, JobLateResult, JobRequeued, JobResultConflict,
+    JobStarted, JobSucceeded, LateVerdict, NoticeTopic, ReadyReason, RequeueReason, RunCheckpointed,
+    RunFailed, RunLost, RunStarted, RunSucceeded, RunYielded, SuccessVerdict,
 };
 use ledger_core::{MachineId, ReceiptId};
 
-const KINDS: [&str; 5] = [
+const KINDS: [&str; 6] = [
     RunStarted::KIND,
     RunCheckpointed::KIND,
     RunSucceeded::KIND,
     RunFailed::KIND,
     RunLost::KIND,
+    RunYielded::KIND,
 ];
 
 /// A report under a claim that this order gave to that very machine.
@@ -95,6 +96,7 @@ pub fn report(
         AnyDetail::RunSucceeded(success) => succeeded(state, &known, &success),
         AnyDetail::RunFailed(failure) => failed(&known, &failure),
         AnyDetail::RunLost(_) => lost(state, &known),
+        AnyDetail::RunYielded(_) => yielded(state, &known),
         _ => Vec::new(),
     })
 }
@@ -107,6 +109,7 @@ fn names(detail: &AnyDetail) -> Option<(JobId, Fence, bool)> {
         AnyDetail::RunSucceeded(d) => (d.job, d.fence, true),
         AnyDetail::RunFailed(d) => (d.job, d.fence, true),
         AnyDetail::RunLost(d) => (d.job, d.fence, true),
+        AnyDetail::RunYielded(d) => (d.job, d.fence, true),
         _ => return None,
     })
 }
@@ -353,4 +356,26 @@ fn lost(state: &FleetState, known: &Known<'_>) -> Vec<OrderDraft> {
         return vec![late(&job.id, fence, LateVerdict::Stale, report, evidence)];
     }
     after_loss(state, job, fence, claim.started, Some(evidence), Some(report))
+}
+
+// The machine gave it back: nothing is charged. What may have taken effect outside is nobody's to repeat, though.
+fn yielded(state: &FleetState, known: &Known<'_>) -> Vec<OrderDraft> {
+    let Known {
+        job,
+        claim,
+        fence,
+        in_force,
+        report,
+        evidence,
+    } = *known;
+    if !in_force || job.cancel_asked || (claim.started && claim.class == Class::Exclusive) {
+        return lost(state, known);
+    }
+    let requeued = JobRequeued {
+        job: job.id,
+        fence,
+        reason: RequeueReason::Yielded,
+        evidence: Some(evidence),
+    };
+    vec![about(&job.id, &requeued, Some(report))]
 }
