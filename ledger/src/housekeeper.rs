@@ -95,10 +95,8 @@ impl Backlog {
         }
     }
 
-    /// Adds a durable batch; the one before it is settled by that. Waits while too much is in memory already, unless the
-    /// housekeeper failed.
+    /// Adds a durable batch; the one before it is settled by that.
     pub(crate) fn add(&self, step: Step) {
-        let size = |steps: &[Step]| steps.iter().map(|s| s.changes.len() + s.receipts).sum::<usize>();
         let mut steps = self.steps.lock().expect("backlog lock");
         // At most two entries: everything settled, and the newest.
         if steps.0.len() > 1 {
@@ -107,6 +105,12 @@ impl Backlog {
             steps.0.push(settled.then(newest));
         }
         steps.0.push(step);
+    }
+
+    /// Waits while too much is in memory, unless the housekeeper fails at writing it.
+    pub(crate) fn wait_for_room(&self) {
+        let size = |steps: &[Step]| steps.iter().map(|s| s.changes.len() + s.receipts).sum::<usize>();
+        let mut steps = self.steps.lock().expect("backlog lock");
         if size(&steps.0) > BACKLOG_MAX / 2
             && let Some(wake) = &*self.wake.lock().expect("wake lock")
         {
@@ -137,6 +141,11 @@ impl Backlog {
         let wake = self.wake.lock().expect("wake lock").clone().ok_or_else(gone)?;
         wake.send(Wake::Anchor(done)).map_err(|_| gone())?;
         wait.recv().map_err(|_| gone())?
+    }
+
+    // Rows are written again: callers wait for them once more.
+    fn go_on(&self) {
+        self.steps.lock().expect("backlog lock").1 = false;
     }
 
     fn give_up(&self) {
@@ -247,31 +256,34 @@ impl<S: State> Housekeeper<S> {
     fn round(&mut self, stop: Option<bool>) -> Result<(), LedgerError> {
         let clean = stop == Some(true);
         self.anchor_now(clean, stop.is_some())?;
-        if clean {
-            self.shared.index.settle();
+        if let Some(step) = self.unwritten.take() {
+            // What a failed round left over goes first, alone: rows, index and cursor never skip anything.
+            self.write(step)?;
         }
-        // What a failed round left over comes first: rows and cursor must not skip it.
-        let taken = self.shared.backlog.take(clean);
-        let step = [self.unwritten.take(), taken]
-            .into_iter()
-            .flatten()
-            .reduce(Step::then);
-        let Some(step) = step.filter(|step| step.receipts > 0) else {
-            return Ok(());
+        let step = {
+            let _settled = self.shared.settling.lock().expect("settling lock");
+            if clean {
+                self.shared.index.settle();
+            }
+            let step = self.shared.backlog.take(clean).filter(|step| step.receipts > 0);
+            if step.is_some() {
+                self.shared.index.begin_move();
+            }
+            step
         };
-        let written = self.write(&step);
-        if written.is_err() {
-            self.unwritten = Some(step);
-        }
-        written
+        step.map_or(Ok(()), |step| self.write(step))
     }
 
-    fn write(&self, step: &Step) -> Result<(), LedgerError> {
+    fn write(&mut self, step: Step) -> Result<(), LedgerError> {
         let mut batch = self.rows.derived.batch();
-        self.shared.index.move_into(&mut batch);
-        put_rows::<S>(&self.rows, &mut batch, step, self.seed.store.0);
-        batch.commit()?;
+        self.shared.index.put_moving(&mut batch);
+        put_rows::<S>(&self.rows, &mut batch, &step, self.seed.store.0);
+        if let Err(e) = batch.commit() {
+            self.unwritten = Some(step);
+            return Err(e);
+        }
         self.shared.index.moved();
+        self.shared.backlog.go_on();
         Ok(())
     }
 

@@ -177,18 +177,24 @@ impl Index {
         self.active.write().expect("index lock").settle();
     }
 
-    /// Puts everything that is settled into a batch. [`Index::moved`] must follow when the batch is committed.
-    pub(crate) fn move_into(&self, batch: &mut Batch) {
+    /// Takes everything that is settled on its way into the table. The caller sees to it that the rows' cursor stands where
+    /// this does: not a batch may settle in between.
+    pub(crate) fn begin_move(&self) {
         let mut moving = self.moving.lock().expect("index lock");
-        let take = || {
-            Arc::new(std::mem::take(
-                &mut self.active.write().expect("index lock").settled,
-            ))
-        };
-        // A batch that failed before left its entries here; they go first.
-        let recent = moving.get_or_insert_with(take);
-        for (key, value) in recent.rows() {
-            batch.put(&self.table, &key, &value);
+        let settled = std::mem::take(&mut self.active.write().expect("index lock").settled);
+        assert!(
+            moving.is_none(),
+            "what moves is written before anything else moves"
+        );
+        *moving = Some(Arc::new(settled));
+    }
+
+    /// Puts what is on its way into a batch; again after a batch that failed. [`Index::moved`] follows when it is committed.
+    pub(crate) fn put_moving(&self, batch: &mut Batch) {
+        if let Some(recent) = &*self.moving.lock().expect("index lock") {
+            for (key, value) in recent.rows() {
+                batch.put(&self.table, &key, &value);
+            }
         }
     }
 

@@ -57,6 +57,8 @@ pub(crate) struct Shared<S: State> {
     pub(crate) reader: JournalReader,
     pub(crate) derived: Derived,
     pub(crate) backlog: Backlog,
+    /// Held while a batch settles in index and backlog, and while the housekeeper takes what has settled in both.
+    pub(crate) settling: Mutex<()>,
     published: RwLock<Arc<Published<S>>>,
     progress: (Mutex<Position>, Condvar),
     watchers: RwLock<Vec<Watcher>>,
@@ -68,15 +70,21 @@ impl<S: State> Shared<S> {
         Arc::clone(&self.published.read().expect("published lock"))
     }
 
-    pub(crate) fn publish(&self, published: Arc<Published<S>>, step: Step) {
+    pub(crate) fn publish(&self, published: Arc<Published<S>>, step: Step, receipts: Vec<Receipt>) {
         let end = published.end;
+        {
+            // Index and rows settle together, so that the housekeeper never writes one without the other.
+            let _settling = self.settling.lock().expect("settling lock");
+            self.index.add(receipts);
+            self.backlog.add(step);
+        }
         *self.published.write().expect("published lock") = published;
         *self.progress.0.lock().expect("progress lock") = end;
         self.progress.1.notify_all();
         for watcher in self.watchers.read().expect("watchers lock").iter() {
             watcher(end);
         }
-        self.backlog.add(step);
+        self.backlog.wait_for_room();
     }
 
     pub(crate) fn chain(&self, log: &LogId) -> Option<Arc<Chain>> {
@@ -205,6 +213,7 @@ impl<S: State> Ledger<S> {
         let same_boot = epoch.same_boot;
         let shared = Arc::new(Shared {
             backlog: Backlog::new(parts.step),
+            settling: Mutex::default(),
             paths: parts.paths,
             context: parts.context,
             keyring: parts.keyring,

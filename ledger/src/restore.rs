@@ -234,7 +234,8 @@ fn fold_on<S: State>(
 
 fn write_step<S: State>(rows: &Rows, index: &Index, step: &Step, store: StoreId) -> Result<(), LedgerError> {
     let mut batch = rows.derived.batch();
-    index.move_into(&mut batch);
+    index.begin_move();
+    index.put_moving(&mut batch);
     put_rows::<S>(rows, &mut batch, step, store.0);
     batch.commit()?;
     index.moved();

@@ -260,7 +260,6 @@ impl<S: State> Committer<S> {
             }
         }
         let mut changes = overlay.changes;
-        self.shared.index.add(receipts.clone());
         let end = self.journal.durable_end();
         let count = before.receipts + u64::try_from(receipts.len()).unwrap_or(u64::MAX);
         let newest = receipts.last().cloned().or_else(|| before.newest.clone());
@@ -280,7 +279,7 @@ impl<S: State> Committer<S> {
             receipts: count,
             newest,
         };
-        self.shared.publish(Arc::new(published), step);
+        self.shared.publish(Arc::new(published), step, receipts.clone());
         receipts
     }
 }

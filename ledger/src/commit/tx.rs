@@ -138,10 +138,24 @@ impl<S: State> Tx<'_, S> {
         if let Some(at) = self.overlay.ids.get(&(*author, *id)) {
             return Ok(Some(provisional(&self.overlay.pending[*at].record)));
         }
-        let found = self.shared.find(id)?;
-        Ok(found
-            .into_iter()
-            .find(|receipt| receipt.statement().author == *author))
+        let said =
+            |receipt: &Receipt| receipt.statement().author == *author && self.is_the_authors(&receipt.record);
+        Ok(self.shared.find(id)?.into_iter().find(said))
+    }
+
+    // A record in another machine's log may name an author who never said it: it is kept, and must not take the id away
+    // from who it names. What this store sealed itself was verified before.
+    fn is_the_authors(&self, record: &Record) -> bool {
+        let log = record.seal().log;
+        if self.shared.is_own(&log) {
+            return true;
+        }
+        match record.author_signature() {
+            None => self
+                .foreign(&log)
+                .is_some_and(|chain| chain.machine_key() == record.statement().author),
+            Some(_) => ledger_core::chain::verify_author(record).is_ok(),
+        }
     }
 
     /// Says something as this machine. A draft with an id of its own that was said before with the same content gives the
@@ -235,7 +249,7 @@ impl<S: State> Tx<'_, S> {
                 prev: record.seal_digest(),
             },
         );
-        Ok(Appended::New(self.take(record, payload, true)))
+        Ok(Appended::New(self.take(record, payload, true, true)))
     }
 
     /// Takes in a run of another machine's log, exactly as it is. What is here already is skipped; a gap is an error.
@@ -289,7 +303,8 @@ impl<S: State> Tx<'_, S> {
                 .overlay
                 .clock
                 .merge(record.seal().time, wall_ms, DRIFT_MS_MAX);
-            let taken = self.take(Arc::clone(record), payload.clone(), false);
+            let counts = !run.inadmissible().contains(&seq);
+            let taken = self.take(Arc::clone(record), payload.clone(), false, counts);
             intake.new.push(taken);
         }
         if let Some(chain) = chain {
@@ -334,14 +349,23 @@ impl<S: State> Tx<'_, S> {
         Some(record.seal_digest())
     }
 
-    fn take(&mut self, record: Arc<Record>, payload: Option<ledger_core::Payload>, own: bool) -> Receipt {
+    // `counts`: whether the author it names said it.
+    fn take(
+        &mut self,
+        record: Arc<Record>,
+        payload: Option<ledger_core::Payload>,
+        own: bool,
+        counts: bool,
+    ) -> Receipt {
         let statement = record.statement();
         let at = self.overlay.pending.len();
-        // The first statement under an id is the one that counts.
-        self.overlay
-            .ids
-            .entry((statement.author, statement.id))
-            .or_insert(at);
+        if counts {
+            // The first statement under an id is the one that counts.
+            self.overlay
+                .ids
+                .entry((statement.author, statement.id))
+                .or_insert(at);
+        }
         let receipt = provisional(&record);
         self.overlay.bytes += record.bytes().len() + payload.as_ref().map_or(0, |p| p.bytes.len() + 32);
         self.overlay.state.fold(&receipt, &mut self.overlay.changes);
