@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // a failed expectation in a test is a panic
 
+mod foreign_trees;
 mod frames;
 mod golden;
+mod proofs;
 mod properties;
 mod small_order;
 mod wycheproof;
