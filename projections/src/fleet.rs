@@ -238,7 +238,11 @@ impl FleetState {
                     .told(&d.notice, &d.destination, d.attempt, false, changes);
             }
             // A request alone changes nothing: `job.accepted` does. A verdict on a record is there to be read.
-            AnyDetail::RequestReceived(_) | AnyDetail::ReceiptInadmissible(_) | AnyDetail::LogClosed(_) => {}
+            AnyDetail::RequestReceived(_)
+            | AnyDetail::ReceiptInadmissible(_)
+            | AnyDetail::LogClosed(_)
+            // No fold reads a payload, so that destroying one changes nothing.
+            | AnyDetail::Erased(_) => {}
             detail => {
                 use crate::queue::{At, Folded};
                 let cause = receipt.statement().cause;

@@ -349,6 +349,7 @@ fn of_the_fleet(detail: &AnyDetail, state: &FleetState) -> String {
         AnyDetail::NoticeDelivered(d) => format!("notice told to {}", d.destination),
         AnyDetail::NoticeUndelivered(d) => format!("notice not told to {}: {}", d.destination, d.error),
         AnyDetail::ReceiptInadmissible(d) => format!("receipt {} is inadmissible: {:?}", d.id, d.reason),
+        AnyDetail::Erased(d) => format!("the payload of receipt {} is erased: {}", d.id, d.reason),
         AnyDetail::NodeBooted(d) => format!("daemon {} started", d.version),
         AnyDetail::VerifyCompleted(d) => {
             let clean = [
