@@ -13,7 +13,6 @@ use crate::state::State;
 use ledger_core::bundle::{
     Absent, Header, encode_absent, encode_begin, encode_end, encode_payload, encode_record,
 };
-use ledger_core::checkpoint::Checkpoint;
 use ledger_core::tree::{self, Tree};
 use ledger_core::{LogId, StatementError, TreeRoot};
 use serde::Serialize;
@@ -28,6 +27,8 @@ pub struct ExportReport {
     pub receipts: u64,
     /// Payloads beside them.
     pub payloads: u64,
+    /// Payloads that were erased, as receipts say.
+    pub erased: u64,
     /// Payloads that are not in this store.
     pub absent: u64,
     /// Bytes written.
@@ -71,16 +72,12 @@ impl<S: State> Ledger<S> {
     pub fn export(&self, log: &LogId, out: &mut dyn Write) -> Result<ExportReport, LedgerError> {
         let snapshot = self.snapshot();
         let chain = snapshot.logs.get(log).ok_or(LedgerError::UnknownLog(*log))?;
-        let key = self.keyring().checkpoint(chain.genesis().stream);
-        if key.public() != chain.genesis().checkpoint_key {
-            let machine = chain.genesis().machine.to_string();
-            return Err(LedgerError::NoCheckpointKey { log: *log, machine });
-        }
+        self.checkpoint_key(chain)?;
         let (head, tree_size) = (chain.head(), chain.tree().size());
         let mut out = Out { out, bytes: 0 };
         out.put(&encode_begin(&Header::of(chain)))?;
         let mut tree = Tree::new();
-        let (mut payloads, mut absent) = (0, 0);
+        let (mut payloads, mut erased, mut absent) = (0, 0, 0);
         for receipt in self.range(log, 0, head.seq) {
             let receipt = receipt?;
             tree.push(tree::leaf_hash(receipt.record.bytes()));
@@ -91,6 +88,10 @@ impl<S: State> Ledger<S> {
                     payloads += 1;
                     out.put(&encode_payload(&payload))?;
                 }
+                PayloadState::Erased => {
+                    erased += 1;
+                    out.put(&encode_absent(Absent::Erased))?;
+                }
                 PayloadState::Absent => {
                     absent += 1;
                     out.put(&encode_absent(Absent::NotPresent))?;
@@ -98,26 +99,14 @@ impl<S: State> Ledger<S> {
                 PayloadState::Damaged => return Err(damaged(&receipt)),
             }
         }
-        if (tree.size(), tree.root()) != (tree_size, head.root) {
-            return Err(LedgerError::RootDiffers {
-                log: *log,
-                expected: head.root,
-                found: tree.root(),
-            });
-        }
-        self.shared().note_checkpoint(*log, tree_size)?;
-        let checkpoint = Checkpoint {
-            log: *log,
-            tree_size,
-            root: head.root,
-        }
-        .sign(key);
+        let checkpoint = self.release_checkpoint(chain, (tree.size(), tree.root()))?;
         out.put(&encode_end(&checkpoint))?;
         out.out.flush().map_err(failed)?;
         Ok(ExportReport {
             log: *log,
             receipts: tree_size,
             payloads,
+            erased,
             absent,
             bytes: out.bytes,
             root: head.root,

@@ -125,6 +125,30 @@ pub enum LedgerError {
         /// What the disk gives.
         found: TreeRoot,
     },
+    /// A receipt that this store does not have.
+    #[error("log {log} has no receipt at seq {seq}; its newest is at {newest}")]
+    UnknownReceipt {
+        /// The log.
+        log: LogId,
+        /// What was asked for.
+        seq: u64,
+        /// The newest that is there.
+        newest: u64,
+    },
+    /// A directory that cannot be published into.
+    #[error("publishing into {path}: {why}", path = path.display())]
+    Publish {
+        /// The directory or file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+    /// A proof that was just made and does not verify.
+    #[error(transparent)]
+    Proof(#[from] ledger_core::proof::ProofError),
+    /// A tile that is not what it should be.
+    #[error(transparent)]
+    Tiles(#[from] ledger_core::tiles::TilesError),
     /// A log that only its own machine appends to.
     #[error("log {0} belongs to another machine; its records are only taken in as they are")]
     NotOwn(LogId),
@@ -153,6 +177,24 @@ pub enum LedgerError {
     /// A key is unusable.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// Nobody's word, or not this author's, destroys that payload.
+    #[error(
+        "receipt {0}: only its author, an operator or the root key may erase its payload; ask one of them"
+    )]
+    MayNotErase(ReceiptId),
+    /// The receipt has no payload.
+    #[error(
+        "receipt {0} has no payload, so there is nothing to erase; what its statement says stays for ever"
+    )]
+    NothingToErase(ReceiptId),
+    /// A reason that is too long, or none.
+    #[error("an erasure needs a reason of 1 to 200 bytes, found {0}; say it shorter")]
+    ErasureReason(usize),
+    /// The `erased` receipt is durable, but the disk failed before everything was overwritten.
+    #[error(
+        "the erasure is recorded, but overwriting the payload failed: {0}; reopen the store, which finishes it"
+    )]
+    NotOverwritten(String),
     /// The queue to the committer is full.
     #[error("the ledger is busy: {0} commands wait already; try again in a moment")]
     Busy(usize),
@@ -188,6 +230,10 @@ impl LedgerError {
             Self::IdTaken { .. } => "ledger.id-taken",
             Self::NoCheckpointKey { .. } => "ledger.no-checkpoint-key",
             Self::RootDiffers { .. } => "ledger.root-differs",
+            Self::UnknownReceipt { .. } => "receipt.unknown",
+            Self::Publish { .. } => "ledger.publish",
+            Self::Proof(e) => e.code(),
+            Self::Tiles(e) => e.code(),
             Self::NotOwn(_) => "ledger.not-own",
             Self::OtherFleet(_) => "ledger.other-fleet",
             Self::Fork { .. } => "ledger.fork",
@@ -195,6 +241,10 @@ impl LedgerError {
             Self::Record(e) => e.code(),
             Self::Chain(e) => e.code(),
             Self::Key(e) => e.code(),
+            Self::MayNotErase(_) => "ledger.may-not-erase",
+            Self::NothingToErase(_) => "ledger.nothing-to-erase",
+            Self::ErasureReason(_) => "ledger.erasure-reason",
+            Self::NotOverwritten(_) => "ledger.not-overwritten",
             Self::Busy(_) => "ledger.busy",
             Self::Closed(_) => "ledger.closed",
             Self::Unknown(_) => "ledger.unknown",

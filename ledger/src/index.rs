@@ -5,13 +5,17 @@
 //! the journal. By time needs no index: within a log times rise, so a binary search over seq finds them.
 //!
 //! Rows of the table `index`: `i || id (16) || position (8)`; `s || subject's digest (8) || position (8)`;
-//! `r || LogId (32) || first seq (8 be)` -> position, count: a run of records of one log that lie side by side.
+//! `r || LogId (32) || first seq (8 be)` -> position, count: a run of records of one log that lie side by side;
+//! `e || LogId (32) || seq (8 be) || seal (32)` -> position: a record whose payload is erased, by the receipt at this position.
 
 use crate::derived::{Batch, Derived, Table};
+use crate::erase::Erasure;
 use crate::error::LedgerError;
 use crate::{Position, Receipt};
+use ledger_core::kinds::Evidence;
 use ledger_core::{LogId, ReceiptId, Subject};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 /// Records in one run at most, so that finding one of them reads a bounded piece of the journal.
@@ -36,6 +40,7 @@ pub(crate) struct Recent {
     ids: HashMap<ReceiptId, Vec<Position>>,
     subjects: HashMap<[u8; 8], Vec<Position>>,
     runs: HashMap<LogId, BTreeMap<u64, (Position, u32)>>,
+    erased: HashMap<Evidence, Position>,
     // The run that the next record may lengthen.
     open_run: Option<(LogId, u64, u64)>,
     entries: usize,
@@ -100,6 +105,11 @@ impl Recent {
                 (key(b'r', &log.0, &first.to_be_bytes()), value)
             }));
         }
+        rows.extend(
+            self.erased
+                .iter()
+                .map(|(record, by)| (erased_key(record), by.to_be_bytes().to_vec())),
+        );
         rows.sort_unstable();
         rows
     }
@@ -111,6 +121,11 @@ fn key(prefix: u8, middle: &[u8], last: &[u8]) -> Vec<u8> {
     key.extend_from_slice(middle);
     key.extend_from_slice(last);
     key
+}
+
+fn erased_key(record: &Evidence) -> Vec<u8> {
+    let place = [record.log.0.as_slice(), &record.seq.to_be_bytes()].concat();
+    key(b'e', &place, &record.seal.0)
 }
 
 fn subject_digest(subject: &Subject) -> [u8; 8] {
@@ -127,6 +142,10 @@ impl Active {
     fn settle(&mut self) {
         for receipt in std::mem::take(&mut self.newest_receipts) {
             self.settled.add(&receipt);
+        }
+        // The first that says it is the one that counts.
+        for (record, by) in std::mem::take(&mut self.newest.erased) {
+            self.settled.erased.entry(record).or_insert(by);
         }
         self.newest = Recent::default();
     }
@@ -148,14 +167,19 @@ pub(crate) struct Index {
     active: RwLock<Active>,
     // What the housekeeper is writing right now; still looked at until it is in the table.
     moving: Mutex<Option<Arc<Recent>>>,
+    // Most stores never erase anything, and then need not look.
+    any_erased: AtomicBool,
 }
 
 impl Index {
     pub(crate) fn open(derived: &Derived) -> Result<Self, LedgerError> {
+        let table = derived.table("index")?;
+        let any_erased = table.prefix(b"e").next().transpose()?.is_some();
         Ok(Self {
-            table: derived.table("index")?,
+            table,
             active: RwLock::default(),
             moving: Mutex::default(),
+            any_erased: AtomicBool::new(any_erased),
         })
     }
 
@@ -165,11 +189,28 @@ impl Index {
     }
 
     /// Adds the batch that the journal just took; the batch before it is settled now.
-    pub(crate) fn add(&self, receipts: Vec<Receipt>) {
+    pub(crate) fn add(&self, receipts: Vec<Receipt>, erased: &[Erasure]) {
         let mut active = self.active.write().expect("index lock");
         active.settle();
         receipts.iter().for_each(|receipt| active.newest.add(receipt));
         active.newest_receipts = receipts;
+        for erasure in erased {
+            active.newest.erased.entry(erasure.record).or_insert(erasure.by);
+        }
+        if !erased.is_empty() {
+            self.any_erased.store(true, Ordering::Release);
+        }
+    }
+
+    /// Where the receipt stands that erased a record's payload.
+    pub(crate) fn erased_by(&self, record: &Evidence) -> Result<Option<Position>, LedgerError> {
+        if !self.any_erased.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let memory = self.memory(|recent| recent.erased.get(record).copied());
+        let row = self.table.get(&erased_key(record))?;
+        let row = row.and_then(|bytes| bytes.try_into().ok().map(Position::from_be_bytes));
+        Ok(memory.into_iter().flatten().chain(row).min())
     }
 
     /// Settles the newest batch as well, when the journal proved it durable.

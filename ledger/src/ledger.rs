@@ -8,6 +8,7 @@ use crate::commit::{
     BatchHook, Call, CommitError, Committed, Committer, Order, Ticket, Tx, refused, start_signers, ticket,
 };
 use crate::derived::Derived;
+use crate::erase::Erasure;
 use crate::error::LedgerError;
 use crate::housekeeper::{Backlog, Housekeeper, Step};
 use crate::index::Index;
@@ -70,12 +71,18 @@ impl<S: State> Shared<S> {
         Arc::clone(&self.published.read().expect("published lock"))
     }
 
-    pub(crate) fn publish(&self, published: Arc<Published<S>>, step: Step, receipts: Vec<Receipt>) {
+    pub(crate) fn publish(
+        &self,
+        published: Arc<Published<S>>,
+        step: Step,
+        receipts: Vec<Receipt>,
+        erased: &[Erasure],
+    ) {
         let end = published.end;
         {
             // Index and rows settle together, so that the housekeeper never writes one without the other.
             let _settling = self.settling.lock().expect("settling lock");
-            self.index.add(receipts);
+            self.index.add(receipts, erased);
             self.backlog.add(step);
         }
         *self.published.write().expect("published lock") = published;

@@ -9,10 +9,12 @@
 
 pub mod anchor;
 pub mod bundle;
+mod checkpoint;
 pub mod clock;
 pub mod commit;
 pub mod create;
 pub mod derived;
+pub mod erase;
 pub mod error;
 mod housekeeper;
 mod index;
@@ -24,6 +26,8 @@ pub mod lock;
 mod open;
 pub mod options;
 pub mod position;
+pub mod prove;
+pub mod publish;
 pub mod read;
 pub mod receipt;
 pub mod recovery;
@@ -35,6 +39,7 @@ pub mod verify;
 
 pub use commit::{Appended, BatchHook, CommitError, Committed, Intake, Ticket, Tx};
 pub use create::{Fleet, NewStore};
+pub use erase::ErasureReport;
 pub use error::LedgerError;
 pub use keyring::Keyring;
 pub use ledger::{Ledger, OpenOptions, Published};
@@ -43,5 +48,5 @@ pub use options::Paths;
 pub use position::Position;
 pub use read::PayloadState;
 pub use receipt::Receipt;
-pub use state::{Change, Changes, Row, State, StateContext};
+pub use state::{Change, Changes, Erasing, Row, State, StateContext};
 pub use tail::Tail;

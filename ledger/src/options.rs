@@ -40,6 +40,11 @@ impl Paths {
         self.data().join("derived")
     }
 
+    /// Tiles of own logs of which something was proven; they can be deleted.
+    pub fn tiles(&self) -> PathBuf {
+        self.data().join("tiles")
+    }
+
     /// The lock of the one process that has the store open.
     pub fn lock(&self) -> PathBuf {
         self.data().join("lock")

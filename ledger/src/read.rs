@@ -21,6 +21,8 @@ pub enum PayloadState {
     None,
     /// It is here, and matches its commitment.
     Present(Payload),
+    /// The statement commits to one that was erased, as a receipt says; see [`Ledger::erased_by`].
+    Erased,
     /// The statement commits to one that this store does not have.
     Absent,
     /// It is here and does not match its commitment: damage, named by `ledger verify`.
@@ -53,7 +55,7 @@ fn payload_of(receipt: &Receipt, entry: StoredEntry) -> PayloadState {
     match (&receipt.statement().payload, entry.payload) {
         (None, _) => PayloadState::None,
         (Some(wanted), Some(payload)) if payload.matches(wanted) => PayloadState::Present(payload),
-        // Erased in place.
+        // Overwritten, and nothing says why.
         (Some(_), Some(_)) if erased => PayloadState::Absent,
         (Some(_), Some(_)) => PayloadState::Damaged,
         (Some(_), None) => PayloadState::Absent,
@@ -126,7 +128,17 @@ impl<S: State> Shared<S> {
         if receipt.statement().payload.is_none() {
             return Ok(PayloadState::None);
         }
-        Ok(payload_of(receipt, self.reader.read(receipt.position)?))
+        let record = receipt.evidence();
+        if self.is_erased(&record)? {
+            return Ok(PayloadState::Erased);
+        }
+        match payload_of(receipt, self.reader.read(receipt.position)?) {
+            // It may have been erased while it was read.
+            PayloadState::Absent | PayloadState::Damaged if self.is_erased(&record)? => {
+                Ok(PayloadState::Erased)
+            }
+            state => Ok(state),
+        }
     }
 }
 

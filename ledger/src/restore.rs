@@ -4,6 +4,7 @@
 //! Rows never hold the newest batch: what a crash during an opening leaves is a cursor that is valid still.
 
 use crate::derived::Derived;
+use crate::erase::{self, Erasure};
 use crate::error::LedgerError;
 use crate::housekeeper::{CURSOR_KEY, Cursor, Rows, Step, put_rows};
 use crate::index::Index;
@@ -32,6 +33,8 @@ pub(crate) struct Restored<S: State> {
     pub(crate) published: Published<S>,
     /// What the rows do not have yet.
     pub(crate) step: Step,
+    /// Erasures that were folded; a crash may have interrupted the newest.
+    pub(crate) erasures: Vec<Erasure>,
 }
 
 /// Loads the rows, where they fit, and folds the rest.
@@ -97,12 +100,14 @@ pub(crate) fn restore<S: State>(
     }
     let mut published = restored.expect("loaded or begun anew");
     let wall = (context.machine_key, wall_ms);
-    let step = fold_on(&mut published, &rows, &index, reader, store, wall)?;
+    let mut erasures = Vec::new();
+    let step = fold_on(&mut published, &mut erasures, &rows, &index, reader, store, wall)?;
     Ok(Restored {
         context,
         index,
         published,
         step,
+        erasures,
     })
 }
 
@@ -156,6 +161,7 @@ fn load<S: State>(
 // Folds what the journal has behind the cursor. Writes rows in steps, so that memory stays flat; returns what is left.
 fn fold_on<S: State>(
     published: &mut Published<S>,
+    erasures: &mut Vec<Erasure>,
     rows: &Rows,
     index: &Index,
     reader: &JournalReader,
@@ -165,6 +171,8 @@ fn fold_on<S: State>(
     let mut changes = Changes::recording();
     let mut chunk: Vec<Receipt> = Vec::new();
     let mut waiting: Vec<Receipt> = Vec::new();
+    // How many erasures are in the index, and how many of all are said by receipts that wait.
+    let (mut indexed, mut said) = (0, 0);
     let mut left = Step {
         end: published.end,
         total: published.receipts,
@@ -190,6 +198,19 @@ fn fold_on<S: State>(
             .logs
             .get(&receipt.log())
             .is_some_and(|chain| chain.machine_key() == machine);
+        let find = |log: &LogId, seq: u64| match get(index, reader, log, seq)? {
+            Some(found) => Ok(Some(found)),
+            // Not in the index yet.
+            None => Ok(waiting
+                .iter()
+                .chain(&chunk)
+                .find(|r| r.log() == *log && r.seq() == seq)
+                .cloned()),
+        };
+        if let Some(record) = erase::destroys(&published.state, &receipt, own, find)? {
+            let by = receipt.position;
+            erasures.push(Erasure { record, by });
+        }
         // Another machine's time pulls our clock only so far, as it did when the record was taken in.
         published.clock = if own {
             published.clock.max(receipt.time())
@@ -203,7 +224,8 @@ fn fold_on<S: State>(
             // What waited is more than a batch behind, so later batches prove it.
             let done = std::mem::take(&mut left);
             if !waiting.is_empty() {
-                index.add(std::mem::take(&mut waiting));
+                index.add(std::mem::take(&mut waiting), &erasures[indexed..said]);
+                indexed = said;
                 index.settle();
                 write_step::<S>(rows, index, &done, store)?;
             }
@@ -216,11 +238,12 @@ fn fold_on<S: State>(
                 clock: published.clock,
             };
             waiting = std::mem::take(&mut chunk);
+            said = erasures.len();
         }
     }
     let rest = chunk.len();
     waiting.append(&mut chunk);
-    index.add(waiting);
+    index.add(waiting, &erasures[indexed..]);
     left.changes.extend(changes.take());
     Ok(Step {
         end: published.end,

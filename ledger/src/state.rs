@@ -6,6 +6,7 @@
 
 use crate::Receipt;
 use ledger_core::kind::MachineId;
+use ledger_core::kinds::Evidence;
 use ledger_core::{FleetId, PublicKey};
 
 /// What a state may know about the store that it lives in. Constant for the life of a store.
@@ -75,6 +76,20 @@ impl Changes {
     }
 }
 
+/// An `erased` receipt that was just folded, and what it is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Erasing<'a> {
+    /// The `erased` receipt. In another machine's log its author signature may be a forgery: check it
+    /// ([`ledger_core::chain::verify_author`]) before its author counts.
+    pub receipt: &'a Receipt,
+    /// Whether it stands in a log of this store's own machine.
+    pub own: bool,
+    /// The record whose payload it destroys.
+    pub record: Evidence,
+    /// That record, when this store has it.
+    pub target: Option<&'a Receipt>,
+}
+
 /// A pure fold over receipts with rows that can be kept.
 ///
 /// Folding is deterministic: no clock, no randomness, no I/O, and never a payload. A receipt that the state does not
@@ -90,6 +105,12 @@ pub trait State: Clone + Send + Sync + 'static {
 
     /// Takes in one receipt.
     fn fold(&mut self, receipt: &Receipt, changes: &mut Changes);
+
+    /// Whether an `erased` receipt binds this store: the payload it names is then destroyed here, and never taken in again.
+    /// Asked once, right after the receipt was folded. Unless a state knows better, a store heeds its own logs alone.
+    fn erases(&self, erasing: &Erasing<'_>) -> bool {
+        erasing.own
+    }
 
     /// Takes back one row that an earlier process kept.
     ///

@@ -1,6 +1,7 @@
 //! The overlay: what the store will be when the batch being built is durable. A failed batch drops it.
 
 use crate::state::{Change, Changes, State};
+use ledger_core::kinds::Evidence;
 use ledger_core::record::Payload;
 use ledger_core::{Chain, Hlc, LogId, PublicKey, ReceiptId, Record, SealDigest};
 use std::collections::{BTreeMap, HashMap};
@@ -38,6 +39,8 @@ pub(crate) struct Overlay<S> {
     pub(crate) pending: Vec<Pending>,
     /// Ids said in this batch, so that a repetition within it is recognised.
     pub(crate) ids: HashMap<(PublicKey, ReceiptId), usize>,
+    /// Payloads that a record of this batch destroys, by the record's place in it.
+    pub(crate) erasing: Vec<(usize, Evidence)>,
     pub(crate) changes: Changes,
     pub(crate) clock: Hlc,
     pub(crate) bytes: usize,
@@ -59,6 +62,7 @@ impl<S: State> Overlay<S> {
             tips: LogTips::new(),
             pending: Vec::new(),
             ids: HashMap::new(),
+            erasing: Vec::new(),
             changes: Changes::recording(),
             clock,
             bytes: 0,
@@ -90,6 +94,7 @@ impl<S: State> Overlay<S> {
         self.bytes = savepoint.bytes;
         self.pending.truncate(savepoint.pending);
         self.ids.retain(|_, at| *at < savepoint.pending);
+        self.erasing.retain(|(at, _)| *at < savepoint.pending);
         self.changes.take();
         self.put_back(savepoint.changes);
     }

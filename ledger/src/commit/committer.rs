@@ -5,6 +5,7 @@ use super::signers::Signers;
 use super::ticket::{Answer, CommitError, Committed};
 use super::tx::Tx;
 use crate::clock::Pool;
+use crate::erase::{self, Erasure};
 use crate::error::LedgerError;
 use crate::housekeeper::Step;
 use crate::journal::{EntryDraft, Journal, JournalError, Outcome};
@@ -174,15 +175,21 @@ impl<S: State> Committer<S> {
                 }
             }
         }
+        let erasing: Vec<usize> = overlay.erasing.iter().map(|(at, _)| *at).collect();
         let outcome = if overlay.pending.is_empty() {
-            Ok(Vec::new())
+            Ok((Vec::new(), Ok(())))
         } else {
             self.commit(overlay)
         };
         // The last one first: whoever waits for several answers in turn then sleeps once and not for each.
         for Decided { command, records } in decided.into_iter().rev() {
             match &outcome {
-                Ok(receipts) => command.answer(Ok(receipts.get(records).unwrap_or_default().to_vec())),
+                Ok((_, Err(why))) if erasing.iter().any(|at| records.contains(at)) => {
+                    command.answer(Err(LedgerError::NotOverwritten(why.clone())));
+                }
+                Ok((receipts, _)) => {
+                    command.answer(Ok(receipts.get(records).unwrap_or_default().to_vec()));
+                }
                 // Whoever appended nothing has nothing to lose by the failure.
                 Err(_) if records.is_empty() => command.answer(Ok(Vec::new())),
                 Err(e) => command.answer(Err(e.again())),
@@ -191,7 +198,8 @@ impl<S: State> Committer<S> {
         stop
     }
 
-    fn commit(&mut self, mut overlay: Overlay<S>) -> Result<Vec<Receipt>, Failure> {
+    // The receipts, and whether everything that they destroy is overwritten.
+    fn commit(&mut self, mut overlay: Overlay<S>) -> Result<(Vec<Receipt>, Result<(), String>), Failure> {
         if let Some(closed) = self.shared.closed() {
             return Err(Failure::Closed(closed));
         }
@@ -223,7 +231,32 @@ impl<S: State> Committer<S> {
                 Outcome::Unknown => Failure::Unknown(e.to_string()),
             }
         })?;
-        Ok(self.publish(overlay, &leaves, &positions))
+        let erasures: Vec<Erasure> = overlay
+            .erasing
+            .iter()
+            .map(|(at, record)| Erasure {
+                record: *record,
+                by: positions[*at],
+            })
+            .collect();
+        let receipts = self.publish(overlay, &leaves, &positions, &erasures);
+        let overwritten = self.overwrite(&erasures);
+        if let Err(e) = &overwritten
+            && !erase::is_in_vain(e)
+        {
+            // Only the newest batch may have an erasure that is not finished: that is where the next opening looks.
+            self.journal.refuse(&e.to_string());
+            self.shared.close_to_appends(&e.to_string());
+        }
+        Ok((receipts, overwritten.map_err(|e| e.to_string())))
+    }
+
+    fn overwrite(&mut self, erasures: &[Erasure]) -> Result<(), LedgerError> {
+        for Erasure { record, .. } in erasures {
+            let found = self.shared.get(&record.log, record.seq)?;
+            erase::overwrite(&mut self.journal, record, found)?;
+        }
+        Ok(())
     }
 
     // From here on the batch is durable: the durable state takes the overlay, readers see it.
@@ -232,6 +265,7 @@ impl<S: State> Committer<S> {
         overlay: Overlay<S>,
         leaves: &[tree::Hash],
         positions: &[Position],
+        erasures: &[Erasure],
     ) -> Vec<Receipt> {
         let before = self.shared.published();
         let mut touched: BTreeMap<LogId, Chain> = BTreeMap::new();
@@ -279,7 +313,8 @@ impl<S: State> Committer<S> {
             receipts: count,
             newest,
         };
-        self.shared.publish(Arc::new(published), step, receipts.clone());
+        self.shared
+            .publish(Arc::new(published), step, receipts.clone(), erasures);
         receipts
     }
 }

@@ -2,11 +2,14 @@
 
 use super::batch::{Overlay, Pending, Tip};
 use crate::clock::Pool;
+use crate::erase;
 use crate::error::LedgerError;
 use crate::intake::VerifiedRun;
 use crate::ledger::Shared;
+use crate::read::receipt_of;
 use crate::state::State;
 use crate::{Position, Receipt, clock};
+use ledger_core::kinds::Evidence;
 use ledger_core::limits::DRIFT_MS_MAX;
 use ledger_core::record::Seal;
 use ledger_core::statement::VerifiedStatement;
@@ -249,7 +252,7 @@ impl<S: State> Tx<'_, S> {
                 prev: record.seal_digest(),
             },
         );
-        Ok(Appended::New(self.take(record, payload, true, true)))
+        Ok(Appended::New(self.take(record, payload, true, true)?))
     }
 
     /// Takes in a run of another machine's log, exactly as it is. What is here already is skipped; a gap is an error.
@@ -304,7 +307,7 @@ impl<S: State> Tx<'_, S> {
                 .clock
                 .merge(record.seal().time, wall_ms, DRIFT_MS_MAX);
             let counts = !run.inadmissible().contains(&seq);
-            let taken = self.take(Arc::clone(record), payload.clone(), false, counts);
+            let taken = self.take(Arc::clone(record), payload.clone(), false, counts)?;
             intake.new.push(taken);
         }
         if let Some(chain) = chain {
@@ -356,7 +359,7 @@ impl<S: State> Tx<'_, S> {
         payload: Option<ledger_core::Payload>,
         own: bool,
         counts: bool,
-    ) -> Receipt {
+    ) -> Result<Receipt, LedgerError> {
         let statement = record.statement();
         let at = self.overlay.pending.len();
         if counts {
@@ -367,10 +370,50 @@ impl<S: State> Tx<'_, S> {
                 .or_insert(at);
         }
         let receipt = provisional(&record);
+        // What is erased stays so, whoever brings it again.
+        let payload = match payload {
+            Some(_) if !own && self.is_erased(&receipt.evidence())? => None,
+            payload => payload,
+        };
         self.overlay.bytes += record.bytes().len() + payload.as_ref().map_or(0, |p| p.bytes.len() + 32);
         self.overlay.state.fold(&receipt, &mut self.overlay.changes);
+        if counts {
+            let find = |log: &LogId, seq| self.find_at(log, seq);
+            let destroyed = erase::destroys(&self.overlay.state, &receipt, own, find)?;
+            self.overlay
+                .erasing
+                .extend(destroyed.map(|destroyed| (at, destroyed)));
+        }
         self.overlay.pending.push(Pending { record, payload, own });
-        receipt
+        Ok(receipt)
+    }
+
+    // The receipt at a place, in this batch or before.
+    fn find_at(&self, log: &LogId, seq: u64) -> Result<Option<Receipt>, LedgerError> {
+        let mut pending = self.overlay.pending.iter().map(|p| &p.record);
+        match pending.find(|r| r.seal().log == *log && r.seal().seq == seq) {
+            Some(record) => Ok(Some(provisional(record))),
+            None => self.shared.get(log, seq),
+        }
+    }
+
+    fn is_erased(&self, record: &Evidence) -> Result<bool, LedgerError> {
+        let here = self.overlay.erasing.iter().any(|(_, erased)| erased == record);
+        Ok(here || self.shared.is_erased(record)?)
+    }
+
+    /// The `erased` receipt that destroys a record's payload, of this batch or before.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the store cannot be read.
+    pub fn erased_by(&self, record: &Evidence) -> Result<Option<Receipt>, LedgerError> {
+        if let Some((at, _)) = self.overlay.erasing.iter().find(|(_, erased)| erased == record) {
+            return Ok(Some(provisional(&self.overlay.pending[*at].record)));
+        }
+        match self.shared.index.erased_by(record)? {
+            Some(by) => receipt_of(&self.shared.reader.read_record(by)?).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// The hybrid clock of this batch.

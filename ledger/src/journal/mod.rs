@@ -16,6 +16,7 @@ pub mod format;
 mod heal;
 mod open;
 mod reader;
+mod scrub;
 mod segment;
 mod walk;
 mod writer;

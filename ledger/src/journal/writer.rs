@@ -247,6 +247,15 @@ impl Journal {
         self.catalog.store
     }
 
+    pub(super) fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// Refuses every later append, because of this.
+    pub(crate) fn refuse(&mut self, why: &str) {
+        self.poison.get_or_insert_with(|| why.to_owned());
+    }
+
     /// Overwrites a payload and its salt with zeros, in place; durable when it returns. The record stays.
     ///
     /// The batch is made provable and that is synced first: recovery checks the payloads of unproven batches, and would
@@ -415,7 +424,7 @@ impl Journal {
         segment::path(&self.catalog.dir, self.header.segment)
     }
 
-    fn check_poison(&self) -> Result<(), JournalError> {
+    pub(super) fn check_poison(&self) -> Result<(), JournalError> {
         match &self.poison {
             Some(cause) => Err(JournalError::Poisoned { cause: cause.clone() }),
             None => Ok(()),

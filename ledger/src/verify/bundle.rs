@@ -4,7 +4,7 @@
 //! the reader must know; [`Options::logs`] holds the file to that.
 
 use super::report::{Aspect, Finding, LogReport, Report};
-use super::{Options, Progress};
+use super::{Options, Progress, not_pinned};
 use crate::error::LedgerError;
 use crate::storage::Access;
 use ledger_core::LogId;
@@ -16,7 +16,8 @@ use std::time::Instant;
 const READ_BYTES: usize = 1 << 20;
 
 /// Verifies a bundle, in one pass and with flat memory. Signatures are always checked; when [`Options::logs`] names logs,
-/// the bundle must be of one of them.
+/// the bundle must be of one of them, and when [`Options::keys`] names keys, one of them
+/// must be the log's.
 ///
 /// # Errors
 /// [`LedgerError::Io`] when the file cannot be read. Whatever is wrong with its content is a finding.
@@ -79,6 +80,12 @@ fn take(report: &mut Report, found: &BundleReport, options: &Options) {
     report.findings_total = report.findings_total.max(found.findings_total);
     if let Some(log) = log.filter(|log| !options.wants(log)) {
         report.found(other_log(log));
+    }
+    let unpinned = found
+        .header
+        .and_then(|header| not_pinned(options, &header.log, &header.checkpoint_key));
+    if let Some(finding) = unpinned {
+        report.found(finding);
     }
     if let Some(header) = &found.header {
         report.logs.push(LogReport {

@@ -7,6 +7,7 @@
 use super::Options;
 use super::heads::{Book, By, Head};
 use super::log::LogState;
+use super::payloads::{self, PayloadFound, Payloads};
 use super::report::{Aspect, Finding, Report};
 use super::suspect::Suspect;
 use crate::Position;
@@ -38,16 +39,6 @@ struct Prepared {
     payload: PayloadFound,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum PayloadFound {
-    None,
-    Fits,
-    Erased,
-    Absent,
-    Differs,
-    Unexpected,
-}
-
 /// Everything that a run knows so far.
 pub(super) struct Check<'a> {
     options: &'a Options,
@@ -62,6 +53,7 @@ pub(super) struct Check<'a> {
     trusted: HashSet<PublicKey>,
     chunk: Vec<StoredEntry>,
     chunk_bytes: usize,
+    payloads: Payloads,
     // Threads of its own, when not all cores shall work.
     pool: Option<rayon::ThreadPool>,
 }
@@ -95,6 +87,7 @@ impl<'a> Check<'a> {
             trusted: HashSet::new(),
             chunk: Vec::new(),
             chunk_bytes: 0,
+            payloads: Payloads::default(),
             pool,
         };
         for anchored in anchor.iter().flat_map(|anchor| &anchor.logs) {
@@ -171,6 +164,7 @@ impl<'a> Check<'a> {
         signed: &mut Vec<(usize, VerifyKey)>,
     ) {
         let log = record.seal().log;
+        self.payloads.hear(record);
         if !self.options.wants(&log) {
             return;
         }
@@ -214,12 +208,13 @@ impl<'a> Check<'a> {
         if is_order && record.statement().kind.as_str() == LogPinned::KIND {
             self.pins(index, entry, record, own, found);
         }
-        if let Some((code, aspect, text)) = self.judge_payload(entry.payload, own) {
-            found.push((
-                index,
-                finding(code, aspect, entry.position, record, text.to_owned()),
-            ));
-        }
+        let judge = |(code, aspect, text): payloads::Fault| {
+            finding(code, aspect, entry.position, record, text.to_owned())
+        };
+        let now = self
+            .payloads
+            .take(&mut self.report, record, entry.payload, own, judge);
+        found.extend(now.map(|finding| (index, finding)));
     }
 
     // The first record of a log.
@@ -272,41 +267,6 @@ impl<'a> Check<'a> {
             if let Some(finding) = self.book.say(range.log, range.last, head, state) {
                 found.push((index, finding));
             }
-        }
-    }
-
-    fn judge_payload(
-        &mut self,
-        payload: PayloadFound,
-        own: bool,
-    ) -> Option<(&'static str, Aspect, &'static str)> {
-        let counts = &mut self.report.counts;
-        match payload {
-            PayloadFound::None => None,
-            PayloadFound::Fits => {
-                counts.payloads += 1;
-                None
-            }
-            PayloadFound::Erased => {
-                counts.erased += 1;
-                let text = "its payload was erased in place, and no receipt says so";
-                Some(("payload.absent", Aspect::Completeness, text))
-            }
-            PayloadFound::Absent => {
-                counts.absent += 1;
-                let text = "its payload is absent, and no receipt says that it was erased";
-                own.then_some(("payload.absent", Aspect::Completeness, text))
-            }
-            PayloadFound::Differs => Some((
-                "statement.payload",
-                Aspect::Integrity,
-                "its payload does not match the commitment",
-            )),
-            PayloadFound::Unexpected => Some((
-                "payload.unexpected",
-                Aspect::Integrity,
-                "a payload lies beside it, and its statement commits to none",
-            )),
         }
     }
 
@@ -403,6 +363,7 @@ impl<'a> Check<'a> {
 
     /// The report, with what is said of the logs.
     pub(super) fn finish(mut self) -> Report {
+        self.payloads.judge(&mut self.report);
         self.report.counts.logs = u64::try_from(self.logs.len()).unwrap_or(u64::MAX);
         self.report.counts.heads_compared += self.book.compared();
         let mut logs: Vec<_> = self.logs.values().map(|state| state.report(self.home)).collect();

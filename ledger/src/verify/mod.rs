@@ -1,6 +1,7 @@
 //! Verification from disk: is every receipt still here, and unaltered?
 //!
-//! Owns the run over a journal ([`verify_store`]) or a bundle ([`verify_bundle`]) and its [`Report`]. It reads what lies on
+//! Owns the run over a journal ([`verify_store`]), a bundle ([`verify_bundle`]) or published tiles ([`verify_tiles`]) and its
+//! [`Report`]. It reads what lies on
 //! the disk, by [`crate::journal::walk`], through no cache of a running process; it never writes, takes no lock, needs
 //! neither keys nor anchor, and may run while a daemon appends. After damage it goes on, so that one run names all of it.
 //! Memory is bounded by one segment, however long the logs are. What each key was permitted is not decided here.
@@ -9,19 +10,23 @@ mod bundle;
 mod check;
 mod heads;
 mod log;
+mod payloads;
 mod report;
 mod store;
 mod suspect;
+mod tiles;
 
 pub use bundle::verify_bundle;
 pub use report::{Aspect, Counts, FINDINGS_MAX, Finding, Freshness, LogReport, Report};
 pub use store::verify_store;
+pub use tiles::verify_tiles;
 
 pub use ledger_core::kinds::Verdict;
 
 use crate::clock::{Clock, SystemClock};
 use crate::storage::{DiskStorage, Storage};
-use ledger_core::LogId;
+use ledger_core::note::VerifierKey;
+use ledger_core::{LogId, PublicKey, checkpoint};
 use std::sync::Arc;
 
 /// What a verification looks at.
@@ -34,6 +39,8 @@ pub struct Options {
     pub threads: usize,
     /// The logs to check; empty for all. The journal itself is checked in any case.
     pub logs: Vec<LogId>,
+    /// The checkpoint keys that a bundle's or a directory's log must have one of; empty to check it against itself alone.
+    pub keys: Vec<VerifierKey>,
     /// The disk.
     pub storage: Arc<dyn Storage>,
     /// What tells the age of the newest receipt.
@@ -46,6 +53,7 @@ impl Default for Options {
             full: true,
             threads: 0,
             logs: Vec::new(),
+            keys: Vec::new(),
             storage: Arc::new(DiskStorage),
             clock: Arc::new(SystemClock),
         }
@@ -56,6 +64,22 @@ impl Options {
     fn wants(&self, log: &LogId) -> bool {
         self.logs.is_empty() || self.logs.contains(log)
     }
+}
+
+/// What is wrong when keys are pinned and the log's is none of them.
+fn not_pinned(options: &Options, log: &LogId, key: &PublicKey) -> Option<Finding> {
+    let origin = checkpoint::origin(log);
+    let mut keys = options.keys.iter();
+    let pinned = keys.any(|pin| pin.name() == origin && pin.key().public() == *key);
+    (!options.keys.is_empty() && !pinned).then(|| Finding {
+        code: "note.not-pinned",
+        aspect: Aspect::Signatures,
+        log: Some(*log),
+        seq: None,
+        id: None,
+        position: None,
+        text: format!("no key that is pinned is the checkpoint key of {origin}"),
+    })
 }
 
 /// How far a verification is.

@@ -69,6 +69,7 @@ pub(crate) async fn export(
             path: path.display().to_string(),
             receipts: report.receipts,
             payloads: report.payloads,
+            erased: report.erased,
             absent: report.absent,
             bytes: report.bytes,
             root: report.root.to_hex(),

@@ -74,6 +74,7 @@ pub(crate) fn receipt_full(found: &Receipt, payload: PayloadState, state: &Fleet
     let payload_state = match &payload {
         PayloadState::None => "none",
         PayloadState::Present(_) => "present",
+        PayloadState::Erased => "erased",
         PayloadState::Absent => "absent",
         PayloadState::Damaged => "damaged",
     };

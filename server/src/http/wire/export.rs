@@ -24,6 +24,8 @@ pub struct Exported {
     pub receipts: u64,
     /// Payloads beside them.
     pub payloads: u64,
+    /// Payloads that were erased, as receipts say.
+    pub erased: u64,
     /// Payloads that are not in this store.
     pub absent: u64,
     /// Bytes written.

@@ -67,7 +67,7 @@ pub struct ReceiptFull {
     /// What a list says of it.
     #[serde(flatten)]
     pub receipt: Receipt,
-    /// `none`, `present`, `absent` (this store does not have it, or it was erased) or `damaged`.
+    /// `none`, `present`, `erased`, `absent` (this store does not have it) or `damaged`.
     pub payload_state: String,
     /// The payload, when it is present.
     pub content: Option<Content>,

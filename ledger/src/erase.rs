@@ -1,0 +1,187 @@
+//! Erasing: a payload and its salt are destroyed, and everything still verifies.
+//!
+//! Contract: `erased` is durable first; then salt and payload are overwritten in every file of the store that has them, and
+//! only then the caller gets its answer. Nothing else is appended in between, so that what a crash interrupts is among
+//! the newest batch's and is finished when the store is opened. From `erased` on, no path hands the payload out or takes
+//! it in again. Does not reach: bundles, backups, and what the file system or the disk copied underneath.
+
+use crate::commit::{Appended, CommitError, Tx};
+use crate::error::LedgerError;
+use crate::journal::{Journal, JournalError};
+use crate::ledger::{Ledger, Shared};
+use crate::read::receipt_of;
+use crate::state::{Erasing, State};
+use crate::{Position, Receipt};
+use ledger_core::kinds::{Detail, Erased, Evidence};
+use ledger_core::{Draft, LogId, Stream, Subject};
+
+/// A receipt whose payload an `erased` destroys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Erasure {
+    /// Which.
+    pub(crate) record: Evidence,
+    /// Where the `erased` stands.
+    pub(crate) by: Position,
+}
+
+/// What an erasure came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ErasureReport {
+    /// The `erased` receipt.
+    pub erased: Receipt,
+    /// The receipt whose payload is gone.
+    pub record: Evidence,
+    /// Whether it was erased before, by that receipt.
+    pub before: bool,
+}
+
+/// What says that a receipt's payload is destroyed.
+///
+/// # Errors
+/// [`LedgerError::ErasureReason`] for a reason over its bound; [`LedgerError::NothingToErase`] for a receipt that never had
+/// a payload.
+pub fn draft(target: &Receipt, reason: &str) -> Result<Draft, LedgerError> {
+    let id = target.id();
+    if target.statement().payload.is_none() {
+        return Err(LedgerError::NothingToErase(id));
+    }
+    if reason.is_empty() || reason.len() > Erased::REASON_BYTES_MAX {
+        return Err(LedgerError::ErasureReason(reason.len()));
+    }
+    let said = Erased {
+        record: target.evidence(),
+        id,
+        reason: reason.to_owned(),
+    };
+    Ok(Draft::of(&said, Subject::new(&format!("receipt/{id}"))?).cause(id))
+}
+
+/// What an `erased` says; `None` for every other receipt.
+pub fn said(receipt: &Receipt) -> Option<Erased> {
+    let statement = receipt.statement();
+    let is_one = statement.kind.as_str() == Erased::KIND && statement.schema == Erased::SCHEMA;
+    is_one.then(|| Erased::decode(&statement.detail).ok()).flatten()
+}
+
+/// Which payload a receipt destroys in this store; `None` when it is no `erased`, or one that does not bind here.
+pub(crate) fn destroys<S: State>(
+    state: &S,
+    receipt: &Receipt,
+    own: bool,
+    find: impl FnOnce(&LogId, u64) -> Result<Option<Receipt>, LedgerError>,
+) -> Result<Option<Evidence>, LedgerError> {
+    let Some(said) = said(receipt) else {
+        return Ok(None);
+    };
+    let target =
+        find(&said.record.log, said.record.seq)?.filter(|target| target.seal_digest() == said.record.seal);
+    let erasing = Erasing {
+        receipt,
+        own,
+        record: said.record,
+        target: target.as_ref(),
+    };
+    Ok(state.erases(&erasing).then_some(said.record))
+}
+
+/// Overwrites a payload, if the store has the receipt.
+///
+/// # Errors
+/// [`LedgerError`].
+pub(crate) fn overwrite(
+    journal: &mut Journal,
+    record: &Evidence,
+    found: Option<Receipt>,
+) -> Result<(), LedgerError> {
+    let Some(receipt) = found.filter(|receipt| receipt.seal_digest() == record.seal) else {
+        return Ok(());
+    };
+    Ok(journal.erase_entry(receipt.position)?)
+}
+
+/// Whether an overwriting failed since the receipt is damaged: trying again does not help, and `verify` names it. Nobody is
+/// helped by a store that stops then.
+pub(crate) fn is_in_vain(error: &LedgerError) -> bool {
+    use JournalError::{Corrupt, NoEntry};
+    matches!(
+        error,
+        LedgerError::Corrupt { .. } | LedgerError::Journal(Corrupt { .. } | NoEntry { .. })
+    )
+}
+
+impl<S: State> Shared<S> {
+    /// Whether a receipt's payload is destroyed here.
+    pub(crate) fn is_erased(&self, record: &Evidence) -> Result<bool, LedgerError> {
+        Ok(self.index.erased_by(record)?.is_some())
+    }
+}
+
+impl<S: State> Tx<'_, S> {
+    /// Says as this machine that a receipt's payload is destroyed; it is when the batch is durable. What was erased before
+    /// gives that `erased` again.
+    ///
+    /// # Errors
+    /// [`LedgerError::MayNotErase`] when the state does not heed this machine's word on that receipt;
+    /// [`LedgerError::NothingToErase`] and [`LedgerError::ErasureReason`].
+    pub fn erase(&mut self, stream: Stream, target: &Receipt, reason: &str) -> Result<Appended, LedgerError> {
+        if let Some(before) = self.erased_by(&target.evidence())? {
+            return Ok(Appended::Before(before));
+        }
+        let appended = self.append(stream, draft(target, reason)?)?;
+        self.demand_erased(target)?;
+        Ok(appended)
+    }
+
+    /// Fails unless a receipt's payload is destroyed, in this batch or before. For whoever appends what an actor signed.
+    ///
+    /// # Errors
+    /// [`LedgerError::MayNotErase`].
+    pub fn demand_erased(&self, target: &Receipt) -> Result<(), LedgerError> {
+        match self.erased_by(&target.evidence())? {
+            Some(_) => Ok(()),
+            None => Err(LedgerError::MayNotErase(target.id())),
+        }
+    }
+}
+
+impl<S: State> Ledger<S> {
+    /// Destroys the payload of a receipt, as this machine and with this reason (1 to 200 bytes). When it returns, payload and
+    /// salt are in no file of the store. The receipt stays, everything verifies, and no state changes.
+    ///
+    /// # Errors
+    /// [`LedgerError::MayNotErase`], [`LedgerError::NothingToErase`], [`LedgerError::ErasureReason`];
+    /// [`LedgerError::NotOverwritten`] when `erased` is durable and the disk then failed: reopening finishes it.
+    pub fn erase(&self, target: &Receipt, reason: &str) -> Result<ErasureReport, LedgerError> {
+        let (record, target, reason) = (target.evidence(), target.clone(), reason.to_owned());
+        let stream = if self.own_log(Stream::Order).is_some() {
+            Stream::Order
+        } else {
+            Stream::Facts
+        };
+        let committed = self
+            .commit(move |tx| tx.erase(stream, &target, &reason))
+            .map_err(CommitError::into_ledger)?;
+        let before = committed.value.is_repetition();
+        let erased = match committed.receipts.into_iter().next() {
+            Some(receipt) => receipt,
+            None => committed.value.receipt().clone(),
+        };
+        Ok(ErasureReport {
+            erased,
+            record,
+            before,
+        })
+    }
+
+    /// The `erased` receipt that destroyed a receipt's payload here.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the store cannot be read.
+    pub fn erased_by(&self, record: &Evidence) -> Result<Option<Receipt>, LedgerError> {
+        let shared = self.shared();
+        let Some(by) = shared.index.erased_by(record)? else {
+            return Ok(None);
+        };
+        receipt_of(&shared.reader.read_record(by)?).map(Some)
+    }
+}
