@@ -8,6 +8,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ledger::core::LogId;
 use ledger::verify::{Options, Progress, Report, verify_bundle, verify_store};
+use serde_json::Value;
 use std::path::PathBuf;
 
 /// What `verify` takes.
@@ -17,6 +18,7 @@ Examples:
   ledger verify                            this machine's store
   ledger --dir /mnt/backup/studio verify   a copy; keys are not needed
   ledger verify order.bundle               one exported log
+  ledger verify --record                   the same by hand or from cron as every night: leaves a receipt
   ledger verify --hashes-only              many times quicker: chain, tree and payloads, no signatures")]
 pub(crate) struct VerifyArgs {
     /// A bundle [default: the store of the directory]
@@ -24,6 +26,9 @@ pub(crate) struct VerifyArgs {
     /// Leave out the signatures
     #[arg(long)]
     hashes_only: bool,
+    /// Let the machine do it and keep the outcome as a receipt, as the nightly run does
+    #[arg(long, conflicts_with_all = ["bundle", "hashes_only", "logs"])]
+    record: bool,
     /// Only this log (a bundle must be of it); repeatable
     #[arg(long = "log", value_name = "LOGID")]
     logs: Vec<String>,
@@ -31,6 +36,9 @@ pub(crate) struct VerifyArgs {
 
 /// Verifies.
 pub(crate) async fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, CliError> {
+    if args.record {
+        return record(context).await;
+    }
     let logs = args
         .logs
         .iter()
@@ -79,6 +87,39 @@ pub(crate) async fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, Cl
         .output
         .verdict(clean, &report, &[], || describe(&report))?;
     Ok(if clean { FINE } else { DIFFERENCE })
+}
+
+async fn record(context: &Context) -> Result<Exit, CliError> {
+    let store = context.store().await?;
+    let report = store.api.verify().await?.item;
+    let count_of = |pointer: &str| {
+        report
+            .pointer(pointer)
+            .and_then(Value::as_u64)
+            .unwrap_or_default()
+    };
+    let found = count_of("/findings_total");
+    context.output.verdict(found == 0, &report, &[], || {
+        let read = format!(
+            "{} receipts, kept as a receipt",
+            count(count_of("/counts/receipts"))
+        );
+        if found == 0 {
+            return format!("{}  {read}", paint(GOOD.bold(), "clean"));
+        }
+        let findings = report
+            .get("findings")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
+        let lines: Vec<String> = findings.map(|finding| format!("  {finding}")).collect();
+        format!(
+            "{}  {read}\n{}",
+            paint(BAD.bold(), format_args!("{found} findings")),
+            lines.join("\n")
+        )
+    })?;
+    Ok(if found == 0 { FINE } else { DIFFERENCE })
 }
 
 fn describe(report: &Report) -> String {

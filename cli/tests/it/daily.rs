@@ -198,3 +198,19 @@ fn a_store_whose_derived_data_was_deleted_answers_as_before() {
     assert_eq!(answers(), before);
     good(dir.path(), &["verify"]);
 }
+
+#[test]
+fn a_verification_by_hand_leaves_a_receipt_and_a_line_in_the_status() {
+    let dir = founded();
+    assert!(good(dir.path(), &["status"])["verification"].is_null());
+    let gateway = Daemon::start(dir.path(), "gateway");
+    assert_eq!(good(dir.path(), &["verify", "--record"])["findings_total"], 0);
+    assert_eq!(good(dir.path(), &["status"])["verification"]["clean"], true);
+    gateway.stop();
+    assert_eq!(good(dir.path(), &["verify", "--record"])["findings_total"], 0);
+    let out = ledger(dir.path())
+        .args(["replay", "--kind", "verify.completed", "--json"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(out.stdout).unwrap().lines().count(), 2);
+}

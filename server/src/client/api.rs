@@ -124,6 +124,15 @@ impl Api {
         self.read(incoming).await
     }
 
+    /// `POST /v1/verify`: the machine verifies its store and keeps the outcome as a receipt; at the local door alone.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn verify(&self) -> Result<Answer<serde_json::Value>, ClientError> {
+        let incoming = self.send::<()>(Method::POST, "/v1/verify", None).await?;
+        self.read(incoming).await
+    }
+
     /// `GET /v1/status`.
     ///
     /// # Errors

@@ -29,6 +29,7 @@ mod statements;
 mod status;
 mod times;
 mod vault;
+mod verify;
 mod view;
 pub mod wire;
 

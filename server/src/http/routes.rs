@@ -7,7 +7,7 @@ use super::problem::Problem;
 use super::wire;
 use super::{
     Api, Door, appends, events, export, fleet, gate, health, jobs, nodes, receipts, reply, requests, status,
-    vault,
+    vault, verify,
 };
 use crate::machine::Machine;
 use axum::Router;
@@ -62,6 +62,7 @@ fn local() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .routes(routes!(vault::scan))
         .routes(routes!(export::export))
+        .routes(routes!(verify::verify))
 }
 
 /// At the network door alone.

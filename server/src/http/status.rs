@@ -195,7 +195,7 @@ fn warnings(
         None => warnings.push(warning(
             "verify.none",
             "no verification of this store is known".to_owned(),
-            "run `ledger verify`, or let the daemon run through a night",
+            "run `ledger verify --record`, or let the daemon run through a night",
         )),
         Some(last) if !last.clean => warnings.push(warning(
             "verify.found",

@@ -51,6 +51,7 @@ fn the_description_is_the_golden_file_and_names_every_route() {
         "post /v1/receipts",
         "post /v1/requests",
         "post /v1/vault/scan",
+        "post /v1/verify",
     ];
     assert_eq!(routes, expected.map(str::to_owned).into());
 }
