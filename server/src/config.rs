@@ -10,6 +10,9 @@ use toml::{Table, Value};
 /// Bytes of a configuration file at most.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// Slots of all handlers at most: what one hello can name, with room for what is not judged yet.
+const SLOTS_MAX: u64 = 512;
+
 /// What can be set by environment (`LEDGER_` and the key in capitals, `_` for `.`) or flag, beside the file.
 pub const KEYS: &[&str] = &[
     "listen",
@@ -317,6 +320,15 @@ impl Config {
         }
         if u32::try_from(t.term_ms).is_err() {
             return Err("timing.term_ms does not fit 32 bits".into());
+        }
+        let slots = self
+            .handlers
+            .iter()
+            .fold(0u64, |sum, h| sum.saturating_add(u64::from(h.slots)));
+        if slots > SLOTS_MAX {
+            return Err(format!(
+                "the handlers have {slots} slots in all; at most {SLOTS_MAX} are possible"
+            ));
         }
         crate::nightly::parse_at(&self.verify.at).ok_or_else(|| {
             format!(

@@ -85,6 +85,8 @@ pub async fn run_gateway(
             "this store is a node's; run `ledger node`".into(),
         ));
     }
+    // Before any door opens: nobody may find Central idle and have it decide.
+    daemon.machine.central.begin_healing();
     let address = listener
         .local_addr()
         .map_err(ServerError::io("asking for the address of", dir))?;
@@ -97,9 +99,11 @@ pub async fn run_gateway(
     });
     let stop = || daemon.stop.subscribe();
     let (ticker, notices, worker) = (stop(), stop(), stop());
-    daemon
-        .tasks
-        .spawn(gateway::tick_forever(Arc::clone(&daemon.machine), ticker));
+    daemon.tasks.spawn(gateway::tick_forever(
+        Arc::clone(&daemon.machine),
+        Arc::clone(&daemon.jobs),
+        ticker,
+    ));
     daemon
         .tasks
         .spawn(gateway::deliver_forever(Arc::clone(&daemon.machine), notices));
@@ -180,6 +184,7 @@ impl Daemon {
         let (pulse_stop, pulse_stopped) = std::sync::mpsc::channel();
         let pulses = pulse_from_own_thread(Arc::clone(&machine), Arc::clone(&jobs), pulse_stopped)?;
         tasks.spawn(Arc::clone(&jobs).heed_forever(stop.subscribe()));
+        jobs.sweep();
         tasks.spawn(verify_nightly(Arc::clone(&machine), stop.subscribe()));
         let daemon = Self {
             machine,
@@ -396,7 +401,7 @@ async fn begin_work(machine: &Arc<Machine>, jobs: &Arc<Jobs>) -> Result<(), Serv
 
 async fn claim_here(machine: &Arc<Machine>, jobs: &Arc<Jobs>) -> Result<(), ServerError> {
     let free = jobs.free();
-    if free.is_empty() {
+    if free.is_empty() || jobs.is_stopping() {
         return Ok(());
     }
     let mut claim = [0; 16];
@@ -407,8 +412,8 @@ async fn claim_here(machine: &Arc<Machine>, jobs: &Arc<Jobs>) -> Result<(), Serv
         free,
         wait_ms: 0,
     };
-    for claimed in gateway::claim_now(machine, machine.id(), &claim).await? {
-        jobs.take(claimed)?;
+    for claimed in gateway::claim_now(machine, machine.id(), &claim, None).await? {
+        jobs.take(claimed).await;
     }
     Ok(())
 }

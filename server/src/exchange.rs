@@ -57,8 +57,9 @@ pub struct Hello {
     pub incarnation: u32,
     /// Heads of the own logs.
     pub logs: Vec<(LogId, Option<Mark>)>,
-    /// The highest epoch that the node knows, its order log, and how much of it the node has.
-    pub order: Option<(u64, LogId, Mark)>,
+    /// The highest epoch that the node knows, its order log, how much of it the node has, and the record that stands there,
+    /// as the proof of it.
+    pub order: Option<(u64, LogId, Mark, Vec<u8>)>,
     /// Every claim that the node holds and has not written the end of; as of before the heads.
     pub fences: Vec<Fence>,
     /// What it runs.
@@ -167,6 +168,8 @@ pub struct Beat {
 /// The answer to a beat.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct BeatAnswer {
+    /// Whether the node should say hello: a claim of it is suspect although it beats.
+    pub hello: bool,
     /// What each claim has come to.
     pub standing: Vec<(Fence, Standing)>,
     /// The epoch.

@@ -9,10 +9,10 @@ use crate::error::ServerError;
 use crate::gateway::central::{self, Central};
 use crate::vault::VaultReader;
 use ledger::clock::{Entropy, SystemEntropy};
-use ledger::core::kinds::{Detail, JobCancelAsked, JobId, RequestReceived};
+use ledger::core::kinds::{self, AnyDetail, Detail, JobId, RequestReceived};
 use ledger::core::statement::VerifiedStatement;
-use ledger::core::{Draft, MachineId, ReceiptId, Stream};
-use ledger::{Appended, Ledger, OpenOptions, Paths, Position, Receipt};
+use ledger::core::{Draft, MachineId, ReceiptId, Statement, Stream};
+use ledger::{Appended, Ledger, OpenOptions, Paths, Position, Receipt, Tx};
 use ledger_projections::FleetState;
 use ledger_projections::health::Gauges;
 use ledger_projections::queue::{answer_for, decide};
@@ -184,47 +184,70 @@ impl Machine {
         Ok(self.ledger.sign_as_actor(draft, &SystemEntropy)?)
     }
 
+    // Whether what is said now is decided now. Not on a node, and not by a command beside a gateway's resting daemon when other
+    // machines may have seen more of the order than this store has: then it is kept in facts, and decided later.
+    async fn decides(&self) -> Result<bool, ServerError> {
+        if !self.is_gateway() {
+            return Ok(false);
+        }
+        if self.central.is_idle() {
+            if !self.central.all_marks_told(&self.ledger.snapshot().state) {
+                return Ok(false);
+            }
+            self.central.begin_deciding();
+        }
+        self.central.wait_until_serving().await?;
+        Ok(true)
+    }
+
     /// Seals a request and, on the gateway, makes it a job in the same commit.
     ///
     /// # Errors
     /// [`ServerError::Refused`] when the request breaks a bound or its author may not ask; [`ServerError::NotServing`]
     /// while Central waits for marks.
     pub async fn request(&self, said: VerifiedStatement) -> Result<RequestAnswer, ServerError> {
+        Ok(self.ask(said).await?.0)
+    }
+
+    async fn ask(&self, said: VerifiedStatement) -> Result<(RequestAnswer, Receipt), ServerError> {
         let statement = said.statement();
-        if statement.kind.as_str() != RequestReceived::KIND {
+        if statement.kind.as_str() != RequestReceived::KIND || statement.schema != RequestReceived::SCHEMA {
             return Err(ServerError::WrongRole(format!(
-                "a request.received is expected, not {}",
-                statement.kind
+                "a request.received of schema 1 is expected, not {} {}",
+                statement.kind, statement.schema
             )));
         }
         let detail =
             RequestReceived::decode(&statement.detail).map_err(|e| ServerError::Malformed(e.to_string()))?;
-        let (job, id) = (JobId::of_request(&statement.author, &statement.id), statement.id);
-        let gateway = self.is_gateway();
-        if gateway {
-            self.central.wait_until_serving().await?;
+        if !decide::names_its_payload(&detail.spec, statement) {
+            let why =
+                "the input that the request names is not its payload; name the payload's commitment and size";
+            return Err(ServerError::Malformed(why.into()));
         }
+        let (job, id) = (JobId::of_request(&statement.author, &statement.id), statement.id);
+        let decides = self.decides().await?;
         let policy = self.config.policy();
         let committed = self
             .ledger
-            .submit(move |tx| -> Result<(bool, String, String), ServerError> {
-                decide::check_spec(tx.state(), &detail.spec)?;
-                if !gateway {
-                    let repeated = tx.append_signed(Stream::Facts, &said)?.is_repetition();
-                    return Ok((
-                        repeated,
-                        "local".into(),
-                        "kept here; it becomes a job when the gateway has it".into(),
-                    ));
+            .submit(move |tx| -> Result<(Appended, String, String), ServerError> {
+                let statement = said.statement();
+                let before = tx.find(&statement.author, &statement.id)?;
+                if before.is_none() {
+                    decide::check_spec(tx.state(), &detail.spec)?;
+                }
+                if !decides {
+                    let appended = tx.append_signed(Stream::Facts, &said)?;
+                    let answer = "kept here; it becomes a job when the gateway has it";
+                    return Ok((appended, "local".into(), answer.into()));
                 }
                 let now = tx.now_us();
                 tx.state()
-                    .authorise(said.statement(), Stream::Order, false, now)
+                    .authorise(statement, Stream::Order, false, now)
                     .map_err(|reason| {
                         ServerError::Forbidden(format!("the author may not ask for work ({reason:?})"))
                     })?;
                 let appended = tx.append_signed(Stream::Order, &said)?;
-                if !appended.is_repetition() {
+                if tx.state().job(&job).is_none() {
                     let drafts = decide::accept_request(tx.state(), appended.receipt(), now, &policy)?;
                     central::put(tx, drafts)?;
                     central::put_notices(tx, &policy)?;
@@ -233,18 +256,25 @@ impl Machine {
                 let (code, text) = answer.map_or(("unknown".into(), String::new()), |a| {
                     (a.code().into(), a.to_string())
                 });
-                Ok((appended.is_repetition(), code, text))
+                Ok((appended, code, text))
             })
             .await?;
-        let (repeated, answer_code, answer) = committed.value;
-        Ok(RequestAnswer {
+        let (appended, answer_code, answer) = committed.value;
+        let repeated = appended.is_repetition();
+        let receipt = committed
+            .receipts
+            .into_iter()
+            .next()
+            .unwrap_or_else(|| appended.receipt().clone());
+        let answer = RequestAnswer {
             job,
             receipt: id,
             answer_code,
             answer,
             standing: self.standing(),
             repeated,
-        })
+        };
+        Ok((answer, receipt))
     }
 
     /// Seals what an actor or the root key said. What asks Central for something is decided in the same commit.
@@ -253,11 +283,25 @@ impl Machine {
     /// [`ServerError::Forbidden`] when the author may not say it here.
     pub async fn append(&self, said: VerifiedStatement) -> Result<AppendAnswer, ServerError> {
         let kind = said.statement().kind.clone();
+        if kind.as_str() == RequestReceived::KIND {
+            let (answer, receipt) = self.ask(said).await?;
+            return Ok(AppendAnswer {
+                receipt,
+                repeated: answer.repeated,
+                standing: answer.standing,
+            });
+        }
+        if !kind.is_custom() && kinds::info(kind.as_str()).is_none() {
+            let why =
+                format!("kind {kind} is none that this program knows; kinds of your own begin with \"x.\"");
+            return Err(ServerError::Forbidden(why));
+        }
         let stream = match (self.is_gateway(), kind.is_custom()) {
             (_, true) | (false, _) => Stream::Facts,
             (true, false) => Stream::Order,
         };
-        if stream == Stream::Order {
+        if stream == Stream::Order && !self.decides().await? {
+            // Says what to do: the daemon does not run.
             self.central.wait_until_serving().await?;
         }
         let policy = self.config.policy();
@@ -274,9 +318,8 @@ impl Machine {
                         ))
                     })?;
                 let appended = tx.append_signed(stream, &said)?;
-                if said.statement().kind.as_str() == JobCancelAsked::KIND && !appended.is_repetition() {
-                    let drafts = decide::cancel_asked(tx.state(), appended.receipt(), now)?;
-                    central::put(tx, drafts)?;
+                if !appended.is_repetition() {
+                    follow_up(tx, said.statement(), &appended)?;
                 }
                 central::put_notices(tx, &policy)?;
                 Ok(appended)
@@ -329,4 +372,20 @@ impl Machine {
     fn standing(&self) -> &'static str {
         "local"
     }
+}
+
+// What Central decides from a statement that was just sealed in the order.
+fn follow_up(tx: &mut Tx<'_, FleetState>, said: &Statement, appended: &Appended) -> Result<(), ServerError> {
+    match said.any_detail() {
+        Ok(AnyDetail::JobCancelAsked(_)) => {
+            let drafts = decide::cancel_asked(tx.state(), appended.receipt(), tx.now_us())?;
+            central::put(tx, drafts)?;
+        }
+        Ok(AnyDetail::NodeRetired(retired)) => {
+            let drafts = decide::give_up_on(tx.state(), &retired.machine);
+            central::put(tx, drafts)?;
+        }
+        _ => {}
+    }
+    Ok(())
 }

@@ -182,6 +182,7 @@ fn walk(
 ) -> Result<(ScanReport, Vec<Draft>), ServerError> {
     let mut report = ScanReport::default();
     let mut drafts = Vec::new();
+    let mut whole = true;
     let own = own.canonicalize().unwrap_or_else(|_| own.to_owned());
     let walker = WalkBuilder::new(dir)
         .hidden(false)
@@ -190,9 +191,14 @@ fn walk(
         .filter_entry(move |entry| entry.file_name() != ".git" && entry.path() != own)
         .build();
     for entry in walker {
-        let Ok(entry) = entry else {
-            report.skipped += 1;
-            continue;
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(e) => {
+                tracing::warn!(error = %e, "a part of the Vault cannot be read; nothing is taken for removed in this scan");
+                report.skipped += 1;
+                whole = false;
+                continue;
+            }
         };
         if !entry.file_type().is_some_and(|t| t.is_file()) {
             continue;
@@ -221,6 +227,8 @@ fn walk(
         let mut hasher = blake3::Hasher::new();
         let read = File::open(entry.path()).and_then(|mut file| std::io::copy(&mut file, &mut hasher));
         let Ok(size) = read else {
+            // It is there: what was known of it stands.
+            known.remove(path);
             skip(SkipReason::Unreadable, path);
             continue;
         };
@@ -240,7 +248,7 @@ fn walk(
         };
         drafts.push(Draft::of(&detail, subject(path)));
     }
-    for (path, before) in known {
+    for (path, before) in known.into_iter().filter(|_| whole) {
         report.removed += 1;
         let detail = ArtifactRemoved {
             path: path.clone(),

@@ -52,6 +52,7 @@ pub struct Central {
     leases: Mutex<BTreeMap<Fence, u64>>,
     heard: Mutex<BTreeMap<MachineId, Heard>>,
     marks_told: Mutex<BTreeSet<MachineId>>,
+    hellos: Mutex<BTreeMap<MachineId, u64>>,
     term_ms: u64,
     pub(crate) started_ms: u64,
 }
@@ -64,6 +65,7 @@ impl Central {
             leases: Mutex::default(),
             heard: Mutex::default(),
             marks_told: Mutex::default(),
+            hellos: Mutex::default(),
             term_ms: config.timing.term_ms,
             started_ms: running_ms(),
         }
@@ -99,10 +101,36 @@ impl Central {
         })
     }
 
-    pub(crate) fn set_serving(&self, serving: Serving) {
-        self.decides
-            .store(serving == Serving::Deciding, Ordering::Release);
-        self.serving.send_replace(serving);
+    // Every change of mind goes through here, so that two never overwrite each other.
+    fn change(&self, next: impl FnOnce(&Serving) -> Option<Serving>) {
+        self.serving.send_if_modified(|serving| match next(serving) {
+            Some(next) => {
+                self.decides.store(next == Serving::Deciding, Ordering::Release);
+                *serving = next;
+                true
+            }
+            None => false,
+        });
+    }
+
+    /// A daemon begins: nothing is decided until the marks are known. Called before any door opens.
+    pub(crate) fn begin_healing(&self) {
+        self.change(|now| (*now == Serving::Idle).then_some(Serving::Healing));
+    }
+
+    /// The marks are known, or nobody is there who could know better. A frozen Central stays frozen.
+    pub(crate) fn begin_deciding(&self) {
+        self.change(|now| matches!(now, Serving::Idle | Serving::Healing).then_some(Serving::Deciding));
+    }
+
+    /// Somebody has seen more of the order than this store has.
+    pub(crate) fn freeze(&self, why: String) {
+        self.change(|now| (!matches!(now, Serving::Frozen(_))).then_some(Serving::Frozen(why)));
+    }
+
+    /// Whether a daemon of this process heals, decides or is frozen; otherwise the store was opened by a command.
+    pub(crate) fn is_idle(&self) -> bool {
+        *self.serving.borrow() == Serving::Idle
     }
 
     pub(crate) fn is_serving(&self) -> bool {
@@ -127,19 +155,18 @@ impl Central {
     /// [`ServerError::NotServing`] when it is frozen, or still waits for marks after 20 seconds.
     pub async fn wait_until_serving(&self) -> Result<(), ServerError> {
         let mut serving = self.serving.subscribe();
-        let settled =
-            serving.wait_for(|s| matches!(s, Serving::Deciding | Serving::Frozen(_) | Serving::Idle));
+        let settled = serving.wait_for(|s| *s != Serving::Healing);
         let now = match tokio::time::timeout(SERVING_WAIT, settled).await {
             Ok(Ok(now)) => now.clone(),
             _ => Serving::Healing,
         };
         match now {
             Serving::Deciding => Ok(()),
-            // A store opened without its daemon decides at once: nobody else can be ahead of what a command sees.
-            Serving::Idle => {
-                self.set_serving(Serving::Deciding);
-                Ok(())
-            }
+            Serving::Idle => Err(ServerError::NotServing(
+                "the gateway's daemon does not run, and other machines may have seen more than this store has; start it with \
+                 `ledger gateway`"
+                    .into(),
+            )),
             Serving::Healing => Err(ServerError::NotServing(
                 "it waits for the marks of its machines; try again".into(),
             )),
@@ -163,6 +190,36 @@ impl Central {
             .machines()
             .filter(|m| !m.retired && m.id != *own)
             .all(|m| told.contains(&m.id))
+    }
+
+    /// A machine says hello: what it claimed before and got no answer for is void. Counts up.
+    pub(crate) fn note_hello(&self, machine: &MachineId) {
+        *self
+            .hellos
+            .lock()
+            .expect("hellos lock")
+            .entry(machine.clone())
+            .or_insert(0) += 1;
+    }
+
+    /// How many hellos of a machine were noted; a claim that waits over one is void.
+    pub(crate) fn hellos(&self, machine: &MachineId) -> u64 {
+        self.hellos
+            .lock()
+            .expect("hellos lock")
+            .get(machine)
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// Moves every deadline and every time of hearing by a pause in which this process did not run.
+    pub(crate) fn slept(&self, pause_ms: u64) {
+        for heard in self.heard.lock().expect("heard lock").values_mut() {
+            heard.last_ms = heard.last_ms.saturating_add(pause_ms);
+        }
+        for deadline in self.leases.lock().expect("leases lock").values_mut() {
+            *deadline = deadline.saturating_add(pause_ms);
+        }
     }
 
     /// Notes a sign of life.

@@ -13,6 +13,8 @@ use ledger_projections::queue::decide::{self, ClaimCommand, ClaimDecision};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Handlers in one claim, at most: as many as a machine may declare.
+const FREE_MAX: usize = decide::HANDLERS_MAX;
 /// Jobs in one answer to a claim, at most.
 const JOBS_MAX: u32 = 16;
 
@@ -23,11 +25,18 @@ pub(crate) async fn claim(
     claim: Claim,
 ) -> Result<ClaimAnswer, ServerError> {
     machine.central.wait_until_serving().await?;
+    if claim.free.len() > FREE_MAX {
+        return Err(ServerError::Malformed(format!(
+            "more than {FREE_MAX} handlers in one claim"
+        )));
+    }
+    // A hello voids what was claimed before it and is not answered: the node counts on nothing of it.
+    let hellos = machine.central.hellos(node);
     let mut changed = machine.changed();
     let deadline = tokio::time::Instant::now() + Duration::from_millis(claim.wait_ms.min(WAIT_MS_MAX).into());
     loop {
         changed.mark_unchanged();
-        let jobs = claim_now(machine, node, &claim).await?;
+        let jobs = claim_now(machine, node, &claim, Some(hellos)).await?;
         if !jobs.is_empty() {
             return Ok(ClaimAnswer { jobs });
         }
@@ -43,8 +52,12 @@ pub(crate) async fn claim_now(
     machine: &Arc<Machine>,
     node: &MachineId,
     claim: &Claim,
+    hellos: Option<u64>,
 ) -> Result<Vec<Claimed>, ServerError> {
-    let slots: u32 = claim.free.iter().map(|(_, free)| u32::from(*free)).sum();
+    let slots = claim
+        .free
+        .iter()
+        .fold(0u32, |sum, (_, free)| sum.saturating_add(u32::from(*free)));
     if slots == 0 {
         return Ok(Vec::new());
     }
@@ -64,12 +77,15 @@ pub(crate) async fn claim_now(
         return Ok(Vec::new());
     }
     let commands: Vec<ClaimCommand> = (0..slots.min(JOBS_MAX)).map(|n| command(n, &[])).collect();
-    let free = claim.free.clone();
+    let (free, asked, node) = (claim.free.clone(), Arc::clone(machine), node.clone());
     let committed = machine
         .ledger
         .submit(move |tx| -> Result<Vec<(Fence, JobId)>, ServerError> {
-            let mut free = free;
             let mut claimed = Vec::new();
+            if hellos.is_some_and(|hellos| asked.central.hellos(&node) != hellos) {
+                return Ok(claimed);
+            }
+            let mut free = free;
             for mut command in commands {
                 command.free = free.clone();
                 match decide::claim(tx.state(), &command)? {
@@ -107,7 +123,13 @@ pub(crate) async fn claim_now(
     let mut jobs = Vec::new();
     for (fence, job) in committed.value {
         machine.central.renew(&fence);
-        jobs.push(complete(machine, &fence, &job)?);
+        match complete(machine, &fence, &job) {
+            Ok(claimed) => jobs.push(claimed),
+            // The others go out; this one is never started, and its lease tells.
+            Err(e) => {
+                tracing::error!(%fence, %job, code = e.code(), error = %e, "a claim cannot be completed");
+            }
+        }
     }
     Ok(jobs)
 }

@@ -1,6 +1,6 @@
 //! The gateway's side of every exchange. The HTTP layer has verified the caller's signature; here its role counts.
 
-use super::central::{self, Serving};
+use super::central;
 use super::{claims, joining};
 use crate::error::ServerError;
 use crate::exchange::{
@@ -13,12 +13,12 @@ use ledger::core::kinds::{
     AnyDetail, Detail, Evidence, HandlerDeclared, InadmissibleReason, NoticeTopic, PinnedRange,
     ReceiptInadmissible, RequestReceived,
 };
-use ledger::core::{Draft, LogId, MachineId, PublicKey, Stream, Subject};
+use ledger::core::{Draft, LogId, MachineId, PublicKey, Record, Stream, Subject, chain};
 use ledger::intake::VerifiedRun;
 use ledger::{PayloadState, Receipt, Tx};
 use ledger_projections::FleetState;
 use ledger_projections::health::Gauges;
-use ledger_projections::queue::{Policy, decide};
+use ledger_projections::queue::{Job, Phase, Policy, decide};
 use ledger_projections::{notices, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,18 +102,20 @@ async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result
         .state
         .order()
         .ok_or_else(|| ServerError::WrongRole("this store has no order".into()))?;
-    if let Some((epoch, log, mark)) = &hello.order {
-        let ahead = *epoch > order.epoch || (*log == order.log && !fits(machine, log, mark)?);
-        if ahead {
+    if let Some((epoch, log, mark, proof)) = &hello.order {
+        let fits = *log != order.log || fits(machine, log, mark)?;
+        if *epoch > order.epoch || !fits {
+            prove_ahead(machine, node, log, mark, proof)?;
             let why = format!(
                 "{node} has seen the order of epoch {epoch} up to seq {}, this store only up to seq {} of epoch {}: it lost \
                  what it had acknowledged; restore a newer copy of DIR/data",
                 mark.seq, order.head_seq, order.epoch
             );
             tracing::error!(%node, why, "Central freezes itself");
-            machine.central.set_serving(Serving::Frozen(why));
+            machine.central.freeze(why);
         }
     }
+    machine.central.note_hello(node);
     machine.central.mark_told(node);
     let marks: Vec<_> = hello
         .logs
@@ -156,6 +158,35 @@ async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result
     })
 }
 
+// A mark that does not fit ours freezes Central only when the order's own key sealed the record that it names; a node alone
+// cannot stop the fleet.
+fn prove_ahead(
+    machine: &Machine,
+    node: &MachineId,
+    log: &LogId,
+    mark: &Mark,
+    proof: &[u8],
+) -> Result<(), ServerError> {
+    let snapshot = machine.ledger.snapshot();
+    let central = snapshot
+        .state
+        .order()
+        .and_then(|order| order.central_key.verifier().ok());
+    let proven = Record::parse(proof).is_ok_and(|record| {
+        let named =
+            record.seal().log == *log && record.seal().seq == mark.seq && record.seal_digest() == mark.seal;
+        named && central.is_some_and(|key| chain::verify_signatures(&record, &key).is_ok())
+    });
+    if proven {
+        return Ok(());
+    }
+    tracing::warn!(%node, seq = mark.seq, "a mark of the order that nothing proves");
+    Err(ServerError::Fork(format!(
+        "the mark of the order at seq {} is not ours, and nothing proves it",
+        mark.seq
+    )))
+}
+
 // Everything that the node had to tell is judged: declare what it runs, say that it is back, settle its fences.
 async fn settle(machine: &Arc<Machine>, node: &MachineId, hello: &Hello) -> Result<(), ServerError> {
     let (node, policy) = (node.clone(), machine.config.policy());
@@ -171,7 +202,11 @@ async fn settle(machine: &Arc<Machine>, node: &MachineId, hello: &Hello) -> Resu
         })
         .collect();
     let fences = hello.fences.clone();
-    for fence in &fences {
+    let snapshot = machine.ledger.snapshot();
+    for fence in fences
+        .iter()
+        .filter(|f| snapshot.state.fence(f).is_some_and(|claim| claim.machine == node))
+    {
         machine.central.renew(fence);
     }
     machine
@@ -394,14 +429,26 @@ pub(crate) fn evidence(machine: &Machine, evidence: &Evidence) -> Result<Option<
 fn beat(machine: &Machine, node: &MachineId, beat: &Beat) -> BeatAnswer {
     let snapshot = machine.ledger.snapshot();
     let state = &snapshot.state;
-    let standing = beat.fences.iter().take(FENCES_MAX).map(|fence| {
-        if state.fence(fence).is_some_and(|claim| claim.machine == *node) {
-            machine.central.renew(fence);
-        }
-        (*fence, state.standing(fence))
-    });
+    // A claim that goes on there, and that Central took for lost meanwhile: hello settles it.
+    let mut hello = false;
+    let standing: Vec<_> = beat
+        .fences
+        .iter()
+        .take(FENCES_MAX)
+        .map(|fence| {
+            if let Some(claim) = state.fence(fence).filter(|claim| claim.machine == *node) {
+                machine.central.renew(fence);
+                let doubted = |job: &Job| {
+                    matches!(job.phase(), Phase::Suspect | Phase::Ready) && job.last_fence == Some(*fence)
+                };
+                hello |= state.job(&claim.job).is_some_and(doubted);
+            }
+            (*fence, state.standing(fence))
+        })
+        .collect();
     BeatAnswer {
-        standing: standing.collect(),
+        standing,
+        hello,
         epoch: state.order().map_or(0, |order| order.epoch),
         now: machine.now_us(),
     }

@@ -6,11 +6,11 @@ use crate::exchange::{Join, JoinAnswer, Raw};
 use crate::gateway::exchange::raw_of;
 use crate::machine::Machine;
 use ledger::core::digest::secret_digest;
-use ledger::core::kinds::KeyJoined;
+use ledger::core::kinds::{KeyJoined, PinnedRange};
 use ledger::core::signature::verify_join;
 use ledger::core::{Chain, MachineId, Record, Stream};
 use ledger::intake::VerifiedRun;
-use ledger_projections::members;
+use ledger_projections::{members, pin};
 use std::sync::Arc;
 
 /// Records at the order's beginning that prove who founded the fleet and who is Central.
@@ -115,8 +115,33 @@ async fn enter(
         .submit(move |tx| -> Result<(), ServerError> {
             let drafts = members::join(tx.state(), &code, &joined, tx.now_us())?;
             central::put(tx, drafts)?;
+            let stands = |m: &members::Machine| m.machine_key == joined.machine_key;
+            if !tx.state().machine(&joined.machine).is_some_and(stands) {
+                // Our hybrid clock is past the invitation's end, for instance.
+                return Err(ServerError::Invitation(
+                    "the invitation has ended; ask for a new one".into(),
+                ));
+            }
             for run in &runs {
-                tx.intake(run)?;
+                let intake = tx.intake(run)?;
+                let Some(genesis) = intake.new.first() else {
+                    continue;
+                };
+                let chain = tx
+                    .foreign(&run.log())
+                    .filter(|chain| chain.genesis().stream != Stream::Pulse);
+                let Some(root) = chain.map(|chain| chain.head().root) else {
+                    continue;
+                };
+                let seal = genesis.seal_digest();
+                let range = PinnedRange {
+                    log: run.log(),
+                    first: 0,
+                    last: 0,
+                    seal,
+                    root: Some(root),
+                };
+                central::put(tx, pin(&[range]))?;
             }
             Ok(())
         })

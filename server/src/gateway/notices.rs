@@ -14,6 +14,8 @@ use tokio::io::AsyncWriteExt;
 
 /// Tries for one notice and sink.
 const ATTEMPTS_MAX: u16 = 5;
+/// Destinations that the fold keeps of one notice; one beyond would be tried for ever.
+const DESTINATIONS_MAX: usize = 16;
 /// How long a sink may take.
 const SINK_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time before the second try; doubled for each one after it.
@@ -59,9 +61,10 @@ fn shortened(text: &str) -> String {
 /// Delivers what is undelivered until it is told to stop.
 pub(crate) async fn deliver_forever(machine: Arc<Machine>, mut stop: tokio::sync::watch::Receiver<bool>) {
     let config = &machine.config.notices;
-    let mut sinks = vec![Sink::Log];
-    sinks.extend(config.command.clone().map(Sink::Command));
+    let mut sinks: Vec<Sink> = config.command.clone().map(Sink::Command).into_iter().collect();
     sinks.extend(config.webhook.clone().map(Sink::Webhook));
+    // Last: a notice that the log has went out to every sink that there was.
+    sinks.push(Sink::Log);
     let mut changed = machine.changed();
     let mut retry_at: std::collections::BTreeMap<(ReceiptId, String), tokio::time::Instant> =
         Default::default();
@@ -101,12 +104,19 @@ pub(crate) async fn deliver_forever(machine: Arc<Machine>, mut stop: tokio::sync
 fn undelivered(machine: &Machine, sinks: &[Sink]) -> Vec<(ReceiptId, Notice, Sink, u16)> {
     let snapshot = machine.ledger.snapshot();
     let mut due = Vec::new();
+    let log = Sink::Log.destination();
     for (id, notice) in snapshot.state.notices() {
+        let of = |destination: &str| notice.deliveries.iter().find(|d| d.destination == destination);
+        // A sink that was configured later does not get what was told before it.
+        let told = of(&log).is_some_and(|d| d.delivered);
         for sink in sinks {
-            let destination = sink.destination();
-            let tried = notice.deliveries.iter().find(|d| d.destination == destination);
+            let tried = of(&sink.destination());
             let attempts = tried.map_or(0, |d| d.attempts);
-            if !tried.is_some_and(|d| d.delivered) && attempts < ATTEMPTS_MAX {
+            let open = match tried {
+                Some(tried) => !tried.delivered && attempts < ATTEMPTS_MAX,
+                None => !told && notice.deliveries.len() < DESTINATIONS_MAX,
+            };
+            if open {
                 due.push((*id, notice.clone(), sink.clone(), attempts + 1));
             }
         }

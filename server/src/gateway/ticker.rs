@@ -1,11 +1,13 @@
 //! The gateway's ticker: what depends on time passing becomes a receipt here, and nowhere else.
 
-use super::central::{self, Serving};
+use super::central;
 use crate::clock::running_ms;
 use crate::error::ServerError;
+use crate::jobs::Jobs;
 use crate::machine::Machine;
-use ledger::core::kinds::Fence;
-use ledger::core::{Draft, MachineId};
+use ledger::Receipt;
+use ledger::core::kinds::{Detail, Fence, RequestReceived};
+use ledger::core::{Draft, MachineId, Stream};
 use ledger_projections::members::MachineStatus;
 use ledger_projections::notices;
 use ledger_projections::queue::{Phase, decide};
@@ -15,13 +17,18 @@ use std::time::Duration;
 /// The longest and the shortest time between two looks.
 const TICK_MAX: Duration = Duration::from_secs(1);
 const TICK_MIN: Duration = Duration::from_millis(25);
+/// A pause of the ticker from which on the process is taken to have slept, milliseconds.
+const PAUSE_MS: u64 = 2000;
 /// How long Central waits for marks after a clean stop, and after anything else, unless configured.
 const HEAL_WAIT_CLEAN_MS: u64 = 10_000;
 const HEAL_WAIT_MS: u64 = 60_000;
 
 /// Heals, then ticks until it is told to stop.
-pub(crate) async fn tick_forever(machine: Arc<Machine>, mut stop: tokio::sync::watch::Receiver<bool>) {
-    machine.central.set_serving(Serving::Healing);
+pub(crate) async fn tick_forever(
+    machine: Arc<Machine>,
+    jobs: Arc<Jobs>,
+    mut stop: tokio::sync::watch::Receiver<bool>,
+) {
     let timing = &machine.config.timing;
     let default = if machine.ledger.lost_nothing() {
         HEAL_WAIT_CLEAN_MS
@@ -34,17 +41,34 @@ pub(crate) async fn tick_forever(machine: Arc<Machine>, mut stop: tokio::sync::w
         .min(timing.term_ms)
         .min(timing.notify_after_ms.max(1));
     let period = Duration::from_millis(shortest / 8).clamp(TICK_MIN, TICK_MAX);
+    let mut last_ms = running_ms();
     loop {
+        // A machine that slept, or a process that was stopped, heard nobody meanwhile: that is nobody's silence.
+        let now_ms = running_ms();
+        let pause_ms = now_ms.saturating_sub(last_ms);
+        last_ms = now_ms;
+        if pause_ms > PAUSE_MS.max(4 * u64::try_from(period.as_millis()).unwrap_or(u64::MAX)) {
+            tracing::warn!(
+                pause_ms,
+                "this process did not run for a while; leases and silences are not counted for it"
+            );
+            machine.central.slept(pause_ms);
+        }
         if machine.central.healing() {
             let told = machine.central.all_marks_told(&machine.ledger.snapshot().state);
             if told || running_ms() >= heal_until {
                 machine.central.renew_all();
-                machine.central.set_serving(Serving::Deciding);
+                // Read before anything is decided: the first batch pins them.
+                let kept = kept_requests(&machine);
+                machine.central.begin_deciding();
                 tracing::info!(all_marks_told = told, "Central decides");
+                if let Err(e) = accept_kept(&machine, kept).await {
+                    tracing::error!(code = e.code(), error = %e, "requests that were kept here could not be accepted");
+                }
             }
         }
         if machine.central.is_serving()
-            && let Err(e) = tick(&machine).await
+            && let Err(e) = tick(&machine, &jobs).await
         {
             tracing::error!(code = e.code(), error = %e, "the ticker could not write what time brought");
         }
@@ -55,8 +79,47 @@ pub(crate) async fn tick_forever(machine: Arc<Machine>, mut stop: tokio::sync::w
     }
 }
 
+// Requests that a command sealed in this machine's facts while no daemon ran, and that the order has not pinned yet.
+fn kept_requests(machine: &Machine) -> Vec<Receipt> {
+    let Some(facts) = machine.ledger.own_log(Stream::Facts) else {
+        return Vec::new();
+    };
+    let first = machine
+        .ledger
+        .snapshot()
+        .state
+        .pin(&facts)
+        .map_or(0, |pin| pin.seq + 1);
+    let unpinned = machine
+        .ledger
+        .range(&facts, first, u64::MAX)
+        .filter_map(|receipt| match receipt {
+            Ok(receipt) => Some(receipt),
+            Err(e) => {
+                tracing::error!(code = e.code(), error = %e, "own facts could not be read");
+                None
+            }
+        });
+    unpinned
+        .filter(|receipt| receipt.kind() == RequestReceived::KIND)
+        .collect()
+}
+
+async fn accept_kept(machine: &Arc<Machine>, kept: Vec<Receipt>) -> Result<(), ServerError> {
+    let policy = machine.config.policy();
+    for request in kept {
+        let accept = move |tx: &mut ledger::Tx<'_, _>| -> Result<(), ServerError> {
+            let drafts = decide::accept_request(tx.state(), &request, tx.now_us(), &policy)?;
+            central::put(tx, drafts)?;
+            Ok(())
+        };
+        machine.ledger.submit(accept).await?;
+    }
+    Ok(())
+}
+
 // What has come due. Looked for in what readers see; decided again inside the commit, where beats have their say.
-async fn tick(machine: &Arc<Machine>) -> Result<(), ServerError> {
+async fn tick(machine: &Arc<Machine>, jobs: &Jobs) -> Result<(), ServerError> {
     let policy = machine.config.policy();
     let (now_us, now_ms) = (machine.now_us(), running_ms());
     let snapshot = machine.ledger.snapshot();
@@ -88,11 +151,12 @@ async fn tick(machine: &Arc<Machine>) -> Result<(), ServerError> {
             _ => {}
         }
     }
+    let held = jobs.fences();
     let mut over: Vec<Fence> = Vec::new();
     for job in state.jobs_in(Phase::Leased) {
         let Some(lease) = job.lease() else { continue };
-        // What runs here lives and dies with this process: it needs no beat.
-        if lease.machine == *own {
+        // What runs here needs no beat. A claim that this process does not hold, for whatever reason, is as lost as any.
+        if lease.machine == *own && held.contains(&lease.fence) {
             machine.central.renew(&lease.fence);
         } else if machine.central.is_over(&lease.fence) {
             over.push(lease.fence);
@@ -137,7 +201,15 @@ async fn tick(machine: &Arc<Machine>) -> Result<(), ServerError> {
                 let Some(job) = tx.state().fence(&fence).map(|claim| claim.job) else {
                     continue;
                 };
-                if asked.central.is_over(&fence) {
+                let here = tx
+                    .state()
+                    .fence(&fence)
+                    .is_some_and(|claim| claim.machine == *asked.id());
+                if here && !held.contains(&fence) {
+                    let own = asked.id().clone();
+                    let drafts = decide::resume(tx.state(), &own, &held, now, &policy)?;
+                    put(tx, drafts)?;
+                } else if asked.central.is_over(&fence) {
                     let drafts = decide::expire_lease(tx.state(), &job, &fence, now, &policy)?;
                     put(tx, drafts)?;
                 }

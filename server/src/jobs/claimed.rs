@@ -3,8 +3,8 @@
 use super::Jobs;
 use crate::error::ServerError;
 use crate::exchange::{Claimed, Raw};
-use ledger::core::Record;
 use ledger::core::kinds::{AnyDetail, Fence, JobAccepted, JobClaimed, JobId};
+use ledger::core::{Record, chain};
 
 /// What is needed of a claim's answer.
 pub(super) struct Work {
@@ -15,19 +15,30 @@ pub(super) struct Work {
     pub(super) input: Vec<u8>,
 }
 
+/// A claim that Central's log sealed for this machine.
+pub(super) struct Claim {
+    pub(super) fence: Fence,
+    pub(super) job: JobId,
+    attempt: u16,
+}
+
+fn bad(what: &str) -> ServerError {
+    ServerError::Malformed(format!("a claim's answer: {what}"))
+}
+
+fn parse(raw: &Raw) -> Result<(Record, AnyDetail), ServerError> {
+    let record = Record::parse(&raw.record).map_err(|e| ServerError::Malformed(e.to_string()))?;
+    let detail = record
+        .statement()
+        .any_detail()
+        .map_err(|e| ServerError::Malformed(e.to_string()))?;
+    Ok((record, detail))
+}
+
 impl Jobs {
-    // The claim must be sealed by Central's log, and the parts must belong together.
-    pub(super) fn understand(&self, claimed: &Claimed) -> Result<Work, ServerError> {
-        let bad = |what: &str| ServerError::Malformed(format!("a claim's answer: {what}"));
-        let record = |raw: &Raw| {
-            let record = Record::parse(&raw.record).map_err(|e| ServerError::Malformed(e.to_string()))?;
-            let detail = record
-                .statement()
-                .any_detail()
-                .map_err(|e| ServerError::Malformed(e.to_string()))?;
-            Ok::<_, ServerError>((record, detail))
-        };
-        let (claim, detail) = record(&claimed.claimed)?;
+    /// What was claimed, by Central's own signature.
+    pub(super) fn claim_of(&self, claimed: &Claimed) -> Result<Claim, ServerError> {
+        let (claim, detail) = parse(&claimed.claimed)?;
         let AnyDetail::JobClaimed(JobClaimed {
             job,
             machine,
@@ -49,47 +60,46 @@ impl Jobs {
         if claim.seal().log != order.log || machine != *self.machine.id() {
             return Err(bad("it is not ours, or not of the order that we follow"));
         }
-        ledger::core::chain::verify_signatures(&claim, &central)
-            .map_err(|_| bad("its log signature is not valid"))?;
-        let (_, detail) = record(&claimed.accepted)?;
+        chain::verify_signatures(&claim, &central).map_err(|_| bad("its log signature is not valid"))?;
+        let fence = Fence::of_claim(order.epoch, claim.seal().seq, &claim.seal_digest());
+        Ok(Claim { fence, job, attempt })
+    }
+
+    /// What is to be run: acceptance and input must belong to the claim.
+    pub(super) fn work_of(&self, claim: Claim, claimed: &Claimed) -> Result<Work, ServerError> {
+        let (_, detail) = parse(&claimed.accepted)?;
         let AnyDetail::JobAccepted(JobAccepted {
-            job: accepted,
-            spec,
-            request,
-            ..
+            job, spec, request, ..
         }) = detail
         else {
             return Err(bad("its second record is no job.accepted"));
         };
-        if accepted != job {
+        if job != claim.job {
             return Err(bad("claim and acceptance are of different jobs"));
         }
         let input = match (&spec.input, &claimed.request) {
             (None, _) => b"null".to_vec(),
+            (Some(_), None) => return Err(bad("the request with the input is absent")),
             (Some(wanted), Some(raw)) => {
-                let (asked, _) = record(raw)?;
-                let commits = asked
+                let asked = Record::parse(&raw.record).map_err(|e| ServerError::Malformed(e.to_string()))?;
+                let said = asked
                     .statement()
                     .payload
                     .as_ref()
-                    .is_some_and(|p| p.commitment == wanted.commitment);
-                let payload = raw.payload.as_ref().filter(|payload| {
-                    commits
-                        && asked.statement().id == request
-                        && asked
-                            .statement()
-                            .payload
-                            .as_ref()
-                            .is_some_and(|w| payload.matches(w))
-                });
-                payload
-                    .ok_or_else(|| bad("the input is absent or not what the job names"))?
-                    .bytes
-                    .clone()
+                    .filter(|said| said.commitment == wanted.commitment);
+                let given = said
+                    .zip(raw.payload.as_ref())
+                    .filter(|(said, payload)| payload.matches(said));
+                let given = given.filter(|_| asked.statement().id == request);
+                let (_, payload) =
+                    given.ok_or_else(|| bad("the input is absent or not what the job names"))?;
+                payload.bytes.clone()
             }
-            (Some(_), None) => return Err(bad("the request with the input is absent")),
         };
-        let fence = Fence::of_claim(order.epoch, claim.seal().seq, &claim.seal_digest());
+        if let Some(held) = self.held.lock().expect("held lock").get_mut(&claim.fence) {
+            held.handler.clone_from(&spec.handler);
+        }
+        let Claim { fence, job, attempt } = claim;
         Ok(Work {
             fence,
             job,

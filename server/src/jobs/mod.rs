@@ -10,8 +10,8 @@ mod run;
 use crate::error::ServerError;
 use crate::exchange::{Claimed, Declared};
 use crate::machine::Machine;
-use crate::worker::{self, Recovered};
-use ledger::core::kinds::{Class, Fence, JobId, RunLost};
+use crate::worker::{self, Recovered, WorkerError};
+use ledger::core::kinds::{Class, Costs, ErrorClass, Fence, JobId, RunLost};
 use ledger::core::{Draft, Stream};
 use ledger_projections::queue::Standing;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// How often a run's report file is read.
 const REPORT_PERIOD: Duration = Duration::from_millis(200);
+/// The longest time between two tries to tell the end of a run.
+const TELL_AGAIN_MAX: Duration = Duration::from_secs(5);
 /// Time before an earlier process's run that could not be proven dead is looked at again.
 const RECOVER_AGAIN: Duration = Duration::from_secs(5);
 /// The media type of results.
@@ -185,11 +187,12 @@ impl Jobs {
                 let globs = declared.map_or_else(|| vec!["**".to_owned()], |h| h.outputs.clone());
                 self.report(fence, job, &globs, &result).await?;
             }
-            Err(e) if exists => {
+            Err(e) if exists && matches!(e, WorkerError::StillAlive { .. } | WorkerError::Io { .. }) => {
                 tracing::warn!(%fence, %job, error = %e, "a run of an earlier process is not proven dead");
                 return Ok(false);
             }
-            // Without its directory there is nothing to prove: it is made before the receipt, so somebody removed it.
+            // Nothing is alive, and what it left, if anything, cannot be read. (Its directory is made before the receipt: one that
+            // is absent was removed by somebody.)
             Ok(Recovered::Lost { .. }) | Err(_) => {
                 tracing::info!(%fence, %job, "a run was lost with the process that ran it");
                 self.lost(fence, job).await?;
@@ -204,43 +207,91 @@ impl Jobs {
             job: *job,
             fence: *fence,
         };
-        self.machine
-            .say(Stream::Work, vec![Draft::of(&detail, job.subject())])
-            .await?;
-        Ok(())
+        self.tell_end(vec![Draft::of(&detail, job.subject())]).await
     }
 
-    /// Takes a claimed job and runs it, unless it is held already.
-    pub(crate) fn take(self: &Arc<Self>, claimed: Claimed) -> Result<(), ServerError> {
-        if self.stopping.load(Ordering::Acquire) {
-            return Ok(());
+    // The end of a run is told until it is durable: while nobody knows of it, the claim stays held.
+    async fn tell_end(&self, drafts: Vec<Draft>) -> Result<(), ServerError> {
+        let mut wait = REPORT_PERIOD;
+        loop {
+            let told = self.machine.say(Stream::Work, drafts.clone()).await;
+            match told {
+                Ok(_) => return Ok(()),
+                // The writer is gone: the next start recovers the run from its directory.
+                Err(e) if self.machine.ledger.closed().is_some() || self.is_stopping() => return Err(e),
+                Err(e) => tracing::warn!(code = e.code(), error = %e, "the end of a run is told again"),
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(TELL_AGAIN_MAX);
         }
-        let work = self.understand(&claimed)?;
+    }
+
+    /// Takes a claimed job and runs it, unless it is held already. One that cannot be run is told as failed for good.
+    pub(crate) async fn take(self: &Arc<Self>, claimed: Claimed) {
+        if self.is_stopping() {
+            return;
+        }
+        let claim = match self.claim_of(&claimed) {
+            Ok(claim) => claim,
+            Err(e) => {
+                // Not Central's word: there is nothing to answer to.
+                tracing::error!(code = e.code(), error = %e, "a claim's answer is not Central's");
+                return;
+            }
+        };
         {
             let mut held = self.held.lock().expect("held lock");
-            let known = self.machine.ledger.snapshot().state.run(&work.fence).is_some();
-            if held.contains_key(&work.fence) || known {
-                return Ok(());
+            let known = self.machine.ledger.snapshot().state.run(&claim.fence).is_some();
+            if held.contains_key(&claim.fence) || known {
+                return;
             }
             held.insert(
-                work.fence,
+                claim.fence,
                 Held {
-                    handler: work.handler.clone(),
+                    handler: String::new(),
                     cancel: None,
                 },
             );
         }
+        let (fence, job) = (claim.fence, claim.job);
+        let work = self.work_of(claim, &claimed);
         let jobs = Arc::clone(self);
         tokio::spawn(async move {
-            let (fence, job) = (work.fence, work.job);
-            if let Err(e) = jobs.run(work).await {
+            let done = match work {
+                Ok(work) => jobs.run(work).await,
+                Err(e) => {
+                    let (error, costs) = (ErrorClass::Input, Costs::default());
+                    jobs.fail(&fence, &job, error, None, true, costs, &e.to_string())
+                        .await
+                }
+            };
+            if let Err(e) = done {
                 tracing::error!(%fence, %job, code = e.code(), error = %e, "a run could not be carried through");
             }
             jobs.held.lock().expect("held lock").remove(&fence);
             jobs.room.notify_waiters();
             jobs.room.notify_one();
         });
-        Ok(())
+    }
+
+    /// Whether nothing new is started any more.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Removes the directories of runs that are over: a crash between report and removal leaves them.
+    pub(crate) fn sweep(&self) {
+        let snapshot = self.machine.ledger.snapshot();
+        let Ok(entries) = std::fs::read_dir(self.machine.ledger.paths().data().join("runs")) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let fence = entry.file_name().to_str().and_then(Fence::parse);
+            let over = fence.is_some_and(|f| snapshot.state.run(&f).is_none_or(|run| run.ended.is_some()));
+            if let Some(fence) = fence.filter(|_| over) {
+                self.discard(&fence);
+            }
+        }
     }
 
     // What is durable in the log needs its directory no more.

@@ -8,13 +8,12 @@ use crate::worker::{self, Outcome, OutputLimits, ReportLine, ReportReader, RunRe
 use ledger::core::digest::{content_digest, outputs_manifest, path_digest};
 use ledger::core::kinds::{
     ArtifactStaged, Costs, ErrorClass, Fence, JobId, Outputs, RunCheckpointed, RunFailed, RunProgressed,
-    RunStarted, RunSucceeded,
+    RunStarted, RunSucceeded, RunYielded,
 };
 use ledger::core::limits::NOTE_BYTES_MAX;
 use ledger::core::{ContentDigest, Draft, Stream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 impl Jobs {
     pub(super) async fn run(self: &Arc<Self>, work: Work) -> Result<(), ServerError> {
@@ -70,6 +69,7 @@ impl Jobs {
             .say(Stream::Work, vec![Draft::of(&started, job.subject())])
             .await?;
         if let Err(e) = prepared {
+            self.discard(&fence);
             return self
                 .fail(
                     &fence,
@@ -122,12 +122,20 @@ impl Jobs {
         self.heed(fence, self.machine.ledger.snapshot().state.standing(fence));
         let mut waiting = tokio::task::spawn_blocking(move || run.wait());
         loop {
-            tokio::select! {
-                ended = &mut waiting => {
-                    self.tell(fence, job, reader.finish()?).await?;
-                    return Ok(ended.expect("wait does not panic")?);
-                }
-                () = tokio::time::sleep(REPORT_PERIOD) => self.tell(fence, job, reader.read()?).await?,
+            // What is said on the way may fail to be kept; the run goes on all the same.
+            let (lines, ended) = tokio::select! {
+                ended = &mut waiting => (reader.finish(), Some(ended.expect("wait does not panic"))),
+                () = tokio::time::sleep(REPORT_PERIOD) => (reader.read(), None),
+            };
+            let told = match lines {
+                Ok(lines) => self.tell(fence, job, lines).await,
+                Err(e) => Err(e.into()),
+            };
+            if let Err(e) = told {
+                tracing::warn!(%fence, %job, code = e.code(), error = %e, "progress of a run could not be kept");
+            }
+            if let Some(ended) = ended {
+                return Ok(ended?);
             }
         }
     }
@@ -200,10 +208,10 @@ impl Jobs {
             Outcome::Exited { code } => (ErrorClass::ExitStatus, Some(*code)),
             Outcome::Signaled { signal } => (ErrorClass::Signal, Some(*signal)),
             Outcome::TimedOut => (ErrorClass::Timeout, None),
-            // The daemon itself stopped it: it is as lost as by a kill, only told earlier.
-            Outcome::Cancelled if self.stopping.load(Ordering::Acquire) && !self.is_unwanted(&fence) => {
-                self.lost(&fence, &job).await?;
-                return Ok(());
+            // The daemon itself stopped it: it gives it back, and nothing is charged.
+            Outcome::Cancelled if self.is_stopping() && !self.is_unwanted(&fence) => {
+                let detail = RunYielded { job, fence };
+                return self.tell_end(vec![Draft::of(&detail, job.subject())]).await;
             }
             Outcome::Cancelled => (ErrorClass::Cancelled, None),
             Outcome::SpawnFailed { .. } => (ErrorClass::Spawn, None),
@@ -282,11 +290,10 @@ impl Jobs {
             costs,
         };
         drafts.push(Draft::of(&detail, job.subject()).payload(RESULT_MEDIA, bytes)?);
-        self.machine.say(Stream::Work, drafts).await?;
-        Ok(())
+        self.tell_end(drafts).await
     }
 
-    async fn fail(
+    pub(super) async fn fail(
         &self,
         fence: &Fence,
         job: &JobId,
@@ -306,7 +313,6 @@ impl Jobs {
         };
         let draft = Draft::of(&detail, job.subject())
             .payload("text/plain; charset=utf-8", said.as_bytes().to_vec())?;
-        self.machine.say(Stream::Work, vec![draft]).await?;
-        Ok(())
+        self.tell_end(vec![draft]).await
     }
 }

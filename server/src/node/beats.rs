@@ -28,12 +28,20 @@ pub(crate) fn beat_from_own_thread(
             runtime.block_on(async move {
                 loop {
                     tokio::select! {
-                        () = tokio::time::sleep(period) => beat(&link, period).await,
+                        () = tokio::time::sleep(period_of(&link, period)) => beat(&link, period).await,
                         _ = stop.wait_for(|stop| *stop) => return,
                     }
                 }
             });
         })
+}
+
+// As configured, and at least four times in a lease as long as the gateway gives.
+fn period_of(link: &Link, configured: Duration) -> Duration {
+    match link.term_ms.load(Ordering::Acquire) {
+        0 => configured,
+        term_ms => configured.min(Duration::from_millis(u64::from(term_ms) / 4)),
+    }
 }
 
 async fn beat(link: &Link, period: Duration) {
@@ -53,6 +61,9 @@ async fn beat(link: &Link, period: Duration) {
         return;
     };
     link.beat_ms.store(sent_ms, Ordering::Release);
+    if answer.hello {
+        link.greet_soon();
+    }
     for (fence, standing) in answer.standing {
         link.jobs().heed(&fence, standing);
     }

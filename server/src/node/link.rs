@@ -16,12 +16,14 @@ use crate::machine::Machine;
 use ledger::core::{LogId, Stream};
 use ledger::intake::VerifiedRun;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
 /// How long an exchange without waiting may take.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time between two looks whether Central decides again.
+const HEALING_WAIT: Duration = Duration::from_millis(250);
 /// The shortest time between two tries.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 
@@ -41,6 +43,8 @@ pub(crate) struct Link {
     unanswered: std::sync::Mutex<Option<[u8; 16]>>,
     /// When the last acknowledged beat was sent, by the clock that counts sleep.
     pub(crate) beat_ms: AtomicU64,
+    /// A lease's term as the gateway says, milliseconds; 0 while it is not known.
+    pub(crate) term_ms: AtomicU32,
 }
 
 /// Runs the link until it is told to stop.
@@ -89,7 +93,12 @@ where
             Ok(()) => failures = 0,
             Err(e) => {
                 failures = failures.saturating_add(1);
-                tracing::debug!(loop_of = what, failures, code = e.code(), error = %e, "an exchange failed");
+                if matches!(e, ServerError::Fork(_)) || failures == 1 && !matches!(e, ServerError::Gateway(_))
+                {
+                    tracing::error!(loop_of = what, code = e.code(), error = %e, "an exchange cannot succeed");
+                } else {
+                    tracing::debug!(loop_of = what, failures, code = e.code(), error = %e, "an exchange failed");
+                }
                 let wait = link.backoff(failures);
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
@@ -111,6 +120,7 @@ impl Link {
             claiming: tokio::sync::Mutex::new(()),
             unanswered: std::sync::Mutex::default(),
             beat_ms: AtomicU64::new(0),
+            term_ms: AtomicU32::new(0),
         })
     }
 
@@ -199,6 +209,16 @@ impl Link {
             .state
             .order()
             .and_then(|order| self.mark(&order.log).map(|mark| (order.epoch, order.log, mark)));
+        let order = match order {
+            Some((epoch, log, mark)) => {
+                let stands = self.machine.ledger.get(&log, mark.seq)?;
+                let proof = stands
+                    .map(|receipt| receipt.record.bytes().to_vec())
+                    .unwrap_or_default();
+                Some((epoch, log, mark, proof))
+            }
+            None => None,
+        };
         let hello = Hello {
             incarnation: self.incarnation(),
             logs: self
@@ -223,9 +243,10 @@ impl Link {
             );
             return Err(ServerError::Fork(why));
         }
-        let offset_ms = (self.machine.now_us() - answer.now) / 1000;
+        let offset_ms = self.machine.now_us().saturating_sub(answer.now) / 1000;
         self.machine
             .set_link(|link| link.clock_offset_ms = Some(offset_ms));
+        self.term_ms.store(answer.term_ms, Ordering::Release);
         if answer.synced {
             self.beat_ms.store(sent_ms, Ordering::Release);
         }
@@ -240,12 +261,14 @@ async fn push_round(link: &Arc<Link>) -> Result<(), ServerError> {
     let answer = link.greet().await?;
     if answer.healing {
         // Its waiting for us ended with this very hello; it may wait for others.
-        tokio::time::sleep(RETRY_MIN).await;
+        tokio::time::sleep(HEALING_WAIT).await;
         return Ok(());
     }
     let mut marks: Vec<(LogId, Option<Mark>)> = answer.marks.clone();
     let mut changed = link.machine.changed();
     let mut synced = false;
+    let again = Duration::from_millis(link.machine.config.timing.poll_ms);
+    let mut next_hello = tokio::time::Instant::now() + again;
     loop {
         changed.mark_unchanged();
         // Work first, then facts, then pulses; after each push from the beginning, so that a result never waits behind
@@ -263,21 +286,21 @@ async fn push_round(link: &Arc<Link>) -> Result<(), ServerError> {
             let answer = link.greet().await?;
             synced = answer.synced;
             link.synced.send_replace(synced.then_some(answer));
+            next_hello = tokio::time::Instant::now() + again;
             continue;
         }
-        let again = Duration::from_millis(link.machine.config.timing.poll_ms);
         tokio::select! {
             _ = changed.changed() => {}
             _ = failures.changed() => return Ok(()),
             // A hello now and then notices what nobody else would: that the gateway forgot us.
-            () = tokio::time::sleep(again) => synced = false,
+            () = tokio::time::sleep_until(next_hello) => synced = false,
         }
     }
 }
 
 async fn push_one(link: &Arc<Link>, entry: &mut (LogId, Option<Mark>)) -> Result<(), ServerError> {
     let (log, mark) = *entry;
-    let next = mark.map_or(0, |mark| mark.seq + 1);
+    let next = mark.map_or(0, |mark| mark.seq.saturating_add(1));
     let machine = Arc::clone(&link.machine);
     let read = tokio::task::spawn_blocking(move || read_run(&machine, &log, next)).await;
     let (records, _) = read.map_err(|e| ServerError::Malformed(e.to_string()))??;
@@ -303,7 +326,7 @@ fn tell_outbox(link: &Link, marks: &[(LogId, Option<Mark>)]) {
     let mut oldest: Option<i64> = None;
     for (log, mark) in marks {
         let Some(own) = link.mark(log) else { continue };
-        let next = mark.map_or(0, |mark| mark.seq + 1);
+        let next = mark.map_or(0, |mark| mark.seq.saturating_add(1));
         receipts += (own.seq + 1).saturating_sub(next);
         if next <= own.seq
             && let Ok(Some(receipt)) = link.machine.ledger.get(log, next)
@@ -444,7 +467,7 @@ async fn claim_round(link: &Arc<Link>) -> Result<(), ServerError> {
     };
     *link.unanswered.lock().expect("claim lock") = None;
     for claimed in answer.jobs {
-        link.jobs.take(claimed)?;
+        link.jobs.take(claimed).await;
     }
     drop(no_hello);
     Ok(())
@@ -454,6 +477,11 @@ impl Link {
     /// What the beat thread needs: the claims that go on here, and what to do with the answer.
     pub(crate) fn jobs(&self) -> &Arc<Jobs> {
         &self.jobs
+    }
+
+    /// Has hello said at once.
+    pub(crate) fn greet_soon(&self) {
+        self.failures.send_modify(|failures| *failures += 1);
     }
 
     /// The gateway.

@@ -2,5 +2,5 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod http;
+mod promises;
 mod worker;
-mod review;

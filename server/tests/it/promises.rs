@@ -1,4 +1,4 @@
-//! Suspicions of a review, each as a promise that should hold.
+//! Promises that were once broken: each is a fault that a reading of the code found, and stays as a test.
 
 use ledger::core::digest::commitment;
 use ledger::core::kinds::{Credential, InputRef, JobSpec, RequestReceived, Role};
@@ -231,7 +231,7 @@ async fn a_claim_that_cannot_be_taken_keeps_no_other_job_from_running() {
             ..spec("x")
         }))
         .unwrap();
-    machine.request(bad).await.unwrap();
+    assert!(machine.request(bad).await.is_err(), "its input could never be given");
     let mut jobs = Vec::new();
     for _ in 0..3 {
         let said = machine.sign_as_actor(request(spec("x"))).unwrap();
