@@ -56,6 +56,23 @@ impl Checkpoint {
     pub fn open(signed: &str, log: &LogId, key: &VerifyKey) -> Result<Self, NoteError> {
         let origin = origin(log);
         let text = note::open(signed, &origin, key)?;
+        Self::of_text(text, log)
+    }
+
+    /// What a signed checkpoint says of itself, before any key is known to hold it to. Nothing of it may be relied upon.
+    ///
+    /// # Errors
+    /// [`NoteError::Malformed`] when the form is wrong.
+    pub fn read_unverified(signed: &str) -> Result<Self, NoteError> {
+        let malformed =
+            NoteError::Malformed("a checkpoint of a log begins with its origin and ends with signatures");
+        let end = signed.rfind("\n\n").ok_or(malformed.clone())?;
+        let log = log_of_origin(signed.lines().next().unwrap_or_default()).ok_or(malformed)?;
+        Self::of_text(&signed[..=end], &log)
+    }
+
+    fn of_text(text: &str, log: &LogId) -> Result<Self, NoteError> {
+        let origin = origin(log);
         let lines: Vec<&str> = text.trim_end_matches('\n').split('\n').collect();
         let [first, size, root] = lines[..] else {
             return Err(NoteError::Malformed(

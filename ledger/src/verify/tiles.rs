@@ -38,6 +38,7 @@ pub fn verify_tiles(
         report: Report::new(dir.to_owned(), options.full),
         builder: TileBuilder::new(),
         chain: None,
+        pool: pool(options)?,
         linked: true,
         log: None,
     };
@@ -55,6 +56,8 @@ struct Check<'a> {
     report: Report,
     builder: TileBuilder,
     chain: Option<Chain>,
+    // Threads to work with; none for the ones that rayon shares.
+    pool: Option<rayon::ThreadPool>,
     // Whether the record before was read and stands in its place.
     linked: bool,
     log: Option<LogId>,
@@ -95,6 +98,13 @@ impl Check<'_> {
         self.check_checkpoint(&signed, &said);
         self.tell_log();
         Ok(())
+    }
+
+    fn on_threads<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        match &self.pool {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
     }
 
     fn found(&mut self, code: &'static str, aspect: Aspect, seq: Option<u64>, text: &dyn std::fmt::Display) {
@@ -148,7 +158,7 @@ impl Check<'_> {
         };
         let computed: Option<Vec<Hash>> = entries
             .as_ref()
-            .map(|entries| entries.par_iter().map(|entry| leaf_hash(entry)).collect());
+            .map(|entries| self.on_threads(|| entries.par_iter().map(|entry| leaf_hash(entry)).collect()));
         if let (Some(leaves), Some(computed)) = (&leaves, &computed) {
             for (seq, (leaf, entry)) in (first..).zip(leaves.iter().zip(computed)) {
                 if leaf != entry {
@@ -189,7 +199,8 @@ impl Check<'_> {
     }
 
     fn check_records(&mut self, first: u64, entries: &[&[u8]]) -> Result<(), LedgerError> {
-        let records: Vec<_> = entries.par_iter().map(|bytes| Record::parse(bytes)).collect();
+        let records: Vec<_> =
+            self.on_threads(|| entries.par_iter().map(|bytes| Record::parse(bytes)).collect());
         let mut readable = Vec::with_capacity(records.len());
         for (seq, record) in (first..).zip(records) {
             match record {
@@ -216,10 +227,10 @@ impl Check<'_> {
         let signed_by_authors = readable.iter().filter(|(_, r)| r.author_signature().is_some());
         counts.author_signatures += u64::try_from(signed_by_authors.count()).unwrap_or(u64::MAX);
         counts.log_signatures += u64::try_from(readable.len()).unwrap_or(u64::MAX);
-        let wrong: Vec<(u64, ChainError)> = readable
-            .par_iter()
-            .filter_map(|(seq, record)| Some((*seq, chain::verify_signatures(record, &machine).err()?)))
-            .collect();
+        let wrong =
+            |(seq, record): &(u64, Record)| Some((*seq, chain::verify_signatures(record, &machine).err()?));
+        let wrong: Vec<(u64, ChainError)> =
+            self.on_threads(|| readable.par_iter().filter_map(wrong).collect());
         for (seq, error) in wrong {
             self.found(error.code(), Aspect::Signatures, Some(seq), &error);
         }
@@ -312,6 +323,19 @@ impl Check<'_> {
             ));
         }
     }
+}
+
+fn pool(options: &Options) -> Result<Option<rayon::ThreadPool>, LedgerError> {
+    let pool = (options.threads > 0).then(|| {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(options.threads)
+            .build()
+    });
+    pool.transpose().map_err(|error| LedgerError::Io {
+        what: "starting threads for",
+        path: "the verification".into(),
+        source: std::io::Error::other(error),
+    })
 }
 
 // Bytes in all, if what is still to come is like what was read.
