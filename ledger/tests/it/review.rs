@@ -1,4 +1,4 @@
-//! Suspicions of a review, each as a promise that should hold.
+//! Promises that were once broken: faults that a reading of the code found, kept as tests.
 
 use ledger::core::kinds::LogGenesis;
 use ledger::core::{

@@ -39,6 +39,8 @@ pub(crate) struct Link {
     // A hello that settles fences and a claim exclude each other: a claim whose answer is still on its way is in no
     // hello, and Central would take it for one that never started.
     claiming: tokio::sync::Mutex<()>,
+    // What the gateway last said that it has; while it is away, what the outbox is counted from.
+    marks: std::sync::Mutex<Vec<(LogId, Option<Mark>)>>,
     // The id of a claim that was dropped without an answer, to be asked again under the same id.
     unanswered: std::sync::Mutex<Option<[u8; 16]>>,
     /// When the last acknowledged beat was sent, by the clock that counts sleep.
@@ -93,6 +95,7 @@ where
             Ok(()) => failures = 0,
             Err(e) => {
                 failures = failures.saturating_add(1);
+                link.tell_outbox();
                 if matches!(e, ServerError::Fork(_)) || failures == 1 && !matches!(e, ServerError::Gateway(_))
                 {
                     tracing::error!(loop_of = what, code = e.code(), error = %e, "an exchange cannot succeed");
@@ -118,6 +121,7 @@ impl Link {
             synced: watch::channel(None).0,
             failures: watch::channel(0).0,
             claiming: tokio::sync::Mutex::new(()),
+            marks: std::sync::Mutex::default(),
             unanswered: std::sync::Mutex::default(),
             beat_ms: AtomicU64::new(0),
             term_ms: AtomicU32::new(0),
@@ -179,6 +183,39 @@ impl Link {
             .into_iter()
             .filter_map(|s| self.machine.ledger.own_log(s))
             .collect()
+    }
+
+    fn note_marks(&self, marks: &[(LogId, Option<Mark>)]) {
+        *self.marks.lock().expect("marks lock") = marks.to_vec();
+        self.tell_outbox();
+    }
+
+    // Counts what the gateway is not known to have.
+    fn tell_outbox(&self) {
+        let known = self.marks.lock().expect("marks lock").clone();
+        let mut receipts = 0;
+        let mut oldest: Option<i64> = None;
+        for log in self.own_logs() {
+            let mark = known
+                .iter()
+                .find(|(of, _)| *of == log)
+                .and_then(|(_, mark)| *mark);
+            let Some(own) = self.mark(&log) else { continue };
+            let next = mark.map_or(0, |mark| mark.seq.saturating_add(1));
+            receipts += (own.seq + 1).saturating_sub(next);
+            if next <= own.seq
+                && let Ok(Some(receipt)) = self.machine.ledger.get(&log, next)
+            {
+                let at = i64::try_from(receipt.time().unix_ms())
+                    .unwrap_or(i64::MAX)
+                    .saturating_mul(1000);
+                oldest = Some(oldest.map_or(at, |before| before.min(at)));
+            }
+        }
+        self.machine.set_link(|view| {
+            view.outbox_receipts = receipts;
+            view.outbox_oldest_us = oldest;
+        });
     }
 
     fn incarnation(&self) -> u32 {
@@ -275,13 +312,13 @@ async fn push_round(link: &Arc<Link>) -> Result<(), ServerError> {
         // a backlog of something else.
         while let Some(at) = marks.iter().position(|(log, mark)| *mark != link.mark(log)) {
             push_one(link, &mut marks[at]).await?;
-            tell_outbox(link, &marks);
+            link.note_marks(&marks);
             let judged = marks.iter().take(2).all(|(log, mark)| *mark == link.mark(log));
             if judged && !synced {
                 break;
             }
         }
-        tell_outbox(link, &marks);
+        link.note_marks(&marks);
         if !synced {
             let answer = link.greet().await?;
             synced = answer.synced;
@@ -319,28 +356,6 @@ async fn push_one(link: &Arc<Link>, entry: &mut (LogId, Option<Mark>)) -> Result
     }
     entry.1 = Some(answer.mark);
     Ok(())
-}
-
-fn tell_outbox(link: &Link, marks: &[(LogId, Option<Mark>)]) {
-    let mut receipts = 0;
-    let mut oldest: Option<i64> = None;
-    for (log, mark) in marks {
-        let Some(own) = link.mark(log) else { continue };
-        let next = mark.map_or(0, |mark| mark.seq.saturating_add(1));
-        receipts += (own.seq + 1).saturating_sub(next);
-        if next <= own.seq
-            && let Ok(Some(receipt)) = link.machine.ledger.get(log, next)
-        {
-            let at = i64::try_from(receipt.time().unix_ms())
-                .unwrap_or(i64::MAX)
-                .saturating_mul(1000);
-            oldest = Some(oldest.map_or(at, |before| before.min(at)));
-        }
-    }
-    link.machine.set_link(|view| {
-        view.outbox_receipts = receipts;
-        view.outbox_oldest_us = oldest;
-    });
 }
 
 // One pull of a log; whether there is more at once.

@@ -231,7 +231,10 @@ async fn a_claim_that_cannot_be_taken_keeps_no_other_job_from_running() {
             ..spec("x")
         }))
         .unwrap();
-    assert!(machine.request(bad).await.is_err(), "its input could never be given");
+    assert!(
+        machine.request(bad).await.is_err(),
+        "its input could never be given"
+    );
     let mut jobs = Vec::new();
     for _ in 0..3 {
         let said = machine.sign_as_actor(request(spec("x"))).unwrap();
