@@ -8,9 +8,11 @@
 mod bitflip;
 mod bundle;
 mod disk;
+mod erase;
 mod intake;
 mod journal;
 mod kills;
+mod proofs;
 mod properties;
 mod recovery;
 mod review;

@@ -44,6 +44,11 @@ impl State for Counter {
         });
     }
 
+    // Whoever wrote a record may say that it is erased.
+    fn erases(&self, erasing: &ledger::Erasing<'_>) -> bool {
+        erasing.own || erasing.receipt.log() == erasing.record.log
+    }
+
     fn load(&mut self, row: &Row) -> Result<(), String> {
         let key = String::from_utf8(row.key.clone()).map_err(|e| e.to_string())?;
         let value = row
