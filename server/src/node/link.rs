@@ -4,6 +4,7 @@
 //! work before facts before pulses, then hello again so that fences are judged), *pull* (the order, then the gateway's own
 //! work and facts), *claim* (only after everything was judged, only for free slots).
 
+use super::outbox::Outbox;
 use crate::client::{ClientError, Signed};
 use crate::clock::running_ms;
 use crate::error::ServerError;
@@ -39,8 +40,7 @@ pub(crate) struct Link {
     // A hello that settles fences and a claim exclude each other: a claim whose answer is still on its way is in no
     // hello, and Central would take it for one that never started.
     claiming: tokio::sync::Mutex<()>,
-    // What the gateway last said that it has; while it is away, what the outbox is counted from.
-    marks: std::sync::Mutex<Vec<(LogId, Option<Mark>)>>,
+    outbox: Outbox,
     // The id of a claim that was dropped without an answer, to be asked again under the same id.
     unanswered: std::sync::Mutex<Option<[u8; 16]>>,
     /// When the last acknowledged beat was sent, by the clock that counts sleep.
@@ -95,7 +95,7 @@ where
             Ok(()) => failures = 0,
             Err(e) => {
                 failures = failures.saturating_add(1);
-                link.tell_outbox();
+                link.outbox.tell(&link.machine);
                 if matches!(e, ServerError::Fork(_)) || failures == 1 && !matches!(e, ServerError::Gateway(_))
                 {
                     tracing::error!(loop_of = what, code = e.code(), error = %e, "an exchange cannot succeed");
@@ -121,7 +121,7 @@ impl Link {
             synced: watch::channel(None).0,
             failures: watch::channel(0).0,
             claiming: tokio::sync::Mutex::new(()),
-            marks: std::sync::Mutex::default(),
+            outbox: Outbox::default(),
             unanswered: std::sync::Mutex::default(),
             beat_ms: AtomicU64::new(0),
             term_ms: AtomicU32::new(0),
@@ -183,39 +183,6 @@ impl Link {
             .into_iter()
             .filter_map(|s| self.machine.ledger.own_log(s))
             .collect()
-    }
-
-    fn note_marks(&self, marks: &[(LogId, Option<Mark>)]) {
-        *self.marks.lock().expect("marks lock") = marks.to_vec();
-        self.tell_outbox();
-    }
-
-    // Counts what the gateway is not known to have.
-    fn tell_outbox(&self) {
-        let known = self.marks.lock().expect("marks lock").clone();
-        let mut receipts = 0;
-        let mut oldest: Option<i64> = None;
-        for log in self.own_logs() {
-            let mark = known
-                .iter()
-                .find(|(of, _)| *of == log)
-                .and_then(|(_, mark)| *mark);
-            let Some(own) = self.mark(&log) else { continue };
-            let next = mark.map_or(0, |mark| mark.seq.saturating_add(1));
-            receipts += (own.seq + 1).saturating_sub(next);
-            if next <= own.seq
-                && let Ok(Some(receipt)) = self.machine.ledger.get(&log, next)
-            {
-                let at = i64::try_from(receipt.time().unix_ms())
-                    .unwrap_or(i64::MAX)
-                    .saturating_mul(1000);
-                oldest = Some(oldest.map_or(at, |before| before.min(at)));
-            }
-        }
-        self.machine.set_link(|view| {
-            view.outbox_receipts = receipts;
-            view.outbox_oldest_us = oldest;
-        });
     }
 
     fn incarnation(&self) -> u32 {
@@ -312,13 +279,13 @@ async fn push_round(link: &Arc<Link>) -> Result<(), ServerError> {
         // a backlog of something else.
         while let Some(at) = marks.iter().position(|(log, mark)| *mark != link.mark(log)) {
             push_one(link, &mut marks[at]).await?;
-            link.note_marks(&marks);
+            link.outbox.note(&link.machine, &marks);
             let judged = marks.iter().take(2).all(|(log, mark)| *mark == link.mark(log));
             if judged && !synced {
                 break;
             }
         }
-        link.note_marks(&marks);
+        link.outbox.note(&link.machine, &marks);
         if !synced {
             let answer = link.greet().await?;
             synced = answer.synced;

@@ -2,6 +2,7 @@
 
 mod beats;
 mod link;
+mod outbox;
 
 pub(crate) use beats::beat_from_own_thread;
 pub(crate) use link::{Link, link_forever};
