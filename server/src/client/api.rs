@@ -5,8 +5,9 @@ use super::{ClientError, Events};
 use crate::http::statement_body;
 use crate::http::wire::{
     Answer, AppendBody, Appended, Artifact, Boot, CancelBody, Cancelled, EventsQuery, ExportBody, Exported,
-    Health, Job, JobFull, JobsQuery, Node, Page, Problem, Ready, Receipt, ReceiptFull, ReceiptsQuery,
-    RequestBody, Requested, ScanBody, Scanned, Status, VaultQuery,
+    Health, Job, JobFull, JobsQuery, LogKey, Node, Page, Problem, ProveBody, Proved, PublishBody,
+    PublishedLog, Ready, Receipt, ReceiptFull, ReceiptsQuery, RequestBody, Requested, ScanBody, Scanned,
+    Status, VaultQuery,
 };
 use axum::Router;
 use form_urlencoded::Serializer;
@@ -131,6 +132,32 @@ impl Api {
     pub async fn verify(&self) -> Result<Answer<serde_json::Value>, ClientError> {
         let incoming = self.send::<()>(Method::POST, "/v1/verify", None).await?;
         self.read(incoming).await
+    }
+
+    /// `POST /v1/prove`: at the local door alone.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn prove(&self, body: &ProveBody) -> Result<Answer<Proved>, ClientError> {
+        let incoming = self.send(Method::POST, "/v1/prove", Some(body)).await?;
+        self.read(incoming).await
+    }
+
+    /// `POST /v1/publish`: the machine writes the files; at the local door alone.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn publish(&self, body: &PublishBody) -> Result<Answer<PublishedLog>, ClientError> {
+        let incoming = self.send(Method::POST, "/v1/publish", Some(body)).await?;
+        self.read(incoming).await
+    }
+
+    /// `GET /v1/keys`: at the local door alone.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn keys(&self) -> Result<Answer<Vec<LogKey>>, ClientError> {
+        self.get("/v1/keys").await
     }
 
     /// `GET /v1/status`.

@@ -18,6 +18,7 @@ pub mod limits;
 mod merge;
 mod nodes;
 mod problem;
+mod proofs;
 mod receipts;
 mod reply;
 mod requests;

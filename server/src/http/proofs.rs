@@ -6,7 +6,6 @@ use super::extract::Json;
 use super::problem::Problem;
 use super::reply::Reply;
 use super::wire::{self, Answer, LogKey, ProveBody, Proved, PublishBody, PublishedLog};
-use crate::error::ServerError;
 use axum::extract::State;
 use ledger::core::proof::check;
 use ledger::core::{LogId, ReceiptId};
@@ -33,10 +32,15 @@ pub(crate) async fn prove(
     let place = match (&body.id, &body.log, body.seq) {
         (Some(id), None, None) => {
             let parsed = ReceiptId::parse(id);
-            Err(parsed.ok_or_else(|| Problem::body(format!("expected `id` as a receipt's id, found {id:?}")))?)
+            Err(parsed
+                .ok_or_else(|| Problem::body(format!("expected `id` as a receipt's id, found {id:?}")))?)
         }
         (None, Some(log), Some(seq)) => Ok((log_of(log)?, seq)),
-        _ => return Err(Problem::body("expected either `id`, or `log` and `seq`".to_owned())),
+        _ => {
+            return Err(Problem::body(
+                "expected either `id`, or `log` and `seq`".to_owned(),
+            ));
+        }
     };
     api.item(move |machine, _| {
         let ledger = &machine.ledger;
@@ -44,11 +48,25 @@ pub(crate) async fn prove(
             Ok((log, seq)) => Some(ledger.prove(&log, seq)?),
             Err(id) => ledger.prove_id(&id)?,
         };
-        let proof = proof.ok_or_else(|| Problem::from(ServerError::NotFound("receipt".to_owned())))?;
-        let pins: Vec<_> = machine.ledger.snapshot().logs.keys().filter_map(|log| ledger.verifier_key(log)).collect();
+        let proof = proof.ok_or_else(|| {
+            Problem::unknown(
+                "receipt.unknown",
+                "expected a receipt with this id, found none in this store".to_owned(),
+                "ask the machine that wrote it",
+            )
+        })?;
+        let pins: Vec<_> = machine
+            .ledger
+            .snapshot()
+            .logs
+            .keys()
+            .filter_map(|log| ledger.verifier_key(log))
+            .collect();
         let proven = check(&proof, &pins).map_err(ledger::LedgerError::from)?;
         let log = proven.checkpoint.log;
-        let key = ledger.verifier_key(&log).ok_or(ledger::LedgerError::UnknownLog(log))?;
+        let key = ledger
+            .verifier_key(&log)
+            .ok_or(ledger::LedgerError::UnknownLog(log))?;
         Ok(Proved {
             log: log.to_hex(),
             seq: proven.record.seal().seq,
@@ -78,11 +96,16 @@ pub(crate) async fn publish(
     let path = PathBuf::from(&body.path);
     if !path.is_absolute() {
         let found = path.display();
-        return Err(Problem::body(format!("expected `path` as an absolute path, found {found}")));
+        return Err(Problem::body(format!(
+            "expected `path` as an absolute path, found {found}"
+        )));
     }
     api.item(move |machine, _| {
         let report = machine.ledger.publish(&log, &path)?;
-        let key = machine.ledger.verifier_key(&log).ok_or(ledger::LedgerError::UnknownLog(log))?;
+        let key = machine
+            .ledger
+            .verifier_key(&log)
+            .ok_or(ledger::LedgerError::UnknownLog(log))?;
         Ok(PublishedLog {
             log: report.log.to_hex(),
             path: path.display().to_string(),

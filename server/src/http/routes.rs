@@ -6,8 +6,8 @@
 use super::problem::Problem;
 use super::wire;
 use super::{
-    Api, Door, appends, events, export, fleet, gate, health, jobs, nodes, receipts, reply, requests, status,
-    vault, verify,
+    Api, Door, appends, events, export, fleet, gate, health, jobs, nodes, proofs, receipts, reply, requests,
+    status, vault, verify,
 };
 use crate::machine::Machine;
 use axum::Router;
@@ -63,6 +63,9 @@ fn local() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(vault::scan))
         .routes(routes!(export::export))
         .routes(routes!(verify::verify))
+        .routes(routes!(proofs::prove))
+        .routes(routes!(proofs::publish))
+        .routes(routes!(proofs::keys))
 }
 
 /// At the network door alone.

@@ -10,6 +10,7 @@ mod export;
 mod job;
 mod node;
 mod problem;
+mod proofs;
 mod query;
 mod receipt;
 mod said;
@@ -22,6 +23,7 @@ pub use export::{ExportBody, Exported};
 pub use job::{Attempt, Costs, Job, JobFull, Output};
 pub use node::{Gauges, HandlerView, Node};
 pub use problem::Problem;
+pub use proofs::{LogKey, ProveBody, Proved, PublishBody, PublishedLog};
 pub use query::{EventsQuery, JobsQuery, ReceiptsQuery, VaultQuery};
 pub use receipt::{Content, PayloadView, Receipt, ReceiptFull};
 pub use said::{
