@@ -9,7 +9,7 @@ use crate::order::{LogRow, OrderTables, Place, Standing as OrderStanding};
 use crate::queue::Queue;
 use crate::runs::Runs;
 use crate::table::Table;
-use ledger::{Changes, Receipt, Row, State, StateContext};
+use ledger::{Changes, Erasing, Receipt, Row, State, StateContext};
 use ledger_core::kinds::{AnyDetail, Author, Detail, LogGenesis, NoticeTopic, info};
 use ledger_core::{PublicKey, ReceiptId, Stream, chain};
 
@@ -100,6 +100,10 @@ impl State for FleetState {
             }
             _ => {}
         }
+    }
+
+    fn erases(&self, erasing: &Erasing<'_>) -> bool {
+        self.heeds(erasing)
     }
 
     fn load(&mut self, row: &Row) -> Result<(), String> {

@@ -115,6 +115,11 @@ impl ServerError {
                 LedgerError::IdTaken { .. } | LedgerError::HeadMoved { .. } | LedgerError::Fork { .. },
             )
             | Self::Fork(_) => StatusCode::CONFLICT,
+            Self::Ledger(LedgerError::NotOverwritten(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Ledger(LedgerError::NothingToErase(_) | LedgerError::ErasureReason(_)) => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            Self::Ledger(LedgerError::MayNotErase(_)) => StatusCode::FORBIDDEN,
             Self::Ledger(LedgerError::Closed(_) | LedgerError::NotCommitted(_) | LedgerError::Unknown(_))
             | Self::NotServing(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Ledger(LedgerError::OtherFleet(_) | LedgerError::Record(_) | LedgerError::Chain(_))

@@ -7,6 +7,7 @@ pub mod client;
 mod clock;
 pub mod config;
 pub mod daemon;
+mod erase;
 pub mod error;
 pub mod exchange;
 pub mod gateway;

@@ -318,6 +318,11 @@ impl Machine {
                         ))
                     })?;
                 let appended = tx.append_signed(stream, &said)?;
+                if let Some(erased) = ledger::erase::said(appended.receipt())
+                    && tx.erased_by(&erased.record)?.is_none()
+                {
+                    return Err(ledger::LedgerError::MayNotErase(erased.id).into());
+                }
                 if !appended.is_repetition() {
                     follow_up(tx, said.statement(), &appended)?;
                 }

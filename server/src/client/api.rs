@@ -4,10 +4,10 @@ use super::transport::{Incoming, Outgoing, Transport};
 use super::{ClientError, Events};
 use crate::http::statement_body;
 use crate::http::wire::{
-    Answer, AppendBody, Appended, Artifact, Boot, CancelBody, Cancelled, EventsQuery, ExportBody, Exported,
-    Health, Job, JobFull, JobsQuery, LogKey, Node, Page, Problem, ProveBody, Proved, PublishBody,
-    PublishedLog, Ready, Receipt, ReceiptFull, ReceiptsQuery, RequestBody, Requested, ScanBody, Scanned,
-    Status, VaultQuery,
+    Answer, AppendBody, Appended, Artifact, Boot, CancelBody, Cancelled, EraseBody, Erased, EventsQuery,
+    ExportBody, Exported, Health, Job, JobFull, JobsQuery, LogKey, Node, Page, Problem, ProveBody, Proved,
+    PublishBody, PublishedLog, Ready, Receipt, ReceiptFull, ReceiptsQuery, RequestBody, Requested, ScanBody,
+    Scanned, Status, VaultQuery,
 };
 use axum::Router;
 use form_urlencoded::Serializer;
@@ -113,6 +113,16 @@ impl Api {
     /// [`ClientError`].
     pub async fn scan_vault(&self, body: &ScanBody) -> Result<Answer<Scanned>, ClientError> {
         let incoming = self.send(Method::POST, "/v1/vault/scan", Some(body)).await?;
+        self.read(incoming).await
+    }
+
+    /// `POST /v1/receipts/{id}/erase`: at the local door alone.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn erase(&self, id: &str, body: &EraseBody) -> Result<Answer<Erased>, ClientError> {
+        let path = format!("/v1/receipts/{id}/erase");
+        let incoming = self.send(Method::POST, &path, Some(body)).await?;
         self.read(incoming).await
     }
 

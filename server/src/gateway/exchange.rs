@@ -10,7 +10,7 @@ use crate::exchange::{
 use crate::machine::Machine;
 use axum::body::Bytes;
 use ledger::core::kinds::{
-    AnyDetail, Detail, Evidence, HandlerDeclared, InadmissibleReason, NoticeTopic, PinnedRange,
+    AnyDetail, Detail, Erased, Evidence, HandlerDeclared, InadmissibleReason, NoticeTopic, PinnedRange,
     ReceiptInadmissible, RequestReceived,
 };
 use ledger::core::{Draft, LogId, MachineId, PublicKey, Record, Stream, Subject, chain};
@@ -312,6 +312,8 @@ fn take_in(
             let key: [&[u8]; 2] = [b"verify", &receipt.id().0];
             let drafts = notices::raise(tx.state(), NoticeTopic::VerifyFailed, Some(node), &text, &key);
             central::put(tx, drafts)?;
+        } else if let Some(said) = ledger::erase::said(receipt) {
+            repeat_erased(tx, receipt, said)?;
         } else if receipt.kind() == RequestReceived::KIND {
             let drafts = decide::accept_request(tx.state(), receipt, tx.now_us(), policy)?;
             central::put(tx, drafts)?;
@@ -320,6 +322,23 @@ fn take_in(
         }
     }
     central::put_notices(tx, policy)?;
+    Ok(())
+}
+
+// What a machine's facts say is erased, the order says too, which binds every copy.
+fn repeat_erased(tx: &mut Tx<'_, FleetState>, receipt: &Receipt, said: Erased) -> Result<(), ServerError> {
+    let draft = if tx.erased_by(&said.record)?.is_some() {
+        let subject = receipt.statement().subject.clone();
+        Draft::of(&said, subject)
+    } else {
+        let detail = ReceiptInadmissible {
+            record: receipt.evidence(),
+            id: receipt.id(),
+            reason: InadmissibleReason::NotPermitted,
+        };
+        Draft::of(&detail, Subject::new(&format!("receipt/{}", receipt.id()))?)
+    };
+    central::put(tx, vec![draft.cause(receipt.id())])?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 mod appends;
 mod caller;
 mod cursor;
+mod erase;
 mod events;
 mod export;
 mod extract;

@@ -6,8 +6,8 @@
 use super::problem::Problem;
 use super::wire;
 use super::{
-    Api, Door, appends, events, export, fleet, gate, health, jobs, nodes, proofs, receipts, reply, requests,
-    status, vault, verify,
+    Api, Door, appends, erase, events, export, fleet, gate, health, jobs, nodes, proofs, receipts, reply,
+    requests, status, vault, verify,
 };
 use crate::machine::Machine;
 use axum::Router;
@@ -62,6 +62,7 @@ fn local() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .routes(routes!(vault::scan))
         .routes(routes!(export::export))
+        .routes(routes!(erase::erase))
         .routes(routes!(verify::verify))
         .routes(routes!(proofs::prove))
         .routes(routes!(proofs::publish))

@@ -5,6 +5,7 @@
 //! Does not: read the store; the handlers fill these, the typed client reads them.
 
 mod envelope;
+mod erase;
 mod event;
 mod export;
 mod job;
@@ -18,6 +19,7 @@ mod status;
 mod vault;
 
 pub use envelope::{Answer, AsOf, Page};
+pub use erase::{EraseBody, Erased};
 pub use event::Event;
 pub use export::{ExportBody, Exported};
 pub use job::{Attempt, Costs, Job, JobFull, Output};

@@ -52,6 +52,7 @@ fn the_description_is_the_golden_file_and_names_every_route() {
         "post /v1/prove",
         "post /v1/publish",
         "post /v1/receipts",
+        "post /v1/receipts/{id}/erase",
         "post /v1/requests",
         "post /v1/vault/scan",
         "post /v1/verify",

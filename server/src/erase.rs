@@ -1,0 +1,100 @@
+//! Erasing at the local door: who speaks, and in which log.
+//!
+//! On the gateway `erased` stands in the order, which binds every copy; on a node in its facts, and Central repeats it when it
+//! takes them in. The local actor speaks where it may; for what the machine itself said or sealed, the machine does.
+
+use crate::error::ServerError;
+use crate::machine::Machine;
+use ledger::core::statement::VerifiedStatement;
+use ledger::core::{ReceiptId, Stream};
+use ledger::{Appended, LedgerError, Receipt, Tx};
+use ledger_projections::FleetState;
+
+/// What an erasure came to.
+#[derive(Clone, Debug)]
+pub struct Erasure {
+    /// The `erased` receipt of each place where the statement was sealed.
+    pub erased: Vec<Receipt>,
+    /// Whether all of it was erased before.
+    pub repeated: bool,
+}
+
+impl Machine {
+    /// Destroys the payload of a receipt, wherever this store has it sealed; durable when it returns.
+    ///
+    /// # Errors
+    /// [`ServerError::NotFound`]; [`LedgerError::MayNotErase`], [`LedgerError::NothingToErase`],
+    /// [`LedgerError::ErasureReason`]; [`ServerError::Malformed`] when several authors used the id.
+    pub async fn erase(&self, id: ReceiptId, reason: &str) -> Result<Erasure, ServerError> {
+        let targets = self.ledger.find(&id)?;
+        let Some(first) = targets.first() else {
+            return Err(ServerError::NotFound(format!(
+                "expected a receipt with id {id}, found none in this store"
+            )));
+        };
+        let author = first.statement().author;
+        if targets.iter().any(|target| target.statement().author != author) {
+            let why = format!("several authors used the id {id}; erase it where each of them said it");
+            return Err(ServerError::Malformed(why));
+        }
+        if self.is_gateway() {
+            self.central.wait_until_serving().await?;
+        }
+        let mut erasure = Erasure {
+            erased: Vec::new(),
+            repeated: true,
+        };
+        for target in targets {
+            let (receipt, repeated) = self.erase_one(target, reason).await?;
+            erasure.erased.push(receipt);
+            erasure.repeated &= repeated;
+        }
+        Ok(erasure)
+    }
+
+    async fn erase_one(&self, target: Receipt, reason: &str) -> Result<(Receipt, bool), ServerError> {
+        let stream = if self.is_gateway() {
+            Stream::Order
+        } else {
+            Stream::Facts
+        };
+        // Checks reason and target before anything is signed.
+        let said = self.sign_as_actor(ledger::erase::draft(&target, reason)?)?;
+        let reason = reason.to_owned();
+        let committed = self
+            .ledger
+            .submit(move |tx| say(tx, stream, &target, &reason, &said))
+            .await?;
+        let repeated = committed.value.is_repetition();
+        let receipt = committed.receipts.into_iter().next();
+        let receipt = receipt.unwrap_or_else(|| committed.value.receipt().clone());
+        Ok((receipt, repeated))
+    }
+}
+
+fn say(
+    tx: &mut Tx<'_, FleetState>,
+    stream: Stream,
+    target: &Receipt,
+    reason: &str,
+    said: &VerifiedStatement,
+) -> Result<Appended, ServerError> {
+    if let Some(before) = tx.erased_by(&target.evidence())? {
+        return Ok(Appended::Before(before));
+    }
+    let (now, machine) = (tx.now_us(), tx.state().context().machine_key);
+    let statement = said.statement();
+    let actor_may = tx.state().may_erase(&statement.author, Some(target), now)
+        && tx.state().authorise(statement, stream, false, now).is_ok();
+    if actor_may {
+        let appended = tx.append_signed(stream, said)?;
+        tx.demand_erased(target)?;
+        return Ok(appended);
+    }
+    let sealed_here = tx.own_log(Stream::Facts).is_ok_and(|log| log == target.log())
+        || tx.own_log(Stream::Work).is_ok_and(|log| log == target.log());
+    if sealed_here || target.statement().author == machine {
+        return Ok(tx.erase(stream, target, reason)?);
+    }
+    Err(LedgerError::MayNotErase(target.id()).into())
+}
