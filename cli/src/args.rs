@@ -82,6 +82,8 @@ pub(crate) enum Command {
     Vault(commands::vault::VaultArgs),
     /// Append a receipt of a kind of your own
     Append(commands::append::AppendArgs),
+    /// Destroy the payload of a receipt; the receipt stays, and everything verifies
+    Erase(commands::erase::EraseArgs),
     /// Tell what happened, across all machines, in order
     Replay(commands::replay::ReplayArgs),
     /// Check every receipt of a store, or of a bundle
@@ -115,6 +117,7 @@ impl Command {
             Self::Config(_) => "config",
             Self::Vault(_) => "vault",
             Self::Append(_) => "append",
+            Self::Erase(_) => "erase",
             Self::Replay(_) => "replay",
             Self::Verify(_) => "verify",
             Self::Export(_) => "export",

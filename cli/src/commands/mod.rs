@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod daemon;
 pub(crate) mod demo;
 pub(crate) mod demo_handler;
+pub(crate) mod erase;
 pub(crate) mod export;
 pub(crate) mod init;
 pub(crate) mod input;
@@ -40,6 +41,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Cli
         Command::Config(args) => config::run(context, &args),
         Command::Vault(args) => vault::run(context, &args).await,
         Command::Append(args) => append::run(context, &args).await,
+        Command::Erase(args) => erase::run(context, &args).await,
         Command::Replay(args) => replay::run(context, &args).await,
         Command::Verify(args) => verify::run(context, &args).await,
         Command::Export(args) => export::run(context, &args).await,
