@@ -86,10 +86,18 @@ pub(crate) enum Command {
     Erase(commands::erase::EraseArgs),
     /// Tell what happened, across all machines, in order
     Replay(commands::replay::ReplayArgs),
-    /// Check every receipt of a store, or of a bundle
+    /// Check every receipt of a store, of a bundle, or of a published log
     Verify(commands::verify::VerifyArgs),
     /// Write one log as a bundle that anybody can verify
     Export(commands::export::ExportArgs),
+    /// Write one receipt with its proof for anybody to check
+    Prove(commands::prove::ProveArgs),
+    /// Publish one log as C2SP tiles for any web server
+    Publish(commands::publish::PublishArgs),
+    /// Check a proof offline with pinned keys
+    Check(commands::check::CheckArgs),
+    /// Print the keys that others pin
+    Keys(commands::keys::KeysArgs),
     /// Make, list and revoke read-only tokens
     Token(commands::token::TokenArgs),
     /// Tell how this machine and its fleet are
@@ -121,6 +129,10 @@ impl Command {
             Self::Replay(_) => "replay",
             Self::Verify(_) => "verify",
             Self::Export(_) => "export",
+            Self::Prove(_) => "prove",
+            Self::Publish(_) => "publish",
+            Self::Check(_) => "check",
+            Self::Keys(_) => "keys",
             Self::Token(_) => "token",
             Self::Status(_) => "status",
             Self::Demo(_) => "demo",

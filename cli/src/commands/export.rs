@@ -55,7 +55,8 @@ pub(crate) async fn run(context: &Context, args: &ExportArgs) -> Result<Exit, Cl
     Ok(FINE)
 }
 
-fn find(logs: &[LogHead], name: &str) -> Result<LogId, CliError> {
+/// A log by the name of its stream, or by its LogId.
+pub(crate) fn find(logs: &[LogHead], name: &str) -> Result<LogId, CliError> {
     if let Some(log) = logs.iter().find(|log| log.own && log.stream == name) {
         return log_id(&log.log);
     }

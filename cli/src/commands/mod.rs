@@ -1,6 +1,7 @@
 //! The commands, one file each: what it takes, what it asks of the store, how it says the answer.
 
 pub(crate) mod append;
+pub(crate) mod check;
 pub(crate) mod config;
 pub(crate) mod daemon;
 pub(crate) mod demo;
@@ -12,7 +13,11 @@ pub(crate) mod input;
 pub(crate) mod invite;
 pub(crate) mod jobs;
 pub(crate) mod join;
+pub(crate) mod keys;
 pub(crate) mod nodes;
+pub(crate) mod pins;
+pub(crate) mod prove;
+pub(crate) mod publish;
 pub(crate) mod replay;
 pub(crate) mod status;
 pub(crate) mod submit;
@@ -45,6 +50,10 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Cli
         Command::Replay(args) => replay::run(context, &args).await,
         Command::Verify(args) => verify::run(context, &args).await,
         Command::Export(args) => export::run(context, &args).await,
+        Command::Prove(args) => prove::run(context, &args).await,
+        Command::Publish(args) => publish::run(context, &args).await,
+        Command::Check(args) => check::run(context, &args),
+        Command::Keys(args) => keys::run(context, &args).await,
         Command::Token(args) => token::run(context, &args).await,
         Command::Status(args) => status::run(context, &args).await,
         Command::Demo(args) => demo::run(context, &args).await,

@@ -1,5 +1,6 @@
 //! `ledger verify`: is every receipt still there, and unaltered? Reads files only; a daemon may run meanwhile.
 
+use super::pins;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::{DIFFERENCE, Exit, FINE};
@@ -7,9 +8,9 @@ use crate::output::{BAD, GOOD, count, paint};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ledger::core::LogId;
-use ledger::verify::{Options, Progress, Report, verify_bundle, verify_store};
+use ledger::verify::{Options, Progress, Report, verify_bundle, verify_store, verify_tiles};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What `verify` takes.
 #[derive(Args, Debug, Clone)]
@@ -18,20 +19,47 @@ Examples:
   ledger verify                            this machine's store
   ledger --dir /mnt/backup/studio verify   a copy; keys are not needed
   ledger verify order.bundle               one exported log
+  ledger verify /srv/www/order --key FILE  one published log, held to the key that you trust
   ledger verify --record                   the same by hand or from cron as every night: leaves a receipt
   ledger verify --hashes-only              many times quicker: chain, tree and payloads, no signatures")]
 pub(crate) struct VerifyArgs {
-    /// A bundle [default: the store of the directory]
-    bundle: Option<PathBuf>,
+    /// A bundle, or the directory of a published log [default: the store of the directory]
+    path: Option<PathBuf>,
     /// Leave out the signatures
     #[arg(long)]
     hashes_only: bool,
     /// Let the machine do it and keep the outcome as a receipt, as the nightly run does
-    #[arg(long, conflicts_with_all = ["bundle", "hashes_only", "logs"])]
+    #[arg(long, conflicts_with_all = ["path", "hashes_only", "logs", "keys"])]
     record: bool,
-    /// Only this log (a bundle must be of it); repeatable
+    /// Only this log (a bundle or published log must be of it); repeatable
     #[arg(long = "log", value_name = "LOGID")]
     logs: Vec<String>,
+    /// A key that you trust, as `ledger keys` prints it, or a file of such lines: the bundle's or published log's must be
+    /// one of them; repeatable
+    #[arg(long = "key", value_name = "KEY|FILE", requires = "path")]
+    keys: Vec<String>,
+}
+
+/// What there is to verify.
+#[derive(Clone, Copy)]
+enum What {
+    Store,
+    Bundle,
+    Tiles,
+}
+
+fn what_is(path: &Path) -> Result<What, CliError> {
+    if path.is_file() {
+        return Ok(What::Bundle);
+    }
+    if path.join("checkpoint").is_file() || path.join("tile").is_dir() {
+        return Ok(What::Tiles);
+    }
+    Err(CliError::new(
+        "input.not-found",
+        format!("there is no bundle and no published log {}", path.display()),
+        "name a file that `ledger export` wrote or a directory that `ledger publish` wrote; for a store use --dir",
+    ))
 }
 
 /// Verifies.
@@ -47,20 +75,14 @@ pub(crate) async fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, Cl
     let options = Options {
         full: !args.hashes_only,
         logs,
+        keys: pins::read(&args.keys)?,
         ..Options::default()
     };
     let bar = context.output.draws_progress().then(bar);
-    let (path, is_bundle) = match &args.bundle {
-        Some(path) => (path.clone(), true),
-        None => (context.dir.clone(), false),
+    let (path, what) = match &args.path {
+        Some(path) => (path.clone(), what_is(path)?),
+        None => (context.dir.clone(), What::Store),
     };
-    if is_bundle && !path.is_file() {
-        return Err(CliError::new(
-            "input.not-found",
-            format!("there is no bundle {}", path.display()),
-            "name a file that `ledger export` wrote; for a directory use --dir",
-        ));
-    }
     let shown = bar.clone();
     let verified = tokio::task::spawn_blocking(move || {
         let mut progress = |p: Progress| {
@@ -70,10 +92,10 @@ pub(crate) async fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, Cl
                 bar.set_message(format!("{} receipts, {} findings", count(p.receipts), p.findings));
             }
         };
-        if is_bundle {
-            verify_bundle(&path, &options, &mut progress)
-        } else {
-            verify_store(&path, &options, &mut progress)
+        match what {
+            What::Bundle => verify_bundle(&path, &options, &mut progress),
+            What::Tiles => verify_tiles(&path, &options, &mut progress),
+            What::Store => verify_store(&path, &options, &mut progress),
         }
     })
     .await;

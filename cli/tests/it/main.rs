@@ -5,6 +5,7 @@ mod bad_input;
 mod daily;
 mod help;
 mod kill;
+mod proofs;
 mod tour;
 
 use serde_json::Value;
