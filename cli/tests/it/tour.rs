@@ -13,8 +13,9 @@ fn the_five_minute_tour_of_the_readme_runs() {
     let dir = tempfile::tempdir().unwrap();
     let binary = env!("CARGO_BIN_EXE_ledger");
     let script = script
-        .replace("$PWD/target/release/ledger", binary)
         .replace("/tmp/", &format!("{}/", dir.path().display()))
+        // After the folders: the binary itself may lie below /tmp.
+        .replace("$PWD/target/release/ledger", binary)
         // A person types slower than a daemon starts.
         .replace(
             "ledger up &",
