@@ -1,7 +1,7 @@
 //! Erasing at the local door: who speaks, and in which log.
 //!
-//! On the gateway `erased` stands in the order, which binds every copy; on a node in its facts, and Central repeats it when it
-//! takes them in. The local actor speaks where it may; for what the machine itself said or sealed, the machine does.
+//! Where Central decides, `erased` stands in the order, which binds every copy. On a node, and beside a resting gateway, it
+//! stands in facts: it erases here at once, and Central repeats it in the order when it takes them in or wakes. The local actor speaks where it may; for what the machine itself said or sealed, the machine does.
 
 use crate::error::ServerError;
 use crate::machine::Machine;
@@ -37,27 +37,29 @@ impl Machine {
             let why = format!("several authors used the id {id}; erase it where each of them said it");
             return Err(ServerError::Malformed(why));
         }
-        if self.is_gateway() {
-            self.central.wait_until_serving().await?;
-        }
+        let stream = if self.decides().await? {
+            Stream::Order
+        } else {
+            Stream::Facts
+        };
         let mut erasure = Erasure {
             erased: Vec::new(),
             repeated: true,
         };
         for target in targets {
-            let (receipt, repeated) = self.erase_one(target, reason).await?;
+            let (receipt, repeated) = self.erase_one(stream, target, reason).await?;
             erasure.erased.push(receipt);
             erasure.repeated &= repeated;
         }
         Ok(erasure)
     }
 
-    async fn erase_one(&self, target: Receipt, reason: &str) -> Result<(Receipt, bool), ServerError> {
-        let stream = if self.is_gateway() {
-            Stream::Order
-        } else {
-            Stream::Facts
-        };
+    async fn erase_one(
+        &self,
+        stream: Stream,
+        target: Receipt,
+        reason: &str,
+    ) -> Result<(Receipt, bool), ServerError> {
         // Checks reason and target before anything is signed.
         let said = self.sign_as_actor(ledger::erase::draft(&target, reason)?)?;
         let reason = reason.to_owned();

@@ -186,7 +186,7 @@ impl Machine {
 
     // Whether what is said now is decided now. Not on a node, and not by a command beside a gateway's resting daemon when other
     // machines may have seen more of the order than this store has: then it is kept in facts, and decided later.
-    async fn decides(&self) -> Result<bool, ServerError> {
+    pub(crate) async fn decides(&self) -> Result<bool, ServerError> {
         if !self.is_gateway() {
             return Ok(false);
         }

@@ -26,6 +26,7 @@ fn help_is_as_recorded() {
         &["vault", "scan"],
         &["vault", "ls"],
         &["append"],
+        &["erase"],
         &["replay"],
         &["verify"],
         &["export"],

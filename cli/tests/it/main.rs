@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod daily;
+mod erase;
 mod help;
 mod kill;
 mod proofs;

@@ -326,7 +326,11 @@ fn take_in(
 }
 
 // What a machine's facts say is erased, the order says too, which binds every copy.
-fn repeat_erased(tx: &mut Tx<'_, FleetState>, receipt: &Receipt, said: Erased) -> Result<(), ServerError> {
+pub(super) fn repeat_erased(
+    tx: &mut Tx<'_, FleetState>,
+    receipt: &Receipt,
+    said: Erased,
+) -> Result<(), ServerError> {
     let draft = if tx.erased_by(&said.record)?.is_some() {
         let subject = receipt.statement().subject.clone();
         Draft::of(&said, subject)

@@ -1,12 +1,13 @@
 //! The gateway's ticker: what depends on time passing becomes a receipt here, and nowhere else.
 
 use super::central;
+use super::exchange::repeat_erased;
 use crate::clock::running_ms;
 use crate::error::ServerError;
 use crate::jobs::Jobs;
 use crate::machine::Machine;
 use ledger::Receipt;
-use ledger::core::kinds::{Detail, Fence, RequestReceived};
+use ledger::core::kinds::{Detail, Erased, Fence, RequestReceived};
 use ledger::core::{Draft, MachineId, Stream};
 use ledger_projections::members::MachineStatus;
 use ledger_projections::notices;
@@ -79,7 +80,7 @@ pub(crate) async fn tick_forever(
     }
 }
 
-// Requests that a command sealed in this machine's facts while no daemon ran, and that the order has not pinned yet.
+// Requests and erasures that a command sealed in this machine's facts while no daemon ran, and that the order has not pinned yet.
 fn kept_requests(machine: &Machine) -> Vec<Receipt> {
     let Some(facts) = machine.ledger.own_log(Stream::Facts) else {
         return Vec::new();
@@ -101,7 +102,7 @@ fn kept_requests(machine: &Machine) -> Vec<Receipt> {
             }
         });
     unpinned
-        .filter(|receipt| receipt.kind() == RequestReceived::KIND)
+        .filter(|receipt| [RequestReceived::KIND, Erased::KIND].contains(&receipt.kind()))
         .collect()
 }
 
@@ -109,6 +110,9 @@ async fn accept_kept(machine: &Arc<Machine>, kept: Vec<Receipt>) -> Result<(), S
     let policy = machine.config.policy();
     for request in kept {
         let accept = move |tx: &mut ledger::Tx<'_, _>| -> Result<(), ServerError> {
+            if let Some(said) = ledger::erase::said(&request) {
+                return repeat_erased(tx, &request, said);
+            }
             let drafts = decide::accept_request(tx.state(), &request, tx.now_us(), &policy)?;
             central::put(tx, drafts)?;
             Ok(())

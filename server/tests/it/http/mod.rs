@@ -1,6 +1,7 @@
 //! The HTTP API over a real store: what callers are promised.
 
 mod doors;
+mod erase;
 mod openapi;
 mod pages;
 mod problems;
