@@ -51,6 +51,53 @@ fn every_receipt_of_a_log_is_proven_to_whoever_pinned_its_key() {
     }
 }
 
+/// The bytes of version 1 for ever; `UPDATE=1` writes them anew.
+#[test]
+fn the_frozen_proof_of_version_1_is_made_and_checked_as_ever() {
+    let logs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/logs");
+    let file = logs.join("v1-receipt.tlog-proof");
+    let log = lone_log(7, 6);
+    let made = proof_of(&log, 3).to_text();
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&file, &made).unwrap();
+    }
+    let frozen = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(made, frozen);
+    let keys = std::fs::read_to_string(logs.join("v1-receipt.key")).unwrap();
+    assert_eq!(pin(&log).to_text(), keys.trim_end());
+    let proven = check(&frozen, &VerifierKey::parse_lines(&keys).unwrap()).unwrap();
+    assert_eq!(proven.record.seal().seq, 3);
+    assert_eq!(proven.payload.unwrap().bytes, br#"{"n":3}"#);
+}
+
+/// By nothing but other people's code: the note, the hash of the entry, the path.
+#[test]
+fn other_programs_verify_our_proof_file() {
+    let log = lone_log(7, 13);
+    for (seq, receipt) in log.receipts().iter().enumerate() {
+        let text = proof_of(&log, seq).to_text();
+        let (head, note) = text.split_once("\n\n").unwrap();
+        let lines: Vec<&str> = head.lines().collect();
+        assert_eq!(
+            (lines[0], lines[2]),
+            ("c2sp.org/tlog-proof@v1", format!("index {seq}").as_str())
+        );
+        let verifier = signed_note::StandardVerifier::new(&pin(&log).to_text()).unwrap();
+        let known = signed_note::VerifierList::new(vec![Box::new(verifier)]);
+        let note = signed_note::Note::from_bytes(note.as_bytes()).unwrap();
+        assert_eq!(note.verify(&known).unwrap().0.len(), 1);
+        let checkpoint = tlog_tiles::Checkpoint::from_bytes(note.text()).unwrap();
+        let path = lines[3..]
+            .iter()
+            .map(|line| tlog_tiles::Hash::parse_hash(line).unwrap());
+        let leaf = tlog_tiles::record_hash(receipt.record.bytes());
+        let path = path.collect();
+        assert!(
+            tlog_tiles::check_record(&path, checkpoint.size(), *checkpoint.hash(), seq as u64, leaf).is_ok()
+        );
+    }
+}
+
 #[test]
 fn every_flipped_bit_of_a_proof_is_found() {
     let log = lone_log(7, 6);
