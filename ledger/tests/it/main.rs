@@ -14,6 +14,7 @@ mod journal;
 mod kills;
 mod proofs;
 mod properties;
+mod real;
 mod recovery;
 mod review;
 mod store;
