@@ -84,19 +84,24 @@ pub(crate) fn destroys<S: State>(
     Ok(state.erases(&erasing).then_some(said.record))
 }
 
-/// Overwrites a payload, if the store has the receipt.
+/// Overwrites the payloads of the receipts that the store has. `find` looks them up.
 ///
 /// # Errors
 /// [`LedgerError`].
 pub(crate) fn overwrite(
     journal: &mut Journal,
-    record: &Evidence,
-    found: Option<Receipt>,
+    erasures: &[Erasure],
+    find: impl Fn(&LogId, u64) -> Result<Option<Receipt>, LedgerError>,
 ) -> Result<(), LedgerError> {
-    let Some(receipt) = found.filter(|receipt| receipt.seal_digest() == record.seal) else {
+    let mut positions = Vec::new();
+    for Erasure { record, .. } in erasures {
+        let found = find(&record.log, record.seq)?.filter(|found| found.seal_digest() == record.seal);
+        positions.extend(found.map(|found| found.position));
+    }
+    if positions.is_empty() {
         return Ok(());
-    };
-    Ok(journal.erase_entry(receipt.position)?)
+    }
+    Ok(journal.erase_entries(&positions)?)
 }
 
 /// Whether an overwriting failed since the receipt is damaged: trying again does not help, and `verify` names it. Nobody is
@@ -151,6 +156,18 @@ impl<S: State> Ledger<S> {
     /// # Errors
     /// [`LedgerError::MayNotErase`], [`LedgerError::NothingToErase`], [`LedgerError::ErasureReason`];
     /// [`LedgerError::NotOverwritten`] when `erased` is durable and the disk then failed: reopening finishes it.
+    ///
+    /// ```
+    /// use ledger::core::{Draft, Kind, Subject};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let ledger = ledger::Ledger::lone(dir.path().join("log"), "my-agent")?;
+    /// let draft = Draft::custom(Kind::new("x.note")?, Subject::new("chat/1")?);
+    /// let note = ledger.append(draft.payload("text/plain", b"a name".to_vec())?)?;
+    /// ledger.erase(&note, "they asked for it")?;
+    /// assert_eq!(ledger.payload(&note)?, ledger::PayloadState::Erased);
+    /// # Ok(()) }
+    /// ```
     pub fn erase(&self, target: &Receipt, reason: &str) -> Result<ErasureReport, LedgerError> {
         let (record, target, reason) = (target.evidence(), target.clone(), reason.to_owned());
         let stream = if self.own_log(Stream::Order).is_some() {

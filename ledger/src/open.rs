@@ -7,7 +7,7 @@ use crate::anchor::{Anchor, AnchorFile, AnchorState};
 use crate::clock::{Entropy, unix_ms};
 use crate::create::{Fleet, NewStore, build, seed};
 use crate::derived::Derived;
-use crate::erase::{self, Erasure};
+use crate::erase;
 use crate::error::LedgerError;
 use crate::housekeeper::{Step, anchor_of};
 use crate::journal::{Journal, JournalOptions, JournalReader, OpenContext, StoreId};
@@ -158,15 +158,12 @@ fn open<S: State>(paths: &Paths, options: OpenOptions<S>) -> Result<Ledger<S>, L
         unix_ms(options.clock.now_us()),
     )?;
     check_anchor(&anchor, &restored, &opened.reader)?;
-    for Erasure { record, .. } in &restored.erasures {
-        let finished = get(&restored.index, &opened.reader, &record.log, record.seq)
-            .and_then(|found| erase::overwrite(&mut opened.journal, record, found));
-        match finished {
-            Err(e) if erase::is_in_vain(&e) => {
-                tracing::error!(code = e.code(), error = %e, "a payload that is to be erased cannot be read");
-            }
-            finished => finished?,
+    let find = |log: &LogId, seq| get(&restored.index, &opened.reader, log, seq);
+    match erase::overwrite(&mut opened.journal, &restored.erasures, find) {
+        Err(e) if erase::is_in_vain(&e) => {
+            tracing::error!(code = e.code(), error = %e, "a payload that is to be erased cannot be read");
         }
+        finished => finished?,
     }
     let own = own_logs(&restored.published.logs, &keyring.machine.public());
     let boot = boot_id();

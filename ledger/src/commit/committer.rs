@@ -240,7 +240,8 @@ impl<S: State> Committer<S> {
             })
             .collect();
         let receipts = self.publish(overlay, &leaves, &positions, &erasures);
-        let overwritten = self.overwrite(&erasures);
+        let shared = &self.shared;
+        let overwritten = erase::overwrite(&mut self.journal, &erasures, |log, seq| shared.get(log, seq));
         if let Err(e) = &overwritten
             && !erase::is_in_vain(e)
         {
@@ -249,14 +250,6 @@ impl<S: State> Committer<S> {
             self.shared.close_to_appends(&e.to_string());
         }
         Ok((receipts, overwritten.map_err(|e| e.to_string())))
-    }
-
-    fn overwrite(&mut self, erasures: &[Erasure]) -> Result<(), LedgerError> {
-        for Erasure { record, .. } in erasures {
-            let found = self.shared.get(&record.log, record.seq)?;
-            erase::overwrite(&mut self.journal, record, found)?;
-        }
-        Ok(())
     }
 
     // From here on the batch is durable: the durable state takes the overlay, readers see it.

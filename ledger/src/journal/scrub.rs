@@ -31,33 +31,45 @@ struct Debris {
 }
 
 impl Journal {
-    /// Overwrites salt and payload of the entry at a position, and every copy of them that recovery left; durable when it
-    /// returns. The record stays. Does nothing when that was done.
+    /// Overwrites salts and payloads of the entries at these positions, and every copy of them that recovery left; durable
+    /// when it returns. The records stay. What was done before is not done again.
     ///
     /// # Errors
-    /// [`JournalError::NoEntry`] and [`JournalError::Corrupt`] when no sound entry stands there; [`JournalError::Io`] when the
-    /// disk refuses, which poisons, so that nothing is appended behind an erasure that is not finished.
-    pub fn erase_entry(&mut self, at: Position) -> Result<(), JournalError> {
+    /// [`JournalError::NoEntry`] and [`JournalError::Corrupt`] when no sound entry stands at one of them, after all others are
+    /// erased; [`JournalError::Io`] when the disk refuses, which poisons, so that nothing is appended behind an erasure
+    /// that is not finished.
+    pub fn erase_entries(&mut self, positions: &[Position]) -> Result<(), JournalError> {
         self.check_poison()?;
-        let erased = self.try_erase_entry(at);
+        let erased = self.try_erase_entries(positions);
         if let Err(error @ (JournalError::Io { .. } | JournalError::NoSpace { .. })) = &erased {
             self.refuse(&error.to_string());
         }
         erased
     }
 
-    fn try_erase_entry(&mut self, at: Position) -> Result<(), JournalError> {
-        let entry = JournalReader::new(self.catalog().clone()).read(at)?;
-        if entry.is_erased() {
-            return Ok(());
+    fn try_erase_entries(&mut self, positions: &[Position]) -> Result<(), JournalError> {
+        let reader = JournalReader::new(self.catalog().clone());
+        let debris = debris(self.catalog())?;
+        let (mut places, mut unreadable) = (Vec::new(), Ok(()));
+        for at in positions {
+            let entry = match reader.read(*at) {
+                Ok(entry) => entry,
+                Err(error @ JournalError::Io { .. }) => return Err(error),
+                Err(error) => {
+                    unreadable = Err(error);
+                    continue;
+                }
+            };
+            if entry.is_erased() {
+                continue;
+            }
+            for debris in &debris {
+                scrub(self.catalog(), debris, &entry)?;
+            }
+            places.extend(entry.place);
         }
-        for debris in debris(self.catalog())? {
-            scrub(self.catalog(), &debris, &entry)?;
-        }
-        match entry.place {
-            Some(place) => self.erase(place),
-            None => Ok(()),
-        }
+        self.erase_all(&places)?;
+        unreadable
     }
 }
 

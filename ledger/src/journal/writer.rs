@@ -19,6 +19,7 @@ use super::segment::{self, SEGMENT_NUMBER_MAX};
 use super::{EntryDraft, JournalOptions, JournalReader, PayloadPlace};
 use crate::Position;
 use crate::storage::{Access, Storage, StorageFile};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -264,33 +265,47 @@ impl Journal {
     /// # Errors
     /// [`JournalError::NoEntry`] when no payload can lie there; [`JournalError::Io`] when the disk refuses, which poisons.
     pub fn erase(&mut self, place: PayloadPlace) -> Result<(), JournalError> {
+        self.erase_all(&[place])
+    }
+
+    /// The same for several, with one sync for each segment.
+    pub(super) fn erase_all(&mut self, places: &[PayloadPlace]) -> Result<(), JournalError> {
         self.check_poison()?;
-        let end = u64::from(place.offset) + u64::from(place.bytes);
-        let inside = self
-            .catalog
-            .segment(place.segment)
-            .is_some_and(|s| end <= u64::from(s.end()));
-        if !inside || place.offset < BATCHES_START || place.bytes < SALT_BYTES {
-            return Err(JournalError::NoEntry {
-                segment: place.segment,
-                offset: place.offset,
-            });
+        let mut by_segment: BTreeMap<u32, Vec<PayloadPlace>> = BTreeMap::new();
+        for place in places {
+            let end = u64::from(place.offset) + u64::from(place.bytes);
+            let inside = self
+                .catalog
+                .segment(place.segment)
+                .is_some_and(|s| end <= u64::from(s.end()));
+            if !inside || place.offset < BATCHES_START || place.bytes < SALT_BYTES {
+                return Err(JournalError::NoEntry {
+                    segment: place.segment,
+                    offset: place.offset,
+                });
+            }
+            by_segment.entry(place.segment).or_default().push(*place);
+        }
+        if by_segment.is_empty() {
+            return Ok(());
         }
         self.confirm()?;
         self.sync()?;
-        let file = if place.segment == self.header.segment {
-            self.file.clone()
-        } else {
-            segment::open(
-                self.catalog.storage.as_ref(),
-                &self.catalog.dir,
-                place.segment,
-                Access::Write,
-            )?
-        };
-        segment::fill_zeros(file.as_ref(), u64::from(place.offset), end)
-            .and_then(|()| file.sync_data())
-            .map_err(|source| self.poisoned("erase in", source, Outcome::NotCommitted))
+        for (segment, places) in by_segment {
+            let file = if segment == self.header.segment {
+                self.file.clone()
+            } else {
+                let storage = self.catalog.storage.as_ref();
+                segment::open(storage, &self.catalog.dir, segment, Access::Write)?
+            };
+            places
+                .iter()
+                .map(|place| (u64::from(place.offset), u64::from(place.bytes)))
+                .try_for_each(|(offset, bytes)| segment::fill_zeros(file.as_ref(), offset, offset + bytes))
+                .and_then(|()| file.sync_data())
+                .map_err(|source| self.poisoned("erase in", source, Outcome::NotCommitted))?;
+        }
+        Ok(())
     }
 
     /// Ends cleanly: the last batch is made provable, the zeros behind it are cut off, and all is synced.
