@@ -104,7 +104,7 @@ impl<S: State> Ledger<S> {
         let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let chain = self.shared().chain(log).ok_or(LedgerError::UnknownLog(*log))?;
         self.checkpoint_key(&chain)?;
-        let before = self.checkpoint_in(files, &chain)?;
+        let before = self.checkpoint_in(files, content, &chain)?;
         if let Some(resumed) = before.and_then(|before| resume(files, before)) {
             // Tiles that do not give the signed root are made anew.
             if let Some(report) = self.extend(&chain, files, content, resumed)? {
@@ -135,17 +135,26 @@ impl<S: State> Ledger<S> {
         Ok(tree.root())
     }
 
-    fn checkpoint_in(&self, files: &Files, chain: &Chain) -> Result<Option<Checkpoint>, LedgerError> {
+    fn checkpoint_in(
+        &self,
+        files: &Files,
+        content: Content,
+        chain: &Chain,
+    ) -> Result<Option<Checkpoint>, LedgerError> {
         let Some(bytes) = files.read(CHECKPOINT_PATH, CHECKPOINT_BYTES_MAX)? else {
             return Ok(None);
         };
         let key = self.checkpoint_key(chain)?.verifier();
         let signed = String::from_utf8(bytes).unwrap_or_default();
-        let checkpoint = Checkpoint::open(&signed, &chain.log(), &key).map_err(|e| {
-            files.refuse(&format!(
-                "it holds no checkpoint of this log ({e}); name another directory"
-            ))
-        })?;
+        let checkpoint = match Checkpoint::open(&signed, &chain.log(), &key) {
+            Ok(checkpoint) => checkpoint,
+            // It was not synced; a power cut may have left anything.
+            Err(_) if content == Content::Cache => return Ok(None),
+            Err(error) => {
+                let why = format!("it holds no checkpoint of this log ({error}); name another directory");
+                return Err(files.refuse(&why));
+            }
+        };
         if checkpoint.tree_size > chain.tree().size() {
             let why = format!(
                 "its checkpoint covers {} receipts, the store has {}: the store lost receipts that it published; run `ledger verify`",
