@@ -1,5 +1,6 @@
 //! What is erased is in no file of the store, whatever crashed and whoever brings it again; and everything else stays.
 
+use crate::disk::{Disk, Fault};
 use crate::stores::{
     Counter, assert_clean, copy, fact, fact_with, found, found_with, join, open, raw, subject, take_in, temp,
 };
@@ -389,4 +390,86 @@ fn an_erasure_that_a_crash_interrupts_anywhere_is_finished_at_the_next_open() {
         }
     }
     assert!(finished && begun > 5 && not_begun > 0, "{begun} {not_begun}");
+}
+
+#[test]
+fn a_power_cut_while_erasing_leaves_a_journal_in_which_it_can_be_done_again() {
+    let text = String::from_utf8(SECRET.to_vec()).unwrap();
+    let entry = crate::support::real_entry(&text);
+    let disk = Disk::default();
+    let (mut journal, _) = crate::support::create(&disk, 16 * 1024);
+    crate::support::append(&mut journal, std::slice::from_ref(&entry)).unwrap();
+    drop(journal);
+    // Recovery copies the batch that nothing proves; the old copy lies behind the cut.
+    drop(crate::support::open(&disk, 16 * 1024, None).unwrap());
+    let holds = |disk: &Disk| {
+        let dir = crate::support::dir();
+        let mut files = disk.list(&dir).unwrap().into_iter();
+        files.any(|name| {
+            let bytes = disk.bytes(&dir.join(name));
+            bytes
+                .windows(20)
+                .any(|window| SECRET.chunks_exact(20).any(|piece| piece == window))
+        })
+    };
+    assert!(holds(&disk));
+    let open = |disk: &Disk| {
+        let opened = crate::support::open(disk, 16 * 1024, None).unwrap();
+        let stored = crate::support::scan(&opened.reader, ledger::Position::START).unwrap();
+        assert_eq!(stored[0].record, entry.0, "the record stays");
+        (opened.journal, stored[0].position)
+    };
+    for operation in 0..100 {
+        let disk = disk.fork();
+        let (mut journal, at) = open(&disk);
+        disk.set_fault(disk.operations() + operation, Fault::Power);
+        let erased = journal.erase_entries(&[at]);
+        drop(journal);
+        disk.power_cut(operation);
+        disk.heal();
+        if erased.is_ok() {
+            assert!(!holds(&disk), "operation {operation}");
+        }
+        let (mut journal, at) = open(&disk);
+        journal.erase_entries(&[at]).unwrap();
+        assert!(!holds(&disk), "operation {operation}");
+        journal.close().unwrap();
+        if erased.is_ok() {
+            assert!(operation > 4);
+            return;
+        }
+    }
+    panic!("erasing never ended");
+}
+
+#[test]
+fn one_batch_erases_many_in_many_segments() {
+    let dir = temp();
+    let options = OpenOptions {
+        segment_bytes: SMALL,
+        ..OpenOptions::default()
+    };
+    let ledger = found_with(dir.path(), "studio", false, options);
+    let secrets: Vec<Receipt> = (0..40)
+        .map(|_| ledger.append(fact_with("a", &SECRET.repeat(20))).unwrap())
+        .collect();
+    let kept = ledger.append(fact_with("a", b"kept")).unwrap();
+    assert!(kept.position.segment > 4);
+    let all = secrets.clone();
+    ledger
+        .commit(move |tx| {
+            all.iter()
+                .try_for_each(|it| tx.erase(Stream::Facts, it, "asked").map(drop))
+        })
+        .map_err(ledger::CommitError::<LedgerError>::into_ledger)
+        .unwrap();
+    assert_gone(dir.path(), &[]);
+    assert!(
+        secrets
+            .iter()
+            .all(|it| ledger.payload(it).unwrap() == PayloadState::Erased)
+    );
+    assert!(ledger.payload(&kept).unwrap().present().is_some());
+    ledger.close().unwrap();
+    assert_eq!(assert_clean(dir.path()).counts.erased, 40);
 }
