@@ -333,7 +333,7 @@ fn open_dying(dir: &Path, left: &Arc<AtomicI64>) -> Result<Ledger<Counter>, Ledg
 fn an_erasure_that_a_crash_interrupts_anywhere_is_finished_at_the_next_open() {
     // A store with a copy of the secret behind a cut, so that there is more than one place to overwrite.
     // The copy must be taken before idleness proves the last batch: on a stalled machine it is taken again.
-    let (template, salt) = (0..10)
+    let (template, said, salt) = (0..10)
         .find_map(|_| {
             let (origin, template) = (temp(), temp());
             let options = OpenOptions {
@@ -347,7 +347,7 @@ fn an_erasure_that_a_crash_interrupts_anywhere_is_finished_at_the_next_open() {
             ledger.close().unwrap();
             let alive = Arc::new(AtomicI64::new(i64::MAX));
             open_dying(template.path(), &alive).unwrap().close().unwrap();
-            (occurrences(template.path(), SECRET) == 2).then_some((template, salt))
+            (occurrences(template.path(), SECRET) == 2).then_some((template, secret.id(), salt))
         })
         .expect("a copy of the secret behind a cut");
 
@@ -357,7 +357,7 @@ fn an_erasure_that_a_crash_interrupts_anywhere_is_finished_at_the_next_open() {
         copy(template.path(), dir.path());
         let left = Arc::new(AtomicI64::new(i64::MAX));
         let ledger = open_dying(dir.path(), &left).unwrap();
-        let secret = ledger.find(&secret.id()).unwrap().remove(0);
+        let secret = ledger.find(&said).unwrap().remove(0);
         left.store(operations, Ordering::SeqCst);
         let erased = ledger.erase(&secret, "asked");
         let alive = left.load(Ordering::SeqCst) >= 0;
