@@ -374,7 +374,7 @@ impl Machine {
     }
 
     // A lone gateway's receipts are on one disk; a node's are until the gateway has them.
-    fn standing(&self) -> &'static str {
+    pub(crate) fn standing(&self) -> &'static str {
         "local"
     }
 }

@@ -30,6 +30,9 @@ pub(crate) async fn append(
         Said::Signed(said) => statements::verify(said).await?,
         Said::Plain(body) => {
             let draft = draft(&body)?;
+            if let Some(first) = statements::erased_before(&api, body.id.as_deref(), &draft).await? {
+                return again(&api, first).await;
+            }
             statements::sign(&api, body.id.as_deref(), move |_| Ok(draft.clone())).await?
         }
     };
@@ -47,6 +50,19 @@ pub(crate) async fn append(
         })
     });
     Ok(reply.await?.status(status))
+}
+
+// What was said before and erased since.
+async fn again(api: &Api, first: ledger::Receipt) -> Result<Reply<Answer<Appended>>, Problem> {
+    let standing = api.machine.standing().to_owned();
+    let reply = api.item(move |_, snapshot| {
+        Ok(Appended {
+            receipt: view::receipt(&first, &snapshot.state),
+            standing,
+            repeated: true,
+        })
+    });
+    reply.await
 }
 
 fn draft(body: &AppendBody) -> Result<Draft, Problem> {

@@ -13,6 +13,7 @@ use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use ledger::clock::{Entropy, SystemEntropy};
 use ledger::core::statement::VerifiedStatement;
 use ledger::core::{Draft, Payload, ReceiptId, Salt, Signature, SignedStatement};
+use ledger::{PayloadState, Receipt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::sync::Arc;
@@ -119,6 +120,37 @@ pub(crate) fn read_id(text: &str) -> Result<ReceiptId, Problem> {
     ReceiptId::parse(text)
         .filter(ReceiptId::is_admissible)
         .ok_or_else(|| Problem::body(format!("expected a UUID of version 7 (or 8), found {text:?}")))
+}
+
+/// The receipt of a draft that was said before and whose payload was erased since. Its content cannot be compared any more; the
+/// id then decides, with everything else that the statement says.
+pub(crate) async fn erased_before(
+    api: &Api,
+    id: Option<&str>,
+    draft: &Draft,
+) -> Result<Option<Receipt>, Problem> {
+    let Some(id) = id.map(read_id).transpose()? else {
+        return Ok(None);
+    };
+    let (machine, draft) = (Arc::clone(&api.machine), draft.clone());
+    let look = move || -> Result<Option<Receipt>, Problem> {
+        let actor = machine.ledger.keyring().actor.public();
+        let found = machine.ledger.find(&id)?.into_iter();
+        let same = |receipt: &Receipt| {
+            let said = receipt.statement();
+            let media = said.payload.as_ref().map(|payload| payload.media.as_str());
+            said.author == actor
+                && (&said.kind, said.schema, &said.subject) == (&draft.kind, draft.schema, &draft.subject)
+                && (&said.detail, said.cause) == (&draft.detail, draft.cause)
+                && media == draft.content.as_ref().map(|(media, _)| media.as_str())
+        };
+        match found.into_iter().find(same) {
+            Some(first) if machine.ledger.payload(&first)? == PayloadState::Erased => Ok(Some(first)),
+            _ => Ok(None),
+        }
+    };
+    let looked = tokio::task::spawn_blocking(look).await;
+    looked.map_err(|_| Problem::broken("looking for what was said before"))?
 }
 
 fn said_before(

@@ -3,7 +3,7 @@
 use super::Studio;
 use ledger::core::kinds::{Credential, Role};
 use ledger::core::{ReceiptId, SigningKey};
-use ledger_server::http::wire::{EraseBody, ReceiptsQuery};
+use ledger_server::http::wire::{AppendBody, EraseBody, ReceiptsQuery};
 use ledger_server::setup;
 use std::path::Path;
 
@@ -77,6 +77,30 @@ async fn what_the_gateway_erases_is_gone_and_the_order_says_who_and_why() {
         studio.api().receipt(&id).await.unwrap().item[0].payload_state,
         "erased"
     );
+}
+
+#[tokio::test]
+async fn saying_again_what_was_erased_gives_the_first_receipt_and_brings_nothing_back() {
+    let studio = Studio::found();
+    let api = studio.api();
+    let body = AppendBody {
+        kind: "x.note".into(),
+        subject: "chat/7".into(),
+        media: Some("text/plain".into()),
+        payload: Some(SECRET.into()),
+        id: Some(ReceiptId::v7(1_700_000_000_000, [7; 10]).to_string()),
+        ..AppendBody::default()
+    };
+    let first = api.append(&body).await.unwrap().item;
+    api.erase(&first.receipt.id, &because("asked")).await.unwrap();
+    let again = api.append(&body).await.unwrap().item;
+    assert!(again.repeated && again.receipt.seq == first.receipt.seq);
+    assert!(!holds(studio.dir.path(), SECRET.as_bytes()));
+    let other = AppendBody {
+        subject: "chat/8".into(),
+        ..body
+    };
+    assert_eq!(api.append(&other).await.unwrap_err().code(), "ledger.id-taken");
 }
 
 #[tokio::test]
