@@ -6,6 +6,7 @@ use crate::clock::running_ms;
 use crate::error::ServerError;
 use crate::jobs::Jobs;
 use crate::machine::Machine;
+use http::StatusCode;
 use ledger::Receipt;
 use ledger::core::kinds::{Detail, Erased, Fence, RequestReceived};
 use ledger::core::{Draft, MachineId, Stream};
@@ -59,12 +60,15 @@ pub(crate) async fn tick_forever(
             let told = machine.central.all_marks_told(&machine.ledger.snapshot().state);
             if told || running_ms() >= heal_until {
                 machine.central.renew_all();
-                // Read before anything is decided: the first batch pins them.
-                let kept = kept_requests(&machine);
-                machine.central.begin_deciding();
-                tracing::info!(all_marks_told = told, "Central decides");
-                if let Err(e) = accept_kept(&machine, kept).await {
-                    tracing::error!(code = e.code(), error = %e, "requests that were kept here could not be accepted");
+                // Before anything else is decided: the first batch pins them, and a crash until then finds them again.
+                match accept_kept(&machine, kept_requests(&machine)).await {
+                    Ok(()) => {
+                        machine.central.begin_deciding();
+                        tracing::info!(all_marks_told = told, "Central decides");
+                    }
+                    Err(e) => {
+                        tracing::error!(code = e.code(), error = %e, "what was kept here cannot be decided yet")
+                    }
                 }
             }
         }
@@ -117,7 +121,12 @@ async fn accept_kept(machine: &Arc<Machine>, kept: Vec<Receipt>) -> Result<(), S
             central::put(tx, drafts)?;
             Ok(())
         };
-        machine.ledger.submit(accept).await?;
+        match machine.ledger.submit(accept).await.map_err(ServerError::from) {
+            Ok(_) => {}
+            // The store does not take it now: it is tried again, and nothing is decided before.
+            Err(e) if e.status() == StatusCode::SERVICE_UNAVAILABLE => return Err(e),
+            Err(e) => tracing::warn!(code = e.code(), error = %e, "something that was kept here is refused"),
+        }
     }
     Ok(())
 }
