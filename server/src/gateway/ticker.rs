@@ -67,7 +67,7 @@ pub(crate) async fn tick_forever(
                         tracing::info!(all_marks_told = told, "Central decides");
                     }
                     Err(e) => {
-                        tracing::error!(code = e.code(), error = %e, "what was kept here cannot be decided yet")
+                        tracing::error!(code = e.code(), error = %e, "what was kept here cannot be decided yet");
                     }
                 }
             }
