@@ -20,6 +20,7 @@
 //! # Ok(()) }
 //! ```
 
+mod batch;
 pub mod bundle;
 pub mod canonical;
 pub mod chain;
@@ -40,6 +41,7 @@ pub mod signature;
 pub mod statement;
 pub mod tiles;
 pub mod tree;
+mod wire;
 
 pub use chain::{Chain, ChainSnapshot, Head};
 pub use digest::{Commitment, ContentDigest, FleetId, LogId, SealDigest, StatementDigest, TreeRoot};

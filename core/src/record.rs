@@ -2,12 +2,14 @@
 
 use crate::canonical;
 use crate::digest::{self, LogId, SealDigest, StatementDigest};
-use crate::error::RecordError;
+use crate::error::{DecodeError, RecordError};
 use crate::hlc::Hlc;
 use crate::limits::RECORD_BYTES_MAX;
 use crate::signature::Signature;
 use crate::statement::{PayloadRef, Statement};
+use crate::wire;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// The 32 random bytes that hide a payload behind its commitment; they die with it.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +59,16 @@ pub struct Seal {
 impl Seal {
     /// The canonical bytes.
     pub fn encode(&self) -> Vec<u8> {
-        canonical::encode(self)
+        wire::encode_seal(self)
+    }
+
+    /// A seal from exactly its canonical bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for any other bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        // Not canonical: the slow way tells why.
+        wire::decode_seal(bytes).map_or_else(|| canonical::decode("seal", bytes), Ok)
     }
 
     /// The digest of the canonical bytes.
@@ -70,7 +81,8 @@ impl Seal {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Record {
     bytes: Vec<u8>,
-    statement: Statement,
+    // Shared, so that a copy of a record that is about to be signed costs little.
+    statement: Arc<Statement>,
     seal: Seal,
     statement_bytes_len: usize,
     seal_digest: SealDigest,
@@ -113,7 +125,7 @@ impl Record {
         let statement_bytes_len = statement_bytes.len();
         Self {
             bytes,
-            statement,
+            statement: Arc::new(statement),
             seal,
             statement_bytes_len,
             seal_digest,
@@ -127,6 +139,25 @@ impl Record {
     /// # Errors
     /// [`RecordError`] naming the first fault. Signatures and the chain are checked by [`crate::chain::Chain`].
     pub fn parse(bytes: &[u8]) -> Result<Self, RecordError> {
+        Ok(Self {
+            bytes: bytes.to_vec(),
+            ..Self::take_apart(bytes)?
+        })
+    }
+
+    /// The same without a copy of the bytes.
+    ///
+    /// # Errors
+    /// As [`Record::parse`], with the bytes given back.
+    pub fn parse_owned(bytes: Vec<u8>) -> Result<Self, (RecordError, Vec<u8>)> {
+        match Self::take_apart(&bytes) {
+            Ok(record) => Ok(Self { bytes, ..record }),
+            Err(error) => Err((error, bytes)),
+        }
+    }
+
+    // Everything but the bytes.
+    fn take_apart(bytes: &[u8]) -> Result<Self, RecordError> {
         if bytes.len() > RECORD_BYTES_MAX {
             return Err(RecordError::Framing("longer than 65,535 bytes"));
         }
@@ -146,18 +177,18 @@ impl Record {
         if let Some(version) = seal_bytes.first().filter(|version| **version != 1) {
             return Err(RecordError::SealVersion(*version));
         }
-        let seal: Seal = canonical::decode("seal", seal_bytes)?;
+        let seal = Seal::decode(seal_bytes)?;
         if seal.statement != digest::statement_digest(statement_bytes) {
             return Err(RecordError::StatementMismatch);
         }
         Ok(Self {
-            statement,
+            statement: Arc::new(statement),
             seal,
             statement_bytes_len: statement_bytes.len(),
             seal_digest: digest::seal_digest(seal_bytes),
             author_signature,
             log_signature,
-            bytes: bytes.to_vec(),
+            bytes: Vec::new(),
         })
     }
 

@@ -94,21 +94,14 @@ pub fn verify_join(key: &VerifyKey, digest: &[u8; 32], signature: &Signature) ->
     key.verify_strict(&message(CONTEXT_JOIN, digest), signature)
 }
 
-/// Verifies many log signatures of one key at once (dalek's randomised batch equation).
+/// Verifies many log signatures of one key at once, by the randomised batch equation.
 ///
 /// This accepts some signatures that strict verification refuses, all made by a dishonest holder of the key. It only
 /// accelerates the check of records that a store admitted strictly before; a stranger's records are checked one by one.
 /// `false` means that at least one is bad: fall back to [`verify_seal`] to name it.
 pub fn verify_seals_batch(key: &VerifyKey, items: &[(SealDigest, Signature)]) -> bool {
-    let messages: Vec<Vec<u8>> = items
+    let signed = items
         .iter()
-        .map(|(digest, _)| message(CONTEXT_LOG, &digest.0))
-        .collect();
-    let messages: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
-    let signatures: Vec<_> = items
-        .iter()
-        .map(|(_, s)| ed25519_dalek::Signature::from_bytes(&s.0))
-        .collect();
-    let keys = vec![*key.dalek(); items.len()];
-    ed25519_dalek::verify_batch(&messages, &signatures, &keys).is_ok()
+        .map(|(digest, signature)| (message(CONTEXT_LOG, &digest.0), signature));
+    crate::batch::holds(key, signed)
 }

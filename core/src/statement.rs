@@ -13,6 +13,7 @@ use crate::kinds::{AnyDetail, Detail};
 use crate::limits::{DETAIL_BYTES_MAX, MEDIA_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::record::{Payload, Salt};
 use crate::signature::{self, Signature};
+use crate::wire;
 use serde::{Deserialize, Serialize};
 
 /// How the ledger knows.
@@ -108,14 +109,18 @@ impl Statement {
         if let Some(version) = bytes.first().filter(|version| **version != 1) {
             return Err(StatementError::Version(*version));
         }
-        let statement: Self = canonical::decode("statement", bytes)?;
+        let statement = match wire::decode_statement(bytes) {
+            Some(statement) => statement,
+            // Not canonical: the slow way tells why.
+            None => canonical::decode("statement", bytes)?,
+        };
         statement.check()?;
         Ok(statement)
     }
 
     /// The canonical bytes.
     pub fn encode(&self) -> Vec<u8> {
-        canonical::encode(self)
+        wire::encode_statement(self)
     }
 
     /// The typed detail, when this program knows (kind, schema).

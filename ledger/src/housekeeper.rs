@@ -16,18 +16,25 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often it looks. The anchor is synced within a second of a change.
 const PERIOD: Duration = Duration::from_millis(500);
 /// Settled changes and receipts in memory from which on the committer waits for the housekeeper.
 const BACKLOG_MAX: usize = 400_000;
+/// Settled changes and receipts that are worth moving: full runs of the index are written once and never merged.
+const MOVE_MIN: usize = 65_536;
+/// Time after which fewer are moved. After a crash that much is folded again.
+const MOVE_AFTER: Duration = Duration::from_secs(10);
 
 const META: &str = "meta";
 const LOGS: &str = "logs";
 const STATE: &str = "state";
 /// The key of the cursor in the table `meta`.
 pub(crate) const CURSOR_KEY: &[u8] = b"cursor";
+
+/// The version of the engine's own rows. Those of another are made again.
+pub(crate) const ROWS_VERSION: u32 = 2;
 
 /// Where the derived rows stand.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
@@ -39,6 +46,7 @@ pub(crate) struct Cursor {
     pub(crate) clock: Hlc,
     pub(crate) state_name: String,
     pub(crate) state_version: u32,
+    pub(crate) rows_version: u32,
 }
 
 /// What one durable batch, or several, did.
@@ -76,6 +84,10 @@ pub(crate) struct Backlog {
     wake: Mutex<Option<Sender<Wake>>>,
 }
 
+fn size(steps: &[Step]) -> usize {
+    steps.iter().map(|s| s.changes.len() + s.receipts).sum()
+}
+
 enum Wake {
     Soon,
     /// The anchor is to be synced at once, and the sender told.
@@ -107,9 +119,12 @@ impl Backlog {
         steps.0.push(step);
     }
 
+    fn size(&self) -> usize {
+        size(&self.steps.lock().expect("backlog lock").0)
+    }
+
     /// Waits while too much is in memory, unless the housekeeper fails at writing it.
     pub(crate) fn wait_for_room(&self) {
-        let size = |steps: &[Step]| steps.iter().map(|s| s.changes.len() + s.receipts).sum::<usize>();
         let mut steps = self.steps.lock().expect("backlog lock");
         if size(&steps.0) > BACKLOG_MAX / 2
             && let Some(wake) = &*self.wake.lock().expect("wake lock")
@@ -177,6 +192,8 @@ pub(crate) struct Housekeeper<S: State> {
     seed: AnchorSeed,
     anchored: Position,
     rows: Rows,
+    /// When rows were moved last.
+    moved: Instant,
     /// What could not be written in the round before.
     unwritten: Option<Step>,
     _lock: StoreLock,
@@ -219,6 +236,7 @@ impl<S: State> Housekeeper<S> {
                 seed,
                 anchored: Position::START,
                 rows,
+                moved: Instant::now(),
                 unwritten: None,
                 _lock: lock,
             };
@@ -260,6 +278,10 @@ impl<S: State> Housekeeper<S> {
             // What a failed round left over goes first, alone: rows, index and cursor never skip anything.
             self.write(step)?;
         }
+        if stop.is_none() && self.shared.backlog.size() < MOVE_MIN && self.moved.elapsed() < MOVE_AFTER {
+            return Ok(());
+        }
+        self.moved = Instant::now();
         let step = {
             let _settled = self.shared.settling.lock().expect("settling lock");
             if clean {
@@ -361,6 +383,7 @@ pub(crate) fn put_rows<S: State>(rows: &Rows, batch: &mut Batch, step: &Step, st
         clock: step.clock,
         state_name: S::NAME.to_owned(),
         state_version: S::VERSION,
+        rows_version: ROWS_VERSION,
     };
     batch.put(&rows.meta, CURSOR_KEY, &canonical::encode(&cursor));
 }

@@ -4,9 +4,15 @@
 //! moves them into the derived store, sorted and in one batch with the cursor; what a crash loses there is read again from
 //! the journal. By time needs no index: within a log times rise, so a binary search over seq finds them.
 //!
-//! Rows of the table `index`: `i || id (16) || position (8)`; `s || subject's digest (8) || position (8)`;
+//! Ids and subjects are kept by the first six bytes of a digest, in sorted runs (`index/sorted.rs`): what is found by them
+//! may be another's, and the reader looks. Other rows of the table `index`:
 //! `r || LogId (32) || first seq (8 be)` -> position, count: a run of records of one log that lie side by side;
 //! `e || LogId (32) || seq (8 be) || seal (32)` -> position: a record whose payload is erased, by the receipt at this position.
+
+mod recent;
+mod sorted;
+
+pub(crate) use recent::Run;
 
 use crate::derived::{Batch, Derived, Table};
 use crate::erase::Erasure;
@@ -14,105 +20,21 @@ use crate::error::LedgerError;
 use crate::{Position, Receipt};
 use ledger_core::kinds::Evidence;
 use ledger_core::{LogId, ReceiptId, Subject};
-use std::collections::{BTreeMap, HashMap};
+use recent::Recent;
+use sorted::Sorted;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
-/// Records in one run at most, so that finding one of them reads a bounded piece of the journal.
-const RUN_RECORDS_MAX: u32 = 256;
 /// Positions that one lookup by subject returns at most before the caller pages on.
 pub(crate) const SUBJECT_POSITIONS_MAX: usize = 10_000;
 
-/// Records of one log that lie side by side in the journal.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Run {
-    /// The seq of its first record.
-    pub(crate) first: u64,
-    /// Where that record lies.
-    pub(crate) position: Position,
-    /// How many records it has.
-    pub(crate) count: u32,
-}
+/// A key and where what has it lies.
+type Entry = (u64, Position);
 
-/// Entries that are not in the derived store yet.
-#[derive(Default)]
-pub(crate) struct Recent {
-    ids: HashMap<ReceiptId, Vec<Position>>,
-    subjects: HashMap<[u8; 8], Vec<Position>>,
-    runs: HashMap<LogId, BTreeMap<u64, (Position, u32)>>,
-    erased: HashMap<Evidence, Position>,
-    // The run that the next record may lengthen.
-    open_run: Option<(LogId, u64, u64)>,
-    entries: usize,
-}
-
-impl Recent {
-    fn add(&mut self, receipt: &Receipt) {
-        let (log, seq, position) = (receipt.log(), receipt.seq(), receipt.position);
-        self.ids.entry(receipt.id()).or_default().push(position);
-        let subject = &receipt.statement().subject;
-        if !subject.as_str().is_empty() {
-            self.subjects
-                .entry(subject_digest(subject))
-                .or_default()
-                .push(position);
-        }
-        self.entries += 1;
-        let runs = self.runs.entry(log).or_default();
-        if let Some((open_log, first, next)) = &mut self.open_run
-            && *open_log == log
-            && *next == seq
-            && let Some((_, count)) = runs.get_mut(first)
-            && *count < RUN_RECORDS_MAX
-        {
-            *count += 1;
-            *next += 1;
-            return;
-        }
-        runs.insert(seq, (position, 1));
-        self.open_run = Some((log, seq, seq + 1));
-    }
-
-    fn run_at(&self, log: &LogId, seq: u64) -> Option<Run> {
-        let (first, (position, count)) = self.runs.get(log)?.range(..=seq).next_back()?;
-        Some(Run {
-            first: *first,
-            position: *position,
-            count: *count,
-        })
-    }
-
-    fn rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut rows = Vec::with_capacity(self.entries * 2 + self.runs.len());
-        for (id, positions) in &self.ids {
-            rows.extend(
-                positions
-                    .iter()
-                    .map(|p| (key(b'i', &id.0, &p.to_be_bytes()), Vec::new())),
-            );
-        }
-        for (subject, positions) in &self.subjects {
-            rows.extend(
-                positions
-                    .iter()
-                    .map(|p| (key(b's', subject, &p.to_be_bytes()), Vec::new())),
-            );
-        }
-        for (log, runs) in &self.runs {
-            rows.extend(runs.iter().map(|(first, (position, count))| {
-                let mut value = position.to_be_bytes().to_vec();
-                value.extend_from_slice(&count.to_be_bytes());
-                (key(b'r', &log.0, &first.to_be_bytes()), value)
-            }));
-        }
-        rows.extend(
-            self.erased
-                .iter()
-                .map(|(record, by)| (erased_key(record), by.to_be_bytes().to_vec())),
-        );
-        rows.sort_unstable();
-        rows
-    }
+// The first six bytes of a digest.
+fn key_of(bytes: &[u8]) -> u64 {
+    let [a, b, c, d, e, f, ..] = ledger_core::digest::content_digest(bytes).0;
+    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
 }
 
 fn key(prefix: u8, middle: &[u8], last: &[u8]) -> Vec<u8> {
@@ -128,26 +50,9 @@ fn erased_key(record: &Evidence) -> Vec<u8> {
     key(b'e', &place, &record.seal.0)
 }
 
-fn subject_digest(subject: &Subject) -> [u8; 8] {
-    let hash = ledger_core::digest::content_digest(subject.as_str().as_bytes());
-    hash.0[..8].try_into().expect("eight of 32 bytes")
-}
-
-fn last_position(key: &[u8]) -> Option<Position> {
-    let bytes: [u8; 8] = key[key.len().checked_sub(8)?..].try_into().ok()?;
-    Some(Position::from_be_bytes(bytes))
-}
-
 impl Active {
     fn settle(&mut self) {
-        for receipt in std::mem::take(&mut self.newest_receipts) {
-            self.settled.add(&receipt);
-        }
-        // The first that says it is the one that counts.
-        for (record, by) in std::mem::take(&mut self.newest.erased) {
-            self.settled.erased.entry(record).or_insert(by);
-        }
-        self.newest = Recent::default();
+        self.settled.append(std::mem::take(&mut self.newest));
     }
 }
 
@@ -158,12 +63,13 @@ struct Active {
     // the newest batch another place.
     settled: Recent,
     newest: Recent,
-    newest_receipts: Vec<Receipt>,
 }
 
 /// The index of one store.
 pub(crate) struct Index {
     table: Table,
+    ids: Sorted,
+    subjects: Sorted,
     active: RwLock<Active>,
     // What the housekeeper is writing right now; still looked at until it is in the table.
     moving: Mutex<Option<Arc<Recent>>>,
@@ -177,26 +83,40 @@ impl Index {
         let any_erased = table.prefix(b"e").next().transpose()?.is_some();
         Ok(Self {
             table,
+            ids: Sorted::new(b'i'),
+            subjects: Sorted::new(b's'),
             active: RwLock::default(),
             moving: Mutex::default(),
             any_erased: AtomicBool::new(any_erased),
         })
     }
 
+    /// Takes up the rows that are there, when their cursor says that they fit.
+    ///
+    /// # Errors
+    /// [`LedgerError::Derived`]; everything is to be made again then.
+    pub(crate) fn load(&self) -> Result<(), LedgerError> {
+        self.ids.load(&self.table)?;
+        self.subjects.load(&self.table)
+    }
+
     pub(crate) fn clear(&self) -> Result<(), LedgerError> {
         *self.active.write().expect("index lock") = Active::default();
+        self.ids.clear();
+        self.subjects.clear();
         self.table.clear()
     }
 
     /// Adds the batch that the journal just took; the batch before it is settled now.
-    pub(crate) fn add(&self, receipts: Vec<Receipt>, erased: &[Erasure]) {
+    pub(crate) fn add(&self, receipts: &[Receipt], erased: &[Erasure]) {
+        let mut newest = Recent::default();
+        receipts.iter().for_each(|receipt| newest.add(receipt));
+        for erasure in erased {
+            newest.erased.entry(erasure.record).or_insert(erasure.by);
+        }
         let mut active = self.active.write().expect("index lock");
         active.settle();
-        receipts.iter().for_each(|receipt| active.newest.add(receipt));
-        active.newest_receipts = receipts;
-        for erasure in erased {
-            active.newest.erased.entry(erasure.record).or_insert(erasure.by);
-        }
+        active.newest = newest;
         if !erased.is_empty() {
             self.any_erased.store(true, Ordering::Release);
         }
@@ -232,14 +152,23 @@ impl Index {
 
     /// Puts what is on its way into a batch; again after a batch that failed. [`Index::moved`] follows when it is committed.
     pub(crate) fn put_moving(&self, batch: &mut Batch) {
-        if let Some(recent) = &*self.moving.lock().expect("index lock") {
-            for (key, value) in recent.rows() {
-                batch.put(&self.table, &key, &value);
-            }
+        let moving = self.moving.lock().expect("index lock").clone();
+        let Some(recent) = moving else { return };
+        self.ids.put(&self.table, batch, recent.ids());
+        self.subjects.put(&self.table, batch, recent.subjects());
+        for (log, run) in recent.runs() {
+            let mut value = run.position.to_be_bytes().to_vec();
+            value.extend_from_slice(&run.count.to_be_bytes());
+            batch.put(&self.table, &key(b'r', &log.0, &run.first.to_be_bytes()), &value);
+        }
+        for (record, by) in &recent.erased {
+            batch.put(&self.table, &erased_key(record), &by.to_be_bytes());
         }
     }
 
     pub(crate) fn moved(&self) {
+        self.ids.committed();
+        self.subjects.committed();
         *self.moving.lock().expect("index lock") = None;
     }
 
@@ -255,28 +184,19 @@ impl Index {
         found
     }
 
-    /// Positions of the receipts with an id, oldest first.
+    /// Positions of the receipts with an id, oldest first (others of the same digest may be among them).
     pub(crate) fn by_id(&self, id: &ReceiptId) -> Result<Vec<Position>, LedgerError> {
-        let memory = self.memory(|recent| recent.ids.get(id).cloned().unwrap_or_default());
-        self.positions(key(b'i', &id.0, &[]), memory)
+        let memory = self.memory(|recent| recent.by_id(id));
+        let rows = self.ids.find(&self.table, key_of(&id.0), usize::MAX)?;
+        Ok(in_order(rows, memory))
     }
 
     /// Positions of the receipts about a subject, oldest first (other subjects of the same digest may be among them).
     pub(crate) fn by_subject(&self, subject: &Subject) -> Result<Vec<Position>, LedgerError> {
-        let digest = subject_digest(subject);
-        let memory = self.memory(|recent| recent.subjects.get(&digest).cloned().unwrap_or_default());
-        self.positions(key(b's', &digest, &[]), memory)
-    }
-
-    fn positions(&self, prefix: Vec<u8>, memory: Vec<Vec<Position>>) -> Result<Vec<Position>, LedgerError> {
-        let mut found = Vec::new();
-        for row in self.table.prefix(&prefix).take(SUBJECT_POSITIONS_MAX) {
-            found.extend(last_position(&row?.0));
-        }
-        found.extend(memory.into_iter().flatten());
-        found.sort_unstable();
-        found.dedup();
-        Ok(found)
+        let memory = self.memory(|recent| recent.by_subject(subject));
+        let key = key_of(subject.as_str().as_bytes());
+        let rows = self.subjects.find(&self.table, key, SUBJECT_POSITIONS_MAX)?;
+        Ok(in_order(rows, memory))
     }
 
     /// The run that holds a seq of a log, if the store has it.
@@ -312,4 +232,11 @@ impl Index {
             }),
         }
     }
+}
+
+fn in_order(mut found: Vec<Position>, memory: Vec<Vec<Position>>) -> Vec<Position> {
+    found.extend(memory.into_iter().flatten());
+    found.sort_unstable();
+    found.dedup();
+    found
 }

@@ -75,7 +75,7 @@ impl<S: State> Shared<S> {
         &self,
         published: Arc<Published<S>>,
         step: Step,
-        receipts: Vec<Receipt>,
+        receipts: &[Receipt],
         erased: &[Erasure],
     ) {
         let end = published.end;

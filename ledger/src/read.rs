@@ -114,7 +114,9 @@ impl<S: State> Shared<S> {
     }
 
     pub(crate) fn find(&self, id: &ReceiptId) -> Result<Vec<Receipt>, LedgerError> {
-        self.read_all(self.index.by_id(id)?)
+        let mut found = self.read_all(self.index.by_id(id)?)?;
+        found.retain(|receipt| receipt.id() == *id);
+        Ok(found)
     }
 
     fn read_all(&self, positions: Vec<Position>) -> Result<Vec<Receipt>, LedgerError> {

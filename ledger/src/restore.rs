@@ -6,7 +6,7 @@
 use crate::derived::Derived;
 use crate::erase::{self, Erasure};
 use crate::error::LedgerError;
-use crate::housekeeper::{CURSOR_KEY, Cursor, Rows, Step, put_rows};
+use crate::housekeeper::{CURSOR_KEY, Cursor, ROWS_VERSION, Rows, Step, put_rows};
 use crate::index::Index;
 use crate::journal::format::BATCH_ENTRIES_MAX;
 use crate::journal::{JournalReader, StoreId};
@@ -67,6 +67,7 @@ pub(crate) fn restore<S: State>(
         cursor.store == store.0
             && cursor.end <= reader.end()
             && report.cut.is_none_or(|cut| cursor.end <= cut)
+            && cursor.rows_version == ROWS_VERSION
             && cursor.state_name == S::NAME
             && cursor.state_version == S::VERSION
     };
@@ -123,6 +124,7 @@ fn load<S: State>(
         what: "loading rows",
         why,
     };
+    index.load()?;
     let mut logs = BTreeMap::new();
     for row in rows.logs.prefix(&[]) {
         let (key, value) = row?;
@@ -224,7 +226,7 @@ fn fold_on<S: State>(
             // What waited is more than a batch behind, so later batches prove it.
             let done = std::mem::take(&mut left);
             if !waiting.is_empty() {
-                index.add(std::mem::take(&mut waiting), &erasures[indexed..said]);
+                index.add(&std::mem::take(&mut waiting), &erasures[indexed..said]);
                 indexed = said;
                 index.settle();
                 write_step::<S>(rows, index, &done, store)?;
@@ -243,7 +245,7 @@ fn fold_on<S: State>(
     }
     let rest = chunk.len();
     waiting.append(&mut chunk);
-    index.add(waiting, &erasures[indexed..]);
+    index.add(&waiting, &erasures[indexed..]);
     left.changes.extend(changes.take());
     Ok(Step {
         end: published.end,

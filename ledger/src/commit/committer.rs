@@ -307,7 +307,7 @@ impl<S: State> Committer<S> {
             newest,
         };
         self.shared
-            .publish(Arc::new(published), step, receipts.clone(), erasures);
+            .publish(Arc::new(published), step, &receipts, erasures);
         receipts
     }
 }

@@ -306,7 +306,7 @@ fn peek(record: &[u8]) -> Option<(&str, Seal)> {
     let (seal, _) = split_prefixed(rest.get(usize::from(author_bytes)..)?)?;
     // version (1), fleet (32) and id (16) have fixed widths in every version 1 statement.
     let (kind, _) = postcard::take_from_bytes::<&str>(statement.get(49..)?).ok()?;
-    let (seal, _) = postcard::take_from_bytes::<Seal>(seal).ok()?;
+    let seal = Seal::decode(seal).ok()?;
     (kind.len() <= KIND_BYTES_MAX).then_some((kind, seal))
 }
 

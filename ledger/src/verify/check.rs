@@ -1,6 +1,7 @@
 //! The checks over a stream of entries: payloads and parsing on all cores, chains in order, signatures on all cores.
 //!
-//! Works on one chunk of entries after another. Signatures of the store's own logs, told by its anchor, go through the
+//! Works on one chunk of entries after another: while one is placed and its signatures are checked, the next is read, parsed
+//! and hashed. Signatures of the store's own logs, told by its anchor, go through the
 //! batch equation, which only accelerates what this store admitted strictly before; a batch that fails is checked one by
 //! one to name the culprit. All other signatures are checked strictly.
 
@@ -22,21 +23,62 @@ use ledger_core::{
 };
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 /// Entries of one chunk at most.
 const CHUNK_ENTRIES: usize = 8192;
+/// Below so many entries the work is not spread over threads.
+const PARALLEL_MIN: usize = 64;
 /// Bytes of records and payloads after which a chunk is checked.
 const CHUNK_BYTES: usize = 8 << 20;
 /// Signatures in one batch equation.
 const SIGNATURES_BATCH: usize = 256;
 
-// One entry, checked by itself.
-struct Prepared {
+/// One entry, checked by itself.
+pub(super) struct Prepared {
     position: Position,
     // What could not be parsed is kept, to be given a name.
     record: Result<Record, (RecordError, Suspect)>,
     leaf: tree::Hash,
     payload: PayloadFound,
+}
+
+/// Collects entries, and parses and hashes a chunk of them at a time, on all cores.
+pub(super) struct Preparer {
+    chunk: Vec<StoredEntry>,
+    bytes: usize,
+    pool: Option<Arc<rayon::ThreadPool>>,
+}
+
+impl Preparer {
+    /// Takes the next entry; a chunk when one is full.
+    pub(super) fn take(&mut self, entry: StoredEntry) -> Option<Vec<Prepared>> {
+        let payload_bytes = entry.payload.as_ref().map_or(0, |payload| payload.bytes.len());
+        self.bytes += entry.record.len() + payload_bytes;
+        self.chunk.push(entry);
+        (self.chunk.len() >= CHUNK_ENTRIES || self.bytes >= CHUNK_BYTES).then(|| self.flush())
+    }
+
+    /// What was taken since the last chunk.
+    pub(super) fn flush(&mut self) -> Vec<Prepared> {
+        self.bytes = 0;
+        let entries = std::mem::take(&mut self.chunk);
+        if entries.len() < PARALLEL_MIN {
+            return entries.into_iter().map(prepare).collect();
+        }
+        let prepare = || entries.into_par_iter().map(prepare).collect();
+        match &self.pool {
+            Some(pool) => pool.install(prepare),
+            None => prepare(),
+        }
+    }
+}
+
+impl Prepared {
+    /// Where the entry lies.
+    pub(super) fn position(&self) -> Position {
+        self.position
+    }
 }
 
 /// Everything that a run knows so far.
@@ -51,11 +93,9 @@ pub(super) struct Check<'a> {
     anchored: HashSet<LogId>,
     // Machine keys of the logs that the anchor names.
     trusted: HashSet<PublicKey>,
-    chunk: Vec<StoredEntry>,
-    chunk_bytes: usize,
     payloads: Payloads,
     // Threads of its own, when not all cores shall work.
-    pool: Option<rayon::ThreadPool>,
+    pool: Option<Arc<rayon::ThreadPool>>,
 }
 
 impl<'a> Check<'a> {
@@ -75,7 +115,8 @@ impl<'a> Check<'a> {
                 what: "starting threads for",
                 path: report.path.clone(),
                 source: std::io::Error::other(e),
-            })?;
+            })?
+            .map(Arc::new);
         let mut check = Self {
             options,
             report,
@@ -85,8 +126,6 @@ impl<'a> Check<'a> {
             fleet: None,
             anchored: HashSet::new(),
             trusted: HashSet::new(),
-            chunk: Vec::new(),
-            chunk_bytes: 0,
             payloads: Payloads::default(),
             pool,
         };
@@ -112,23 +151,17 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Takes the next entry; true when a chunk was checked, which is a moment to tell how far things are.
-    pub(super) fn take(&mut self, entry: StoredEntry) -> bool {
-        let payload_bytes = entry.payload.as_ref().map_or(0, |payload| payload.bytes.len());
-        self.chunk_bytes += entry.record.len() + payload_bytes;
-        self.chunk.push(entry);
-        let full = self.chunk.len() >= CHUNK_ENTRIES || self.chunk_bytes >= CHUNK_BYTES;
-        if full {
-            self.flush();
+    /// What checks entries by themselves, on another thread than this.
+    pub(super) fn preparer(&self) -> Preparer {
+        Preparer {
+            chunk: Vec::new(),
+            bytes: 0,
+            pool: self.pool.clone(),
         }
-        full
     }
 
-    /// Checks what was taken so far, so that findings keep the journal's order.
-    pub(super) fn flush(&mut self) {
-        let entries = std::mem::take(&mut self.chunk);
-        self.chunk_bytes = 0;
-        let prepared: Vec<Prepared> = self.on_pool(|| entries.into_par_iter().map(prepare).collect());
+    /// Takes the next entries: their places in the logs, and their signatures. Findings keep the journal's order.
+    pub(super) fn take(&mut self, prepared: &[Prepared]) {
         let mut found: Vec<(usize, Finding)> = Vec::new();
         let mut signed: Vec<(usize, VerifyKey)> = Vec::new();
         for (index, entry) in prepared.iter().enumerate() {
@@ -138,7 +171,7 @@ impl<'a> Check<'a> {
             }
         }
         if self.options.full {
-            let bad = self.check_signatures(&prepared, &signed);
+            let bad = self.check_signatures(prepared, &signed);
             found.extend(bad.into_iter().map(|(index, error)| {
                 let entry = &prepared[index];
                 let record = entry.record.as_ref().expect("only parsed records are checked");
@@ -382,7 +415,7 @@ impl<'a> Check<'a> {
 fn prepare(entry: StoredEntry) -> Prepared {
     let erased = entry.is_erased();
     let leaf = tree::leaf_hash(&entry.record);
-    let record = Record::parse(&entry.record).map_err(|error| (error, Suspect::of(entry.record)));
+    let record = Record::parse_owned(entry.record).map_err(|(error, bytes)| (error, Suspect::of(bytes)));
     let payload = match &record {
         Ok(record) => match (&record.statement().payload, &entry.payload, entry.place) {
             (None, None, None) => PayloadFound::None,

@@ -1,19 +1,22 @@
 //! Verification of a store's journal, item by item, and of what the anchor beside it knows.
 
-use super::check::Check;
+use super::check::{Check, Prepared, Preparer};
 use super::report::{Aspect, Finding, Report};
 use super::suspect::Suspect;
 use super::{Options, Progress};
 use crate::Position;
 use crate::anchor::Anchor;
 use crate::error::LedgerError;
-use crate::journal::{StoreId, WalkItem, walk};
+use crate::journal::{JournalError, StoreId, Walk, WalkItem, walk};
 use crate::options::Paths;
 use crate::storage::Access;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
+/// Chunks that are read, parsed and hashed before they are asked for.
+const PIECES_AHEAD: usize = 2;
 /// Readings of a store that is being written: a segment that changes while it is read can look damaged once.
 const READINGS_MAX: u32 = 3;
 
@@ -98,57 +101,67 @@ fn run(
     let mut store: Option<StoreId> = None;
     let mut before = 0;
     let mut here = 0;
-    for item in walk(Arc::clone(&options.storage), &place.journal)? {
-        match item? {
-            WalkItem::Segment {
-                segment,
-                store: named,
-                ..
-            } => {
-                check.report.counts.segments += 1;
-                store.get_or_insert(named);
-                before += here;
-                here = segment_bytes(place, options, segment)?;
-            }
-            WalkItem::Batch { .. } => {}
-            WalkItem::Entry { entry, .. } => {
-                let offset = entry.position.offset;
-                if check.take(entry) {
-                    told.bytes = before + u64::from(offset);
+    let items = walk(Arc::clone(&options.storage), &place.journal)?;
+    let preparer = check.preparer();
+    let mut take = |piece: Piece| -> Result<(), LedgerError> {
+        match piece {
+            Piece::Entries(entries) => {
+                check.take(&entries);
+                if let Some(last) = entries.last() {
+                    told.bytes = before + u64::from(last.position().offset);
                     told.receipts = check.report.counts.receipts;
                     told.findings = check.report.findings_total;
                     progress(told);
                 }
             }
-            WalkItem::Damage {
+            Piece::Failed(error) => return Err(error.into()),
+            Piece::Item(WalkItem::Segment {
+                segment,
+                store: named,
+                ..
+            }) => {
+                check.report.counts.segments += 1;
+                store.get_or_insert(named);
+                before += here;
+                here = segment_bytes(place, options, segment)?;
+            }
+            Piece::Item(WalkItem::Damage {
                 segment,
                 offset,
                 what,
                 code,
                 ..
-            } => {
-                check.flush();
-                damaged(
-                    &mut check,
-                    place,
-                    options,
-                    Position { segment, offset },
-                    code,
-                    what,
-                );
+            }) => {
+                let at = Position { segment, offset };
+                damaged(&mut check, place, options, at, code, what);
             }
-            WalkItem::Torn {
+            Piece::Item(WalkItem::Torn {
                 segment,
                 offset,
                 bytes,
                 what,
-            } => {
-                check.flush();
+            }) => {
                 torn(&mut check, anchor, Position { segment, offset }, bytes, &what);
             }
+            Piece::Item(WalkItem::Batch { .. } | WalkItem::Entry { .. }) => {}
         }
+        Ok(())
+    };
+    if rayon::current_thread_index().is_some() {
+        // A thread of a pool must not wait for one that may need that pool.
+        let mut taken = Ok(());
+        read_ahead(items, preparer, |piece| {
+            taken = take(piece);
+            taken.is_ok()
+        });
+        taken?;
+    } else {
+        std::thread::scope(|scope| {
+            let (send, pieces) = sync_channel(PIECES_AHEAD);
+            scope.spawn(move || read_ahead(items, preparer, |piece| send.send(piece).is_ok()));
+            pieces.into_iter().try_for_each(take)
+        })?;
     }
-    check.flush();
     check.report.store = store.map(|store| store.to_string());
     check.report.counts.bytes = before + here;
     foreign_anchor(&mut check, anchor, store);
@@ -169,6 +182,33 @@ fn run(
     told.findings = report.findings_total;
     progress(told);
     Ok(report)
+}
+
+// What the walk came upon, in its order.
+enum Piece {
+    Entries(Vec<Prepared>),
+    Item(WalkItem),
+    Failed(JournalError),
+}
+
+// Walks, and checks entries by themselves, until all is read or nobody wants more.
+fn read_ahead(items: Walk, mut preparer: Preparer, mut give: impl FnMut(Piece) -> bool) {
+    for item in items {
+        let wanted = match item {
+            Ok(WalkItem::Batch { .. }) => true,
+            Ok(WalkItem::Entry { entry, .. }) => preparer
+                .take(entry)
+                .is_none_or(|entries| give(Piece::Entries(entries))),
+            other => {
+                let piece = other.map_or_else(Piece::Failed, Piece::Item);
+                give(Piece::Entries(preparer.flush())) && give(piece)
+            }
+        };
+        if !wanted {
+            return;
+        }
+    }
+    give(Piece::Entries(preparer.flush()));
 }
 
 fn about(position: Position, code: &'static str, aspect: Aspect, text: String) -> Finding {
