@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream};
 
 /// Kills in one run when nobody says how many.
 const KILLS: u64 = 6;
@@ -46,12 +47,13 @@ fn killing_the_three_processes_at_random_loses_nothing_acknowledged() {
     let seed = number("LEDGER_KILL_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     println!("to repeat: LEDGER_KILLS={kills} LEDGER_KILL_SEED={seed}");
     let root = folder();
-    let (mut daemons, listen) = fleet(root.path());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .unwrap();
+    let door = runtime.block_on(door(root.path().join("gateway")));
+    let mut daemons = fleet(root.path(), &format!("http://{door}"));
     let acknowledged = Arc::new(Mutex::new(Acknowledged::default()));
     let over = Arc::new(AtomicBool::new(false));
     let load: Vec<_> = (0..3)
@@ -72,10 +74,7 @@ fn killing_the_three_processes_at_random_loses_nothing_acknowledged() {
         let (machine, role) = MACHINES[at];
         daemons.remove(machine).unwrap().kill();
         std::thread::sleep(Duration::from_millis(chance.below(300)));
-        daemons.insert(
-            machine,
-            Daemon::start_at(&root.path().join(machine), role, &listen),
-        );
+        daemons.insert(machine, Daemon::start(&root.path().join(machine), role));
     }
     over.store(true, Ordering::SeqCst);
     runtime.block_on(async {
@@ -93,8 +92,8 @@ fn killing_the_three_processes_at_random_loses_nothing_acknowledged() {
     }
 }
 
-/// Founds and enrols; the three run, the gateway at an address that stays.
-fn fleet(root: &Path) -> (BTreeMap<&'static str, Daemon>, String) {
+/// Founds and enrols; the three run, and the nodes dial the gateway at an address that stays.
+fn fleet(root: &Path, address: &str) -> BTreeMap<&'static str, Daemon> {
     let config = |dir: &Path, handler: &str, class: &str| {
         let path = dir.join("config.toml");
         let before = std::fs::read_to_string(&path).unwrap_or_default();
@@ -110,11 +109,10 @@ fn fleet(root: &Path) -> (BTreeMap<&'static str, Daemon>, String) {
     let gateway = root.join("gateway");
     good(&gateway, &["init", "--machine", "gateway"]);
     config(&gateway, "light", "light");
-    let listen = free_address();
-    daemons.insert("gateway", Daemon::start_at(&gateway, "gateway", &listen));
+    daemons.insert("gateway", Daemon::start(&gateway, "gateway"));
     for machine in ["studio", "mini"] {
         let dir = root.join(machine);
-        let line = good(&gateway, &["invite", "--machine", machine])["line"]
+        let line = good(&gateway, &["invite", "--machine", machine, "--address", address])["line"]
             .as_str()
             .unwrap()
             .to_owned();
@@ -122,18 +120,33 @@ fn fleet(root: &Path) -> (BTreeMap<&'static str, Daemon>, String) {
         config(&dir, "heavy", "heavy");
         daemons.insert(machine, Daemon::start(&dir, "node"));
     }
-    (daemons, listen)
+    daemons
 }
 
-/// An address that stays free while the gateway is down: below the ports that the system hands out by itself.
-fn free_address() -> String {
-    let mut chance = Chance(u64::from(std::process::id()));
-    loop {
-        let address = format!("127.0.0.1:{}", 20_000 + chance.below(10_000));
-        if std::net::TcpListener::bind(&address).is_ok() {
-            return address;
+/// A door on a free port that stays while the gateway goes and comes: each connection is carried to wherever it listens now.
+async fn door(gateway: PathBuf) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let told = std::fs::read(gateway.join("data/run.json")).unwrap_or_default();
+            let told: serde_json::Value = serde_json::from_slice(&told).unwrap_or_default();
+            let Some(target) = told["address"]
+                .as_str()
+                .and_then(|url| url.strip_prefix("http://"))
+                .map(str::to_owned)
+            else {
+                continue;
+            };
+            tokio::spawn(async move {
+                // A gateway that is down refuses, and the connection ends.
+                if let Ok(mut far) = TcpStream::connect(target).await {
+                    drop(tokio::io::copy_bidirectional(&mut near, &mut far).await);
+                }
+            });
         }
-    }
+    });
+    address
 }
 
 /// Asks one door after another for work and appends receipts, and remembers only what was acknowledged.
