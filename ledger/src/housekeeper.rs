@@ -34,7 +34,7 @@ const STATE: &str = "state";
 pub(crate) const CURSOR_KEY: &[u8] = b"cursor";
 
 /// The version of the engine's own rows. Those of another are made again.
-pub(crate) const ROWS_VERSION: u32 = 2;
+pub(crate) const ROWS_VERSION: u32 = 3;
 
 /// Where the derived rows stand.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]

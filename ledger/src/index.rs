@@ -6,7 +6,7 @@
 //!
 //! Ids and subjects are kept by the first six bytes of a digest, in sorted runs (`index/sorted.rs`): what is found by them
 //! may be another's, and the reader looks. Other rows of the table `index`:
-//! `r || LogId (32) || first seq (8 be)` -> position, count: a run of records of one log that lie side by side;
+//! `r || LogId (32) || first seq (8 be)` -> positions: a run of records of one log that lie side by side;
 //! `e || LogId (32) || seq (8 be) || seal (32)` -> position: a record whose payload is erased, by the receipt at this position.
 
 mod recent;
@@ -156,10 +156,9 @@ impl Index {
         let Some(recent) = moving else { return };
         self.ids.put(&self.table, batch, recent.ids());
         self.subjects.put(&self.table, batch, recent.subjects());
-        for (log, run) in recent.runs() {
-            let mut value = run.position.to_be_bytes().to_vec();
-            value.extend_from_slice(&run.count.to_be_bytes());
-            batch.put(&self.table, &key(b'r', &log.0, &run.first.to_be_bytes()), &value);
+        for (log, first, positions) in recent.runs() {
+            let key = key(b'r', &log.0, &first.to_be_bytes());
+            batch.put(&self.table, &key, &encode_run(&positions));
         }
         for (record, by) in &recent.erased {
             batch.put(&self.table, &erased_key(record), &by.to_be_bytes());
@@ -216,22 +215,72 @@ impl Index {
         };
         let (key, value) = row?;
         let first = key[33..].try_into().map(u64::from_be_bytes);
-        let (position, count) = value.split_at_checked(8).unwrap_or_default();
-        match (first, position.try_into(), count.try_into()) {
-            (Ok(first), Ok(position), Ok(count)) => {
-                let run = Run {
-                    first,
-                    position: Position::from_be_bytes(position),
-                    count: u32::from_be_bytes(count),
-                };
-                Ok(Some(run).filter(holds))
-            }
-            _ => Err(LedgerError::Derived {
+        let run = first.ok().and_then(|first| decode_run(&value, first, seq));
+        run.map(|run| Some(run).filter(holds))
+            .ok_or_else(|| LedgerError::Derived {
                 what: "reading the index",
                 why: "a row has the wrong length".into(),
-            }),
+            })
+    }
+}
+
+// The first position, the count (u32 be), and for each further record how far behind the one before it begins (LEB128); 0
+// before a position in another segment.
+fn encode_run(positions: &[Position]) -> Vec<u8> {
+    let mut bytes = positions[0].to_be_bytes().to_vec();
+    let count = u32::try_from(positions.len()).expect("a run is short");
+    bytes.extend_from_slice(&count.to_be_bytes());
+    for pair in positions.windows(2) {
+        let (before, next) = (pair[0], pair[1]);
+        if before.segment != next.segment || next.offset <= before.offset {
+            bytes.push(0);
+            bytes.extend_from_slice(&next.to_be_bytes());
+            continue;
+        }
+        let mut step = next.offset - before.offset;
+        while step >= 0x80 {
+            bytes.push(step.to_le_bytes()[0] | 0x80);
+            step >>= 7;
+        }
+        bytes.push(step.to_le_bytes()[0]);
+    }
+    bytes
+}
+
+fn decode_run(bytes: &[u8], first: u64, seq: u64) -> Option<Run> {
+    let (position, rest) = bytes.split_first_chunk()?;
+    let (count, mut rest) = rest.split_first_chunk()?;
+    let (position, count) = (Position::from_be_bytes(*position), u32::from_be_bytes(*count));
+    let mut wanted = position;
+    // Of a run that ends before it, nothing is wanted.
+    for _ in 0..seq
+        .checked_sub(first)
+        .filter(|n| *n < u64::from(count))
+        .unwrap_or(0)
+    {
+        let (mut step, mut shift) = (0_u32, 0);
+        loop {
+            let (byte, behind) = rest.split_first()?;
+            rest = behind;
+            step |= u32::from(byte & 0x7f).checked_shl(shift)?;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        if step == 0 {
+            let (next, behind) = rest.split_first_chunk()?;
+            (wanted, rest) = (Position::from_be_bytes(*next), behind);
+        } else {
+            wanted.offset = wanted.offset.checked_add(step)?;
         }
     }
+    Some(Run {
+        first,
+        position,
+        count,
+        wanted,
+    })
 }
 
 fn in_order(mut found: Vec<Position>, memory: Vec<Vec<Position>>) -> Vec<Position> {
@@ -239,4 +288,35 @@ fn in_order(mut found: Vec<Position>, memory: Vec<Vec<Position>>) -> Vec<Positio
     found.sort_unstable();
     found.dedup();
     found
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_run_tells_where_each_of_its_records_lies(
+            steps in prop::collection::vec((1_u32..3_000_000, prop::bool::weighted(0.1)), 0..60),
+            first in 0_u64..1000,
+            noise in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let mut positions = vec![Position { segment: 1, offset: 7 }];
+            for (step, turns) in steps {
+                let last = positions[positions.len() - 1];
+                let (segment, from) = if turns { (last.segment + 1, 0) } else { (last.segment, last.offset) };
+                positions.push(Position { segment, offset: from + step });
+            }
+            let bytes = encode_run(&positions);
+            for (seq, position) in (first..).zip(&positions) {
+                let run = decode_run(&bytes, first, seq).unwrap();
+                prop_assert_eq!((run.wanted, run.position), (*position, positions[0]));
+                prop_assert_eq!(run.count as usize, positions.len());
+            }
+            // Whatever stands in a row, reading it ends.
+            decode_run(&noise, first, first + 9);
+        }
+    }
 }

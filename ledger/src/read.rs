@@ -72,18 +72,7 @@ pub(crate) fn get(
     let Some(run) = index.run_at(log, seq)? else {
         return Ok(None);
     };
-    if run.first == seq {
-        return receipt_of(&reader.read_record(run.position)?).map(Some);
-    }
-    // The records of a run lie side by side, so the one that is wanted can be counted off. The scan begins behind the
-    // first.
-    let between = usize::try_from(seq - run.first - 1).map_err(|_| misled())?;
-    let entry = reader
-        .scan(run.position)
-        .in_blocks_of(RUN_BLOCK_BYTES)
-        .nth(between)
-        .ok_or_else(misled)?;
-    let receipt = receipt_of(&entry?)?;
+    let receipt = receipt_of(&reader.read_record(run.wanted)?)?;
     if receipt.log() == *log && receipt.seq() == seq {
         Ok(Some(receipt))
     } else {

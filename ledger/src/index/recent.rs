@@ -23,6 +23,8 @@ pub(crate) struct Run {
     pub(crate) position: Position,
     /// How many records it has.
     pub(crate) count: u32,
+    /// Where the record lies that was asked for, if the run holds it.
+    pub(crate) wanted: Position,
 }
 
 // One receipt.
@@ -73,7 +75,8 @@ struct Lookup {
     subjects: Newest,
     // For each entry: the one before it with the same id, and with the same subject.
     before: Vec<(u32, u32)>,
-    runs: HashMap<u32, BTreeMap<u64, (Position, u32)>>,
+    // By log and first seq: the place of the first record in `known`, and how many follow each other there.
+    runs: HashMap<u32, BTreeMap<u64, (usize, u32)>>,
     open: Option<Open>,
 }
 
@@ -82,17 +85,17 @@ struct Open {
     log: u32,
     first: u64,
     next: u64,
-    position: Position,
+    at: usize,
     count: u32,
 }
 
 impl Open {
-    fn begin(known: &Known) -> Self {
+    fn begin(at: usize, known: &Known) -> Self {
         Self {
+            at,
             log: known.log,
             first: known.seq,
             next: known.seq + 1,
-            position: known.position,
             count: 1,
         }
     }
@@ -115,11 +118,11 @@ impl Lookup {
             let subject = known.subject.and_then(|key| self.subjects.insert(key, at));
             self.before.push((id, subject.unwrap_or(NONE)));
             if !self.open.as_mut().is_some_and(|open| open.takes(known)) {
-                self.open = Some(Open::begin(known));
+                self.open = Some(Open::begin(at as usize, known));
             }
             let Some(open) = &self.open else { continue };
             let runs = self.runs.entry(open.log).or_default();
-            runs.insert(open.first, (open.position, open.count));
+            runs.insert(open.first, (open.at, open.count));
         }
     }
 
@@ -199,11 +202,14 @@ impl Recent {
         let log = self.logs.iter().position(|known| known == log)?;
         self.lookup(|lookup| {
             let runs = lookup.runs.get(&u32::try_from(log).ok()?)?;
-            let (first, (position, count)) = runs.range(..=seq).next_back()?;
+            let (first, (at, count)) = runs.range(..=seq).next_back()?;
+            let run = &self.known[*at..][..*count as usize];
+            let wanted = usize::try_from(seq - first).ok().and_then(|n| run.get(n));
             Some(Run {
                 first: *first,
-                position: *position,
+                position: run[0].position,
                 count: *count,
+                wanted: wanted.unwrap_or(&run[0]).position,
             })
         })
     }
@@ -219,21 +225,18 @@ impl Recent {
         self.known.iter().filter_map(subject).collect()
     }
 
-    /// All runs.
-    pub(super) fn runs(&self) -> Vec<(LogId, Run)> {
+    /// All runs: log, first seq, and where each record lies.
+    pub(super) fn runs(&self) -> Vec<(LogId, u64, Vec<Position>)> {
         let mut runs: Vec<Open> = Vec::new();
-        for known in &self.known {
+        for (at, known) in self.known.iter().enumerate() {
             if !runs.last_mut().is_some_and(|open| open.takes(known)) {
-                runs.push(Open::begin(known));
+                runs.push(Open::begin(at, known));
             }
         }
         let run = |open: Open| {
-            let run = Run {
-                first: open.first,
-                position: open.position,
-                count: open.count,
-            };
-            (self.logs[open.log as usize], run)
+            let known = &self.known[open.at..][..open.count as usize];
+            let positions = known.iter().map(|known| known.position).collect();
+            (self.logs[open.log as usize], open.first, positions)
         };
         runs.into_iter().map(run).collect()
     }
