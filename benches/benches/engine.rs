@@ -1,14 +1,16 @@
 //! The engine beside its floors, in one run: `cargo bench -p ledger-benches`.
 //!
 //! With `-- --quick` it only sees that everything runs. With `-- --appends threads` or `-- --appends tickets` it appends
-//! and does nothing else, for a profiler to look at.
+//! and does nothing else, for a profiler to look at; with `-- --verifies full` or `-- --verifies hashes` it verifies the
+//! same store again and again.
 
 use ledger::Ledger;
 use ledger::core::SigningKey;
 use ledger_benches::lone::{self, Lone};
 use ledger_benches::measure::{Cost, median, median_cost, median_ratio, number};
+use ledger_benches::read::Lookups;
 use ledger_benches::table::Table;
-use ledger_benches::{CALLERS, Failed, PAYLOAD_BYTES, Size, append, sign, verify};
+use ledger_benches::{CALLERS, Failed, PAYLOAD_BYTES, Size, append, read, sign, verify};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -23,7 +25,13 @@ struct Measured {
     threads: Vec<Cost>,
     tickets: Vec<Cost>,
     lone: Vec<Lone>,
+    actor: Vec<Cost>,
+    actor_floor: Vec<Cost>,
+    lookups: Vec<Lookups>,
+    scans: Vec<Cost>,
+    opens_ms: Vec<f64>,
     batch: Vec<Cost>,
+    one_key: Vec<Cost>,
     full: Vec<Cost>,
     hashes: Vec<Cost>,
     receipts: usize,
@@ -43,6 +51,13 @@ fn main() -> Result<(), Failed> {
         .nth(1)
     {
         appends(dir.path(), &callers)?;
+        return Ok(dir.close()?);
+    }
+    if let Some(tier) = std::env::args()
+        .skip_while(|argument| argument != "--verifies")
+        .nth(1)
+    {
+        verifies(dir.path(), &tier)?;
         return Ok(dir.close()?);
     }
     let measured = measure(dir.path(), size)?;
@@ -70,6 +85,21 @@ fn appends(dir: &Path, callers: &str) -> Result<(), Failed> {
     Ok(ledger.close()?)
 }
 
+// Verifications of a profiled run.
+const PROFILED_VERIFICATIONS: usize = 10;
+
+fn verifies(dir: &Path, tier: &str) -> Result<(), Failed> {
+    let store = dir.join("store");
+    let ledger = Ledger::lone(&store, "bench")?;
+    append::tickets(&ledger, PROFILED_APPENDS)?;
+    ledger.close()?;
+    for _ in 0..PROFILED_VERIFICATIONS {
+        let cost = verify::store(&store, tier == "full", PROFILED_APPENDS + 1)?;
+        println!("{} each, {}", micros(cost.cpu_us), rate_of(cost.per_second));
+    }
+    Ok(())
+}
+
 fn measure(dir: &Path, size: Size) -> Result<Measured, Failed> {
     let mut measured = Measured::default();
     let store = dir.join("store");
@@ -88,16 +118,37 @@ fn measure(dir: &Path, size: Size) -> Result<Measured, Failed> {
             .push(lone::measure(&ledger, dir, &key, said, size.lone)?);
         said += size.lone;
     }
-    ledger.close()?;
     measured.receipts = said + 1; // with the genesis
+    for _ in 0..size.rounds {
+        measured.lookups.push(read::lookups(&ledger, size.lone)?);
+        measured.scans.push(read::scan(&ledger, measured.receipts)?);
+    }
+    ledger.close()?;
     measured.journal_bytes = bytes_in(&store.join("data").join("journal"))?;
     measured.derived_bytes = bytes_in(&store.join("data").join("derived"))?;
+    for _ in 0..size.rounds {
+        measured.opens_ms.push(read::open(&store)?);
+    }
+    // A store of its own: the bytes of the table are those of the bench record alone.
+    let ledger = Ledger::lone(dir.join("actor"), "bench")?;
+    for _ in 0..2 {
+        measured
+            .actor_floor
+            .push(sign::signed_and_checked(&key, size.appends));
+        measured
+            .actor
+            .push(append::signed_tickets(&ledger, size.appends)?);
+    }
+    ledger.close()?;
     let signed = sign::signed(&key, measured.receipts);
     let began = Instant::now();
     while measured.batch.len() < size.rounds && began.elapsed() < VERIFYING_WITHIN {
         measured
             .batch
-            .push(verify::batch_alone(&key.verifier(), &signed)?);
+            .push(verify::dalek_alone(&key.verifier(), &signed)?);
+        measured
+            .one_key
+            .push(verify::one_key_alone(&key.verifier(), &signed)?);
         measured
             .full
             .push(verify::store(&store, true, measured.receipts)?);
@@ -164,6 +215,14 @@ fn table(m: &Measured) -> Table {
             ">= 0.85",
         );
     }
+    let (here, floor) = (median_cost(&m.actor), median_cost(&m.actor_floor));
+    table.row(
+        &format!("CPU per durable append signed by an actor, {CALLERS} callers, a ticket each"),
+        micros(here.cpu_us),
+        format!("{:.1} µs: two signatures and a strict check", floor.cpu_us),
+        times(median_ratio(&m.actor, &m.actor_floor, cpu)),
+        "<= 1.20",
+    );
     let of = |value: fn(&Lone) -> f64| median(m.lone.iter().map(value).collect());
     let floor = format!(
         "{:.0} µs fdatasync + {:.0} µs signature",
@@ -180,7 +239,7 @@ fn table(m: &Measured) -> Table {
     );
     let batch = median_cost(&m.batch);
     let floor = format!(
-        "{:.1} µs, {:.0}/s batch verification alone",
+        "{:.1} µs, {:.0}/s dalek's batches alone",
         batch.cpu_us, batch.per_second
     );
     let full = median_cost(&m.full);
@@ -200,6 +259,18 @@ fn table(m: &Measured) -> Table {
         ratio,
         "",
     );
+    let one_key = median_cost(&m.one_key);
+    let ratio = times(median_ratio(&m.full, &m.one_key, rate));
+    table.row(
+        "the same, beside batches of one key",
+        rate_of(full.per_second),
+        format!(
+            "{:.1} µs, {:.0}/s batches of one key alone",
+            one_key.cpu_us, one_key.per_second
+        ),
+        ratio,
+        "",
+    );
     let hashes = median_cost(&m.hashes);
     let per_core = format!("{:.2} million a second per core", 1.0 / hashes.cpu_us);
     table.row(
@@ -208,6 +279,28 @@ fn table(m: &Measured) -> Table {
         per_core,
         String::new(),
         ">= 0.7 million per core",
+    );
+    let of = |value: fn(&Lookups) -> f64| median(m.lookups.iter().map(value).collect());
+    for (what, us) in [
+        ("get by log and seq, warm, p50", of(|l| l.by_place_us)),
+        ("find by id, warm, p50", of(|l| l.by_id_us)),
+    ] {
+        table.row(what, micros(us), String::new(), String::new(), "<= 20 µs");
+    }
+    let scan = median_cost(&m.scans);
+    table.row(
+        "receipts read and decoded a second, one thread",
+        rate_of(scan.per_second),
+        format!("{:.2} million a second per core", 1.0 / scan.cpu_us),
+        String::new(),
+        "",
+    );
+    table.row(
+        "open after a clean stop",
+        format!("{:.0} ms", median(m.opens_ms.clone())),
+        format!("{} receipts", m.receipts),
+        String::new(),
+        "< 500 ms",
     );
     let receipts = number(m.receipts);
     let beside = |bytes: u64| bytes_f(bytes) / receipts;

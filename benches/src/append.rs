@@ -5,6 +5,8 @@
 
 use crate::measure::{Cost, cost};
 use crate::{CALLERS, Failed, PAYLOAD_BYTES};
+use ledger::clock::SystemEntropy;
+use ledger::core::statement::VerifiedStatement;
 use ledger::core::{Draft, Kind, Stream, Subject};
 use ledger::{CommitError, Ledger, LedgerError};
 use std::collections::VecDeque;
@@ -66,6 +68,34 @@ pub fn tickets(ledger: &Ledger, count: usize) -> Result<Cost, Failed> {
         while let Some(ticket) = open.pop_front() {
             ticket.wait().map_err(CommitError::into_ledger)?;
             open.extend(drafts.next().map(submit));
+        }
+        Ok(())
+    };
+    let (cost, result) = cost(count, run);
+    result?;
+    Ok(cost)
+}
+
+/// As [`tickets`], each draft signed by an actor's own key. Its signature and the strict check of it are part of what is
+/// measured, since both happen before a statement may be appended.
+///
+/// # Errors
+/// What the ledger says, of whichever ticket it was.
+pub fn signed_tickets(ledger: &Ledger, count: usize) -> Result<Cost, Failed> {
+    let mut drafts = drafts(count)?.into_iter();
+    let submit = |draft: Draft| -> Result<_, LedgerError> {
+        let said: VerifiedStatement = ledger.sign_as_actor(draft, &SystemEntropy)?;
+        Ok(ledger.submit(move |tx| tx.append_signed(Stream::Facts, &said)))
+    };
+    let run = || -> Result<(), LedgerError> {
+        let mut open: VecDeque<_> = drafts
+            .by_ref()
+            .take(CALLERS)
+            .map(submit)
+            .collect::<Result<_, _>>()?;
+        while let Some(ticket) = open.pop_front() {
+            ticket.wait().map_err(CommitError::into_ledger)?;
+            open.extend(drafts.next().map(submit).transpose()?);
         }
         Ok(())
     };

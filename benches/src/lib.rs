@@ -6,6 +6,7 @@
 pub mod append;
 pub mod lone;
 pub mod measure;
+pub mod read;
 pub mod sign;
 pub mod table;
 pub mod verify;
