@@ -3,12 +3,20 @@
 use crate::error::KeyError;
 use crate::signature::Signature;
 use ed25519_dalek::Signer;
+use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock};
 use zeroize::Zeroizing;
 
 crate::digest::bytes32! {
     /// An Ed25519 public key as its 32 bytes (RFC 8032).
     PublicKey
 }
+
+/// Keys that are kept decompressed: some 100 KiB.
+const READY_MAX: usize = 256;
+
+// Making a key ready costs a third of a verification, and the same few keys sign again and again.
+static READY: RwLock<BTreeMap<PublicKey, VerifyKey>> = RwLock::new(BTreeMap::new());
 
 impl PublicKey {
     /// Decompresses the key for verification.
@@ -17,6 +25,24 @@ impl PublicKey {
     /// [`KeyError::NotAPoint`] unless the bytes are the canonical encoding of a point; [`KeyError::Weak`] for a key of
     /// small order.
     pub fn verifier(&self) -> Result<VerifyKey, KeyError> {
+        let known = READY
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(self)
+            .cloned();
+        if let Some(key) = known {
+            return Ok(key);
+        }
+        let key = self.decompress()?;
+        let mut ready = READY.write().unwrap_or_else(PoisonError::into_inner);
+        if ready.len() >= READY_MAX {
+            ready.clear();
+        }
+        ready.insert(*self, key.clone());
+        Ok(key)
+    }
+
+    fn decompress(&self) -> Result<VerifyKey, KeyError> {
         let key = ed25519_dalek::VerifyingKey::from_bytes(&self.0)
             .map_err(|_| KeyError::NotAPoint(self.to_hex()))?;
         // dalek decompresses y >= p as well; the canonical encoding is the only one we take.

@@ -23,10 +23,12 @@ use ledger_core::{
 };
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 
 /// Entries of one chunk at most.
-const CHUNK_ENTRIES: usize = 8192;
+const CHUNK_ENTRIES: usize = 4096;
 /// Below so many entries the work is not spread over threads.
 const PARALLEL_MIN: usize = 64;
 /// Bytes of records and payloads after which a chunk is checked.
@@ -43,16 +45,32 @@ pub(super) struct Prepared {
     payload: PayloadFound,
 }
 
-/// Collects entries, and parses and hashes a chunk of them at a time, on all cores.
+/// Collects entries, and has a chunk of them parsed and hashed at a time, each by one thread of the pool.
 pub(super) struct Preparer {
     chunk: Vec<StoredEntry>,
     bytes: usize,
     pool: Option<Arc<rayon::ThreadPool>>,
 }
 
+/// A chunk that is being prepared.
+pub(super) enum Preparing {
+    Done(Vec<Prepared>),
+    Elsewhere(Receiver<Vec<Prepared>>),
+}
+
+impl Preparing {
+    /// Waits for it.
+    pub(super) fn wait(self) -> Vec<Prepared> {
+        match self {
+            Self::Done(entries) => entries,
+            Self::Elsewhere(entries) => entries.recv().expect("parsing and hashing do not panic"),
+        }
+    }
+}
+
 impl Preparer {
     /// Takes the next entry; a chunk when one is full.
-    pub(super) fn take(&mut self, entry: StoredEntry) -> Option<Vec<Prepared>> {
+    pub(super) fn take(&mut self, entry: StoredEntry) -> Option<Preparing> {
         let payload_bytes = entry.payload.as_ref().map_or(0, |payload| payload.bytes.len());
         self.bytes += entry.record.len() + payload_bytes;
         self.chunk.push(entry);
@@ -60,17 +78,26 @@ impl Preparer {
     }
 
     /// What was taken since the last chunk.
-    pub(super) fn flush(&mut self) -> Vec<Prepared> {
+    pub(super) fn flush(&mut self) -> Preparing {
         self.bytes = 0;
         let entries = std::mem::take(&mut self.chunk);
-        if entries.len() < PARALLEL_MIN {
-            return entries.into_iter().map(prepare).collect();
+        // A thread of a pool must not wait for another of it.
+        if entries.len() < PARALLEL_MIN || rayon::current_thread_index().is_some() {
+            return Preparing::Done(entries.into_iter().map(prepare).collect());
         }
-        let prepare = || entries.into_par_iter().map(prepare).collect();
+        let (done, prepared) = channel();
+        let job = move || {
+            // A panic is told by what never comes; whoever is gone needs nothing.
+            let work = || entries.into_iter().map(prepare).collect();
+            if let Ok(entries) = catch_unwind(AssertUnwindSafe(work)) {
+                drop(done.send(entries));
+            }
+        };
         match &self.pool {
-            Some(pool) => pool.install(prepare),
-            None => prepare(),
+            Some(pool) => pool.spawn(job),
+            None => rayon::spawn(job),
         }
+        Preparing::Elsewhere(prepared)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Verification of a store's journal, item by item, and of what the anchor beside it knows.
 
-use super::check::{Check, Prepared, Preparer};
+use super::check::{Check, Preparer, Preparing};
 use super::report::{Aspect, Finding, Report};
 use super::suspect::Suspect;
 use super::{Options, Progress};
@@ -16,7 +16,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 /// Chunks that are read, parsed and hashed before they are asked for.
-const PIECES_AHEAD: usize = 2;
+const PIECES_AHEAD: usize = 4;
 /// Readings of a store that is being written: a segment that changes while it is read can look damaged once.
 const READINGS_MAX: u32 = 3;
 
@@ -106,6 +106,7 @@ fn run(
     let mut take = |piece: Piece| -> Result<(), LedgerError> {
         match piece {
             Piece::Entries(entries) => {
+                let entries = entries.wait();
                 check.take(&entries);
                 if let Some(last) = entries.last() {
                     told.bytes = before + u64::from(last.position().offset);
@@ -186,7 +187,7 @@ fn run(
 
 // What the walk came upon, in its order.
 enum Piece {
-    Entries(Vec<Prepared>),
+    Entries(Preparing),
     Item(WalkItem),
     Failed(JournalError),
 }
