@@ -34,6 +34,7 @@ pub mod recovery;
 mod restore;
 pub mod state;
 pub mod storage;
+pub mod sync;
 pub mod tail;
 pub mod verify;
 

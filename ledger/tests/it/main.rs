@@ -20,4 +20,5 @@ mod review;
 mod store;
 mod stores;
 mod support;
+mod sync;
 mod verify;
