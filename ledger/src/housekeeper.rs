@@ -252,12 +252,20 @@ impl<S: State> Housekeeper<S> {
                     Ok(Wake::Soon) | Err(RecvTimeoutError::Timeout) => None,
                 };
                 if let Err(e) = keeper.round(stop) {
-                    // Derived data and anchor fall behind; nothing acknowledged is at stake, and status shows it.
-                    tracing::error!(code = e.code(), error = %e, "housekeeping failed");
+                    // Derived data and anchor fall behind; nothing acknowledged is at stake, and readiness tells.
+                    let why = e.to_string();
+                    let mut failing = keeper.shared.failing.lock().expect("failing lock");
+                    if failing.as_ref() != Some(&why) {
+                        tracing::error!(code = e.code(), error = %e, "housekeeping failed");
+                    }
+                    *failing = Some(why);
+                    drop(failing);
                     keeper.shared.backlog.give_up();
                     if stop.is_some() {
                         return Err(e);
                     }
+                } else {
+                    *keeper.shared.failing.lock().expect("failing lock") = None;
                 }
                 if stop.is_some() {
                     return Ok(());

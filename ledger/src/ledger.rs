@@ -60,6 +60,8 @@ pub(crate) struct Shared<S: State> {
     pub(crate) backlog: Backlog,
     /// Held while a batch settles in index and backlog, and while the housekeeper takes what has settled in both.
     pub(crate) settling: Mutex<()>,
+    /// Why the housekeeper's last round failed, if it did.
+    pub(crate) failing: Mutex<Option<String>>,
     published: RwLock<Arc<Published<S>>>,
     progress: (Mutex<Position>, Condvar),
     watchers: RwLock<Vec<Watcher>>,
@@ -221,6 +223,7 @@ impl<S: State> Ledger<S> {
         let shared = Arc::new(Shared {
             backlog: Backlog::new(parts.step),
             settling: Mutex::default(),
+            failing: Mutex::default(),
             paths: parts.paths,
             context: parts.context,
             keyring: parts.keyring,
@@ -433,6 +436,11 @@ impl<S: State> Ledger<S> {
     /// Why the store takes no appends any more, if that is so.
     pub fn closed(&self) -> Option<String> {
         self.shared().closed()
+    }
+
+    /// Why derived rows and anchor fall behind, if they do. Nothing acknowledged is at stake; opening the store again mends it.
+    pub fn falling_behind(&self) -> Option<String> {
+        self.shared().failing.lock().expect("failing lock").clone()
     }
 
     /// Blocks until something is durable behind a position, or the time is up; the end as of then.

@@ -6,7 +6,7 @@ use crate::error::ServerError;
 use crate::gateway;
 use crate::gateway::central::{self};
 use crate::heartbeat::{Sampler, os_boot_id};
-use crate::http::{Door, router, serve_tcp, serve_unix};
+use crate::http::{Door, bind_unix, router, serve_tcp, serve_unix};
 use crate::jobs::Jobs;
 use crate::machine::Machine;
 use crate::nightly::verify_nightly;
@@ -210,8 +210,9 @@ impl Daemon {
     fn ready(&mut self, role: &str, address: Option<String>) -> Result<(), ServerError> {
         let app = router(Arc::clone(&self.machine), Door::Local);
         let (path, stopped) = (socket(&self.dir), self.stopped());
+        let listener = bind_unix(&path)?;
         self.tasks.spawn(async move {
-            if let Err(e) = serve_unix(&path, app, stopped).await {
+            if let Err(e) = serve_unix(listener, &path, app, stopped).await {
                 tracing::error!(error = %e, "the local door closed");
             }
         });

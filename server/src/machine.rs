@@ -9,7 +9,7 @@ use crate::error::ServerError;
 use crate::gateway::central::{self, Central};
 use crate::vault::VaultReader;
 use ledger::clock::{Entropy, SystemEntropy};
-use ledger::core::kinds::{self, AnyDetail, Detail, JobId, RequestReceived};
+use ledger::core::kinds::{self, AnyDetail, Detail, InadmissibleReason, JobId, RequestReceived};
 use ledger::core::statement::VerifiedStatement;
 use ledger::core::{Draft, MachineId, ReceiptId, Statement, Stream};
 use ledger::{Appended, Ledger, OpenOptions, Paths, Position, Receipt, Tx};
@@ -304,6 +304,7 @@ impl Machine {
             // Says what to do: the daemon does not run.
             self.central.wait_until_serving().await?;
         }
+        let node = !self.is_gateway();
         let policy = self.config.policy();
         let committed = self
             .ledger
@@ -311,6 +312,11 @@ impl Machine {
                 let now = tx.now_us();
                 tx.state()
                     .authorise(said.statement(), stream, false, now)
+                    // What a node that just joined does not know yet is kept, and judged where the order is.
+                    .or_else(|reason| match reason {
+                        InadmissibleReason::UnknownAuthor if node => Ok(()),
+                        reason => Err(reason),
+                    })
                     .map_err(|reason| {
                         let kind = &said.statement().kind;
                         ServerError::Forbidden(format!(

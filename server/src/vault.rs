@@ -153,6 +153,12 @@ impl Machine {
         let dir = dir
             .canonicalize()
             .map_err(ServerError::io("looking at the Vault", &dir))?;
+        if !dir.is_dir() {
+            return Err(ServerError::NotFound(format!(
+                "{} is no directory; name the Vault's",
+                dir.display()
+            )));
+        }
         let found = tokio::task::spawn_blocking(move || -> Result<_, ServerError> {
             let known = machine.recorded_here()?;
             walk(&dir, &own, known, &mut progress)

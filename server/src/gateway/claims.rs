@@ -30,6 +30,12 @@ pub(crate) async fn claim(
             "more than {FREE_MAX} handlers in one claim"
         )));
     }
+    let names: std::collections::BTreeSet<&str> = claim.free.iter().map(|(name, _)| name.as_str()).collect();
+    if names.len() != claim.free.len() {
+        return Err(ServerError::Malformed(
+            "a handler is named twice in one claim".into(),
+        ));
+    }
     // A hello voids what was claimed before it and is not answered: the node counts on nothing of it.
     let hellos = machine.central.hellos(node);
     let mut changed = machine.changed();
@@ -86,6 +92,16 @@ pub(crate) async fn claim_now(
                 return Ok(claimed);
             }
             let mut free = free;
+            // Never more than it declared, whatever it says is free.
+            for (name, left) in &mut free {
+                let declared = tx.state().handler(&node, name).map_or(0, |handler| handler.slots);
+                let held = tx
+                    .state()
+                    .jobs_on(&node)
+                    .filter(|job| job.spec.handler == *name)
+                    .count();
+                *left = (*left).min(declared.saturating_sub(u16::try_from(held).unwrap_or(u16::MAX)));
+            }
             for mut command in commands {
                 command.free = free.clone();
                 match decide::claim(tx.state(), &command)? {

@@ -103,13 +103,21 @@ async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result
         .order()
         .ok_or_else(|| ServerError::WrongRole("this store has no order".into()))?;
     if let Some((epoch, log, mark, proof)) = &hello.order {
-        let fits = *log != order.log || fits(machine, log, mark)?;
-        if *epoch > order.epoch || !fits {
+        if *epoch != order.epoch || *log != order.log {
+            // A later epoch is told by its own order, which this gateway would have to know; nobody's word is enough.
+            return Err(ServerError::Fork(format!(
+                "{node} follows the order {} of epoch {epoch}, this gateway writes {} of epoch {}",
+                log.short(),
+                order.log.short(),
+                order.epoch
+            )));
+        }
+        if !fits(machine, log, mark)? {
             prove_ahead(machine, node, log, mark, proof)?;
             let why = format!(
-                "{node} has seen the order of epoch {epoch} up to seq {}, this store only up to seq {} of epoch {}: it lost \
-                 what it had acknowledged; restore a newer copy of DIR/data",
-                mark.seq, order.head_seq, order.epoch
+                "{node} has seen the order of epoch {epoch} up to seq {}, this store only up to seq {}: it lost what it had \
+                 acknowledged; restore a newer copy of DIR/data",
+                mark.seq, order.head_seq
             );
             tracing::error!(%node, why, "Central freezes itself");
             machine.central.freeze(why);

@@ -61,7 +61,15 @@ pub(crate) fn not_ready(machine: &Machine) -> Vec<String> {
     let healing = link
         .healing
         .then(|| "Central waits for the marks of the machines".to_owned());
-    closed.into_iter().chain(frozen).chain(healing).collect()
+    let behind = machine.ledger.falling_behind();
+    let behind = behind
+        .map(|why| format!("derived rows fall behind ({why}); restart the daemon when the disk has room"));
+    closed
+        .into_iter()
+        .chain(frozen)
+        .chain(healing)
+        .chain(behind)
+        .collect()
 }
 
 /// The boot id that a signed request has to name.

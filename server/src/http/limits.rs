@@ -8,6 +8,10 @@ pub const PUSH_BYTES_MAX: usize = 1024 * 1024;
 pub const BODY_BYTES_MAX: usize = 128 * 1024;
 /// Connections at once on one listener: a small fleet has some ten callers.
 pub const CONNECTIONS_MAX: usize = 256;
+/// Connections of one address at once: a machine needs about six, and nobody may take everybody's places.
+pub const CONNECTIONS_OF_ONE_MAX: usize = 128;
+/// How long the other end may leave an answer unread before the connection is given up.
+pub const WRITE_WITHIN: Duration = Duration::from_secs(20);
 /// Requests in work at once, live tails and long polls apart.
 pub const REQUESTS_MAX: usize = 64;
 /// Long polls at once: one or two for each machine.

@@ -18,6 +18,7 @@ mod jobs;
 pub mod limits;
 mod merge;
 mod nodes;
+mod patient;
 mod problem;
 mod proofs;
 mod receipts;

@@ -6,7 +6,11 @@
 //! not: speak TLS; the private network encrypts.
 
 use super::caller::Peer;
-use super::limits::{CONNECTIONS_MAX, DRAIN_WITHIN, HEADERS_BYTES_MAX, HEADERS_MAX, HEADERS_WITHIN};
+use super::limits::{
+    CONNECTIONS_MAX, CONNECTIONS_OF_ONE_MAX, DRAIN_WITHIN, HEADERS_BYTES_MAX, HEADERS_MAX, HEADERS_WITHIN,
+    WRITE_WITHIN,
+};
+use super::patient::Patient;
 use crate::error::ServerError;
 use axum::Router;
 use axum::body::Body;
@@ -15,11 +19,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -95,18 +101,54 @@ pub fn bind_unix(path: &Path) -> Result<UnixListener, ServerError> {
     Ok(listener)
 }
 
-/// Binds the unix socket as [`bind_unix`] does and serves it until `shutdown`; then the socket's file is gone.
+/// Serves a socket that [`bind_unix`] bound until `shutdown`; then its file is gone.
 ///
 /// # Errors
-/// As [`bind_unix`].
+/// [`ServerError::Io`] when the file cannot be removed.
 pub async fn serve_unix(
+    listener: UnixListener,
     path: &Path,
     router: Router,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServerError> {
-    let listener = bind_unix(path)?;
     serve(&listener, router, shutdown).await;
     fs::remove_file(path).map_err(ServerError::io("removing the socket", path))
+}
+
+/// How many connections each address has.
+#[derive(Clone, Default)]
+struct Guests(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
+
+/// A connection of one address; counts until it goes.
+struct Guest(Guests, Option<IpAddr>);
+
+impl Guests {
+    fn admit(&self, peer: Peer) -> Option<Guest> {
+        let Peer::Tcp(address) = peer else {
+            return Some(Guest(self.clone(), None));
+        };
+        let mut counts = self.0.lock().expect("guests lock");
+        let count = counts.entry(address.ip()).or_insert(0);
+        if *count >= CONNECTIONS_OF_ONE_MAX {
+            return None;
+        }
+        *count += 1;
+        drop(counts);
+        Some(Guest(self.clone(), Some(address.ip())))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let Some(address) = self.1 else { return };
+        let mut counts = self.0.0.lock().expect("guests lock");
+        if let Some(count) = counts.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&address);
+            }
+        }
+    }
 }
 
 /// What connections come from.
@@ -138,6 +180,7 @@ impl Listen for UnixListener {
 
 async fn serve<L: Listen>(listener: &L, router: Router, shutdown: impl Future<Output = ()> + Send) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let guests = Guests::default();
     let graceful = GracefulShutdown::new();
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -158,13 +201,19 @@ async fn serve<L: Listen>(listener: &L, router: Router, shutdown: impl Future<Ou
             () = &mut shutdown => break,
         };
         let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
+            Ok((stream, peer)) => match guests.admit(peer) {
+                Some(guest) => ((stream, guest), peer),
+                // One address has all the connections that it may have.
+                None => continue,
+            },
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
                 continue;
             }
         };
+        let (stream, guest) = stream;
+        let stream = Patient::new(stream, WRITE_WITHIN);
         let (router, closing) = (router.clone(), Closing(stopping.clone()));
         let service = service_fn(move |mut request: http::Request<Incoming>| {
             request.extensions_mut().insert(peer);
@@ -176,7 +225,7 @@ async fn serve<L: Listen>(listener: &L, router: Router, shutdown: impl Future<Ou
             if let Err(error) = connection.await {
                 tracing::debug!(%peer, %error, "a connection ended early");
             }
-            drop(place);
+            drop((place, guest));
         });
     }
     stop.send_replace(true);

@@ -3,7 +3,7 @@
 use super::{SOON, Studio};
 use ledger_server::client::{Api, Events};
 use ledger_server::http::wire::EventsQuery;
-use ledger_server::http::{Door, router, serve_unix};
+use ledger_server::http::{Door, bind_unix, router, serve_unix};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -23,7 +23,12 @@ async fn a_resumed_tail_loses_nothing_and_repeats_nothing() {
     let socket = studio.dir.path().join("api.sock");
     let (stop, stopped) = oneshot::channel::<()>();
     let (path, app) = (socket.clone(), router(Arc::clone(&studio.machine), Door::Local));
-    let serving = tokio::spawn(async move { serve_unix(&path, app, async { drop(stopped.await) }).await });
+    let serving = tokio::spawn(async move {
+        serve_unix(bind_unix(&path).unwrap(), &path, app, async {
+            drop(stopped.await);
+        })
+        .await
+    });
     let api = Api::unix(&socket);
     timeout(SOON, async {
         while api.healthz().await.is_err() {
