@@ -70,6 +70,18 @@ impl Changes {
         }
     }
 
+    /// How many were collected.
+    pub(crate) fn len(&self) -> usize {
+        self.list.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Forgets all but the first so many.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        if let Some(list) = &mut self.list {
+            list.truncate(len);
+        }
+    }
+
     /// Takes what was collected so far.
     pub fn take(&mut self) -> Vec<Change> {
         self.list.as_mut().map(std::mem::take).unwrap_or_default()

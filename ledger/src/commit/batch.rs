@@ -1,6 +1,6 @@
 //! The overlay: what the store will be when the batch being built is durable. A failed batch drops it.
 
-use crate::state::{Change, Changes, State};
+use crate::state::{Changes, State};
 use ledger_core::kinds::Evidence;
 use ledger_core::record::Payload;
 use ledger_core::{Chain, Hlc, LogId, PublicKey, ReceiptId, Record, SealDigest};
@@ -36,6 +36,8 @@ pub(crate) struct Pending {
 pub(crate) struct Overlay<S> {
     pub(crate) state: S,
     pub(crate) tips: LogTips,
+    // What the command in work replaced in `tips`, oldest first.
+    replaced: Vec<(LogId, Option<Tip>)>,
     pub(crate) pending: Vec<Pending>,
     /// Ids said in this batch, so that a repetition within it is recognised.
     pub(crate) ids: HashMap<(PublicKey, ReceiptId), usize>,
@@ -49,10 +51,9 @@ pub(crate) struct Overlay<S> {
 /// Where an overlay stood before a command, to go back to when the command refuses.
 pub(crate) struct Savepoint<S> {
     state: S,
-    tips: LogTips,
     pending: usize,
     bytes: usize,
-    changes: Vec<Change>,
+    changes: usize,
 }
 
 impl<S: State> Overlay<S> {
@@ -60,6 +61,7 @@ impl<S: State> Overlay<S> {
         Self {
             state,
             tips: LogTips::new(),
+            replaced: Vec::new(),
             pending: Vec::new(),
             ids: HashMap::new(),
             erasing: Vec::new(),
@@ -69,39 +71,36 @@ impl<S: State> Overlay<S> {
         }
     }
 
-    /// Begins a command. Its changes are collected apart until [`Overlay::keep`].
+    /// Begins a command; the one before is kept for good.
     pub(crate) fn save(&mut self) -> Savepoint<S> {
+        self.replaced.clear();
         Savepoint {
             state: self.state.clone(),
-            tips: self.tips.clone(),
             pending: self.pending.len(),
             bytes: self.bytes,
-            changes: self.changes.take(),
+            changes: self.changes.len(),
         }
     }
 
-    /// Keeps what the command did.
-    pub(crate) fn keep(&mut self, savepoint: Savepoint<S>) {
-        let done = self.changes.take();
-        self.put_back(savepoint.changes);
-        self.put_back(done);
+    /// Says where a log stands now.
+    pub(crate) fn set_tip(&mut self, log: LogId, tip: Tip) {
+        let before = self.tips.insert(log, tip);
+        self.replaced.push((log, before));
     }
 
     /// Undoes what the command did. The clock stays where it is: it only ever rises.
     pub(crate) fn undo(&mut self, savepoint: Savepoint<S>) {
         self.state = savepoint.state;
-        self.tips = savepoint.tips;
+        for (log, before) in self.replaced.drain(..).rev() {
+            match before {
+                Some(tip) => self.tips.insert(log, tip),
+                None => self.tips.remove(&log),
+            };
+        }
         self.bytes = savepoint.bytes;
         self.pending.truncate(savepoint.pending);
         self.ids.retain(|_, at| *at < savepoint.pending);
         self.erasing.retain(|(at, _)| *at < savepoint.pending);
-        self.changes.take();
-        self.put_back(savepoint.changes);
-    }
-
-    fn put_back(&mut self, changes: Vec<Change>) {
-        for change in changes {
-            self.changes.note(|| change);
-        }
+        self.changes.truncate(savepoint.changes);
     }
 }

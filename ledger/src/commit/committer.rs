@@ -150,9 +150,7 @@ impl<S: State> Committer<S> {
             pool: &mut self.pool,
             now_us,
         };
-        if command.decide(&mut tx) {
-            overlay.keep(savepoint);
-        } else {
+        if !command.decide(&mut tx) {
             overlay.undo(savepoint);
         }
         first..overlay.pending.len()

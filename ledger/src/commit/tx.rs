@@ -245,7 +245,7 @@ impl<S: State> Tx<'_, S> {
             time,
             statement,
         }));
-        self.overlay.tips.insert(
+        self.overlay.set_tip(
             log,
             Tip::Own {
                 seq: seq + 1,
@@ -313,7 +313,7 @@ impl<S: State> Tx<'_, S> {
         if let Some(chain) = chain {
             intake.head_seq = chain.tip().0;
             if !own {
-                self.overlay.tips.insert(log, Tip::Foreign(Box::new(chain)));
+                self.overlay.set_tip(log, Tip::Foreign(Box::new(chain)));
             }
         }
         Ok(intake)
