@@ -8,6 +8,7 @@ use crate::error::CliError;
 use anstyle::{AnsiColor, Style};
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, ContentArrangement, Table};
+use ledger::core::text::shown_lines;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::fmt::Display;
@@ -63,7 +64,7 @@ impl Output {
         if !self.quiet {
             let mut stderr = anstream::stderr().lock();
             // Nobody can be told that nobody listens.
-            let _ = writeln!(stderr, "{text}");
+            let _ = writeln!(stderr, "{}", shown_lines(&text.to_string()));
         }
     }
 
@@ -123,6 +124,8 @@ impl Output {
     /// A line of a result for people, to stdout.
     pub(crate) fn write(&self, line: &str) -> Result<(), CliError> {
         let mut stdout = anstream::stdout().lock();
+        // JSON has its own escapes, and a program wants the text as it is.
+        let line = if self.json { line.into() } else { shown_lines(line) };
         writeln!(stdout, "{line}")
             .and_then(|()| stdout.flush())
             .map_err(|error| match error.kind() {
@@ -146,9 +149,9 @@ impl Output {
         let mut stderr = anstream::stderr().lock();
         let head = paint(BAD.bold(), "error");
         let code = paint(DIM, format_args!("[{}]", error.code));
-        let _ = writeln!(stderr, "{head}: {} {code}", error.message);
+        let _ = writeln!(stderr, "{head}: {} {code}", shown_lines(&error.message));
         if !error.what_to_do.is_empty() {
-            let _ = writeln!(stderr, "  {}", error.what_to_do);
+            let _ = writeln!(stderr, "  {}", shown_lines(&error.what_to_do));
         }
     }
 }

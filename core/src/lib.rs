@@ -39,6 +39,7 @@ pub mod proof;
 pub mod record;
 pub mod signature;
 pub mod statement;
+pub mod text;
 pub mod tiles;
 pub mod tree;
 mod wire;

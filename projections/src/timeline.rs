@@ -8,6 +8,7 @@ use crate::members::matches as pattern_matches;
 use crate::queue::counted;
 use ledger::Receipt;
 use ledger_core::kinds::{AnyDetail, Credential, JobId, LateVerdict, RequeueReason, SuccessVerdict, Verdict};
+use ledger_core::text::shown;
 use ledger_core::{Grade, Hlc, MachineId, Stream};
 use serde::Serialize;
 
@@ -131,11 +132,12 @@ pub fn describe(receipt: &Receipt, state: &FleetState) -> Line {
         machine: machine_of(receipt, state).unwrap_or_else(|| receipt.log().short()),
         stream: state.log(&receipt.log()).map(|log| log.stream),
         seq: receipt.seq(),
-        actor: state.name_of(&statement.author),
+        actor: shown(&state.name_of(&statement.author)).into_owned(),
         kind: statement.kind.to_string(),
-        subject: statement.subject.to_string(),
-        sentence,
-        outputs,
+        subject: shown(statement.subject.as_str()).into_owned(),
+        // Authors' words stand in these: whoever shows the line must not be steered by them.
+        sentence: shown(&sentence).into_owned(),
+        outputs: outputs.iter().map(|output| shown(output).into_owned()).collect(),
     }
 }
 

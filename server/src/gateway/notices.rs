@@ -5,6 +5,7 @@ use crate::error::ServerError;
 use crate::machine::Machine;
 use ledger::core::kinds::{NoticeDelivered, NoticeUndelivered};
 use ledger::core::limits::NOTE_BYTES_MAX;
+use ledger::core::text::shown;
 use ledger::core::{Draft, ReceiptId, Subject};
 use ledger_projections::notices::Notice;
 use std::process::Stdio;
@@ -137,7 +138,7 @@ async fn attempt_one(
     let body = body.to_string();
     let told = match sink {
         Sink::Log => {
-            tracing::warn!(notice = %id, topic = ?notice.topic, "{}", notice.text);
+            tracing::warn!(notice = %id, topic = ?notice.topic, "{}", shown(&notice.text));
             Ok(())
         }
         Sink::Command(argv) => bounded(run_command(argv, id, &body)).await,
