@@ -54,6 +54,8 @@ impl Derived {
         };
         let db = match open() {
             Ok(db) => db,
+            // There is nothing to set aside, so the disk is at fault.
+            Err(e) if !path.exists() => return Err(failed("opening the derived store")(e)),
             Err(e) => {
                 let aside = path.with_extension("broken");
                 tracing::warn!(error = %e, "the derived store does not open; it is set aside and rebuilt from the journal");
@@ -160,4 +162,22 @@ impl Table {
 fn pair(guard: fjall::Guard) -> Result<Pair, LedgerError> {
     let (key, value) = guard.into_inner().map_err(failed("reading derived rows"))?;
     Ok((key.to_vec(), value.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_it_cannot_be_made_the_disks_own_error_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let refused = Derived::open(&file.join("derived")).err().unwrap();
+        assert_eq!(refused.code(), "ledger.derived");
+        assert!(
+            refused.to_string().contains("opening the derived store"),
+            "{refused}"
+        );
+    }
 }

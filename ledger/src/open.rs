@@ -116,7 +116,9 @@ impl Ledger<()> {
 
 fn open<S: State>(paths: &Paths, options: OpenOptions<S>) -> Result<Ledger<S>, LedgerError> {
     let storage = Arc::clone(&options.storage);
-    if !paths.dir.exists() || !paths.keys().exists() {
+    // Before its anchor a store is keys at most, and those perhaps not all.
+    let begun = paths.journal().exists() || paths.anchor().exists();
+    if !paths.keys().exists() || !begun {
         return Err(LedgerError::NoStore(paths.dir.clone()));
     }
     let keyring = Keyring::open(&paths.keys())?;

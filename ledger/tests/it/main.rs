@@ -21,4 +21,5 @@ mod store;
 mod stores;
 mod support;
 mod sync;
+mod syscalls;
 mod verify;
