@@ -36,6 +36,7 @@ pub mod state;
 pub mod storage;
 pub mod sync;
 pub mod tail;
+pub mod typed;
 pub mod verify;
 
 pub use commit::{Appended, BatchHook, CommitError, Committed, Intake, Ticket, Tx};

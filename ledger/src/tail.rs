@@ -42,6 +42,11 @@ impl<S: State> Tail<S> {
         self.ready()
     }
 
+    /// The store that it follows.
+    pub fn ledger(&self) -> &Ledger<S> {
+        &self.ledger
+    }
+
     /// The position to resume behind.
     pub fn position(&self) -> Position {
         self.after
