@@ -6,13 +6,14 @@
 pub mod append;
 pub mod lone;
 pub mod measure;
+pub mod peers;
 pub mod read;
 pub mod sign;
 pub mod table;
 pub mod verify;
 
 /// Why a benchmark could not be run.
-pub type Failed = Box<dyn std::error::Error>;
+pub type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 /// Bytes of each payload of the bench record.
 pub const PAYLOAD_BYTES: usize = 300;

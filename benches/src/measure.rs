@@ -3,6 +3,7 @@
 //! CPU time counts every thread of the process, those of the callers included. It suffers less from busy neighbours than
 //! wall time does, so the ratios that matter are ratios of CPU times.
 
+use crate::Failed;
 use rustix::time::{ClockId, clock_gettime};
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,24 @@ pub fn cost<T>(count: usize, run: impl FnOnce() -> T) -> (Cost, T) {
         per_second: number(count) / wall.as_secs_f64(),
     };
     (cost, result)
+}
+
+/// How many operations were done.
+pub type Counted = usize;
+
+/// Runs operations that tell only at the end how many they were, and tells what each cost.
+///
+/// # Errors
+/// What the run says; when it did nothing.
+pub fn counted(run: impl FnOnce() -> Result<Counted, Failed>) -> Result<Cost, Failed> {
+    let (all, count) = cost(1, run);
+    match count? {
+        0 => Err("nothing was done in the time given".into()),
+        count => Ok(Cost {
+            cpu_us: all.cpu_us / number(count),
+            per_second: all.per_second * number(count),
+        }),
+    }
 }
 
 /// Wall time of one operation, in microseconds.
