@@ -14,6 +14,7 @@ use crate::journal::StoreId;
 use crate::storage::{Access, Storage, StorageFile};
 use ledger_core::{DecodeError, Head, LogId, canonical};
 use serde::{Deserialize, Serialize};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -116,7 +117,8 @@ pub enum AnchorError {
     },
     /// The disk refused.
     #[error(
-        "anchor: cannot {doing} {path}: {source}; nothing more is acknowledged until the store is opened again"
+        "anchor: cannot {doing} {path}: {source}; the anchor falls behind: on a full disk until there is room, otherwise until \
+         the store is opened again"
     )]
     Io {
         /// What was tried.
@@ -310,7 +312,8 @@ impl AnchorFile {
     /// Writes the slot that is not the newest; durable when it returns.
     ///
     /// # Errors
-    /// [`AnchorError::Io`] when the disk refuses; every later write is then refused, for nobody knows which slot counts.
+    /// [`AnchorError::Io`] when the disk refuses; every later write is then refused, for nobody knows which slot counts,
+    /// unless it was only full.
     pub fn write(&mut self, anchor: &Anchor) -> Result<(), AnchorError> {
         if self.poisoned {
             return Err(AnchorError::Poisoned {
@@ -320,17 +323,20 @@ impl AnchorFile {
         let generation = self.generation + 1;
         let slot = anchor.encode_slot(generation)?;
         let offset = (generation % 2) * SLOT_BYTES as u64;
-        self.file
-            .write_at(offset, &slot)
-            .and_then(|()| self.file.sync_data())
-            .map_err(|source| {
-                self.poisoned = true;
-                AnchorError::Io {
-                    doing: "write",
-                    path: self.path.clone(),
-                    source,
-                }
-            })?;
+        let io = |source| AnchorError::Io {
+            doing: "write",
+            path: self.path.clone(),
+            source,
+        };
+        if let Err(source) = self.file.write_at(offset, &slot) {
+            // A file system that copies on write may be full. The other slot counts still, and this one is written whole again.
+            self.poisoned = !matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+            return Err(io(source));
+        }
+        if let Err(source) = self.file.sync_data() {
+            self.poisoned = true;
+            return Err(io(source));
+        }
         self.generation = generation;
         Ok(())
     }

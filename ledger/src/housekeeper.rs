@@ -2,6 +2,8 @@
 //!
 //! It writes rows only of batches that a later durable batch proves: recovery may give the newest batch another place, and
 //! rows must never point to a place that is void. A crash between its writes costs folding again from the cursor.
+//! A round that fails is told as "falling behind" and made up for by a later one: when the disk was full and has room
+//! again, the derived store is opened again ([`Derived::mend`]) and what could not be written is, before anything newer.
 
 use crate::Position;
 use crate::anchor::{Anchor, AnchorFile, AnchorLog, AnchorState};
@@ -282,6 +284,9 @@ impl<S: State> Housekeeper<S> {
     fn round(&mut self, stop: Option<bool>) -> Result<(), LedgerError> {
         let clean = stop == Some(true);
         self.anchor_now(clean, stop.is_some())?;
+        if self.shared.derived.mend()? {
+            tracing::warn!("the derived store was opened again after a failed write");
+        }
         if let Some(step) = self.unwritten.take() {
             // What a failed round left over goes first, alone: rows, index and cursor never skip anything.
             self.write(step)?;
