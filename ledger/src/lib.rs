@@ -8,6 +8,7 @@
 //! disk.
 
 pub mod anchor;
+mod append;
 pub mod bundle;
 mod checkpoint;
 pub mod clock;

@@ -8,6 +8,7 @@
 mod bitflip;
 mod bundle;
 mod disk;
+mod embedding;
 mod erase;
 mod intake;
 mod journal;
