@@ -3,6 +3,7 @@
 use crate::error::KeyError;
 use crate::signature::Signature;
 use ed25519_dalek::Signer;
+use ed25519_dalek::hazmat::ExpandedSecretKey;
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 use zeroize::Zeroizing;
@@ -88,6 +89,7 @@ impl VerifyKey {
 /// A private key. Has no `Debug` and no `Clone` on purpose; its memory is wiped when it goes.
 pub struct SigningKey {
     key: ed25519_dalek::SigningKey,
+    expanded: ExpandedSecretKey,
     public: PublicKey,
 }
 
@@ -97,7 +99,12 @@ impl SigningKey {
         let seed = Zeroizing::new(seed);
         let key = ed25519_dalek::SigningKey::from_bytes(&seed);
         let public = PublicKey(key.verifying_key().to_bytes());
-        Self { key, public }
+        let expanded = ExpandedSecretKey::from(&*seed);
+        Self {
+            key,
+            expanded,
+            public,
+        }
     }
 
     /// The seed, for the keyring that writes it to its file.
@@ -120,6 +127,11 @@ impl SigningKey {
 
     pub(crate) fn sign_message(&self, message: &[u8]) -> Signature {
         Signature(self.key.sign(message).to_bytes())
+    }
+
+    /// As [`Self::sign_message`] for each, in order, and some cheaper together.
+    pub(crate) fn sign_messages(&self, messages: &[impl AsRef<[u8]>]) -> Vec<Signature> {
+        crate::sign::sign_all(&self.expanded, &self.public.0, messages)
     }
 
     /// Signs an HTTP signature base (RFC 9421). A base begins with a double quote, which no context string of

@@ -37,6 +37,7 @@ pub mod limits;
 pub mod note;
 pub mod proof;
 pub mod record;
+mod sign;
 pub mod signature;
 pub mod statement;
 pub mod text;
