@@ -6,10 +6,13 @@
 
 use crate::error::LedgerError;
 use crate::ledger::Ledger;
+use crate::publish::{Content, Files};
 use crate::state::State;
+use crate::storage::DiskStorage;
 use ledger_core::checkpoint::{Checkpoint, origin};
 use ledger_core::note::VerifierKey;
 use ledger_core::{Chain, LogId, SigningKey, TreeRoot};
+use std::sync::Arc;
 
 impl<S: State> Ledger<S> {
     /// The key that signs the checkpoints of a log.
@@ -45,6 +48,41 @@ impl<S: State> Ledger<S> {
         self.shared().note_checkpoint(log, tree_size)?;
         let checkpoint = Checkpoint { log, tree_size, root };
         Ok(checkpoint.sign(key))
+    }
+
+    /// A signed checkpoint (C2SP `tlog-checkpoint`) over every durable receipt of an own log: hand it to whoever shall notice
+    /// if anything below it changes. The records are read back from disk, those of earlier calls from their tiles, and
+    /// the anchor knows the size before the text is returned.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownLog`]; [`LedgerError::NoCheckpointKey`] for another machine's log; [`LedgerError::RootDiffers`]
+    /// when the records on disk are not those that were acknowledged; [`LedgerError::Io`].
+    ///
+    /// ```
+    /// use ledger::core::{Stream, checkpoint::Checkpoint};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let ledger = ledger::Ledger::lone(dir.path().join("log"), "my-agent")?;
+    /// let log = ledger.own_log(Stream::Facts).ok_or("a lone log has facts")?;
+    /// let pin = ledger.verifier_key(&log).ok_or("the log is here")?;
+    /// let checkpoint = ledger.checkpoint(&log)?;
+    /// assert_eq!(Checkpoint::open(&checkpoint, &log, pin.key())?.tree_size, 1); // the genesis
+    /// # Ok(()) }
+    /// ```
+    pub fn checkpoint(&self, log: &LogId) -> Result<String, LedgerError> {
+        let grow = || {
+            let dir = self.paths().tiles().join(log.to_hex());
+            let mut files = Files::new(Arc::new(DiskStorage), &dir, false);
+            self.grow(log, &mut files, Content::Cache)
+        };
+        let grown = match grow() {
+            Err(LedgerError::Tiles(_)) => {
+                self.forget_tiles(log)?;
+                grow()
+            }
+            done => done,
+        };
+        Ok(grown?.checkpoint)
     }
 
     /// The key to pin for a log: whoever has it checks the log's checkpoints and proofs without trusting anybody else.

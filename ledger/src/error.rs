@@ -1,5 +1,9 @@
 //! What can go wrong in the engine. Each error has a stable code, names the thing and says what to do.
 
+pub use crate::anchor::AnchorError;
+pub use crate::journal::{JournalError, Outcome};
+pub use crate::lock::LockError;
+
 use crate::Position;
 use ledger_core::error::{ChainError, KeyError, RecordError, StatementError};
 use ledger_core::{LogId, ReceiptId, TreeRoot};

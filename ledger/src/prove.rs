@@ -91,7 +91,7 @@ impl<S: State> Ledger<S> {
         Ok(text)
     }
 
-    fn forget_tiles(&self, log: &LogId) -> Result<(), LedgerError> {
+    pub(crate) fn forget_tiles(&self, log: &LogId) -> Result<(), LedgerError> {
         let path = self.paths().tiles().join(log.to_hex());
         std::fs::remove_dir_all(&path).map_err(|source| LedgerError::Io {
             what: "removing the damaged tiles in",
