@@ -1,14 +1,16 @@
-//! Bundles: one whole log in one file, readable in one pass with flat memory (`docs/FORMAT.md`, "Bundle").
+//! Bundles: one whole log, or a range of one, in one file, readable in one pass with flat memory (`docs/FORMAT.md`, "Bundle").
 //!
 //! Owns the layout (a magic line, then frames), the encoder of each frame and the incremental [`FrameParser`];
-//! [`BundleCheck`] beside it is the incremental verifier. It does no I/O: the caller reads and writes files. Every byte of a bundle is
-//! covered by the chain, a signature, a commitment, the genesis or the checkpoint at its end, so a cut or changed
-//! bundle is always found. It proves a log against itself; which LogId or FleetId to trust the reader must know from
-//! elsewhere.
+//! [`BundleCheck`] beside it is the incremental verifier, [`Start`] what a range carries of the records before it. It does
+//! no I/O: the caller reads and writes files. Every byte of a bundle is covered by the chain, a signature, a commitment,
+//! the genesis, the tree or the checkpoint at its end, so a cut or changed bundle is always found. It proves a log against
+//! itself; which LogId or FleetId to trust the reader must know from elsewhere.
 
 mod check;
+mod range;
 
 pub use check::{BundleCheck, BundleReport, FINDINGS_MAX, Finding};
+pub use range::Start;
 
 use crate::canonical;
 use crate::chain::Chain;
@@ -16,16 +18,41 @@ use crate::digest::{FleetId, LogId};
 use crate::key::PublicKey;
 use crate::limits::{PAYLOAD_BYTES_MAX, RECORD_BYTES_MAX};
 use crate::record::{Payload, Salt};
+use crate::tree::Hash;
 use serde::{Deserialize, Serialize};
 
-/// The first line of every bundle.
+/// The first line of a bundle of a whole log: version 1.
 pub const MAGIC: &[u8] = b"ledger bundle v1\n";
+/// The first line of a bundle of a range: version 2.
+pub const MAGIC_RANGE: &[u8] = b"ledger bundle v2\n";
 /// Bytes before each frame's content: its kind, and its length as u32 be.
 pub const FRAME_HEADER_BYTES: usize = 5;
 /// Bytes of the header's content.
 const HEADER_BYTES_MAX: usize = 256;
 /// Bytes of the checkpoint at the end; one with one signature has about 300.
 const END_BYTES_MAX: usize = 4096;
+/// Hashes in the proof behind a range: those of a tree of 2^64 records and one more.
+const REST_HASHES_MAX: usize = 65;
+// Both first lines are read with one length.
+const _: () = assert!(MAGIC.len() == MAGIC_RANGE.len());
+
+/// What a bundle holds; its first line says it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Version {
+    /// 1: a whole log, from its genesis to what its checkpoint covers.
+    Whole,
+    /// 2: a range of a log, with the hashes that connect it with a checkpoint.
+    Range,
+}
+
+impl Version {
+    fn magic(self) -> &'static [u8] {
+        match self {
+            Self::Whole => MAGIC,
+            Self::Range => MAGIC_RANGE,
+        }
+    }
+}
 
 /// What a frame holds; its first byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,8 +65,13 @@ pub enum FrameKind {
     Payload,
     /// 4: one byte, why the payload of the record before it is absent.
     Absent,
-    /// 5: the signed checkpoint over exactly the records before it; last and once.
+    /// 5: the signed checkpoint over exactly the records before it, in a range over these and more; last and once.
     End,
+    /// 6, in a range that does not begin at seq 0: see [`Start`]; after the header and once.
+    Start,
+    /// 7, in a range: the proof that the tree up to its last record is a prefix of the checkpoint's; before the end and
+    /// once.
+    Rest,
 }
 
 impl FrameKind {
@@ -51,13 +83,18 @@ impl FrameKind {
             Self::Payload => 3,
             Self::Absent => 4,
             Self::End => 5,
+            Self::Start => 6,
+            Self::Rest => 7,
         }
     }
 
-    fn of_byte(byte: u8) -> Option<Self> {
-        [Self::Header, Self::Record, Self::Payload, Self::Absent, Self::End]
+    fn of_byte(byte: u8, version: Version) -> Option<Self> {
+        let whole = [Self::Header, Self::Record, Self::Payload, Self::Absent, Self::End];
+        let range = [Self::Start, Self::Rest];
+        let mut known = whole
             .into_iter()
-            .find(|kind| kind.byte() == byte)
+            .chain(range.into_iter().filter(|_| version == Version::Range));
+        known.find(|kind| kind.byte() == byte)
     }
 
     fn length_permitted(self, length: usize) -> bool {
@@ -67,6 +104,10 @@ impl FrameKind {
             Self::Payload => (32..=32 + PAYLOAD_BYTES_MAX).contains(&length),
             Self::Absent => length == 1,
             Self::End => length <= END_BYTES_MAX,
+            Self::Start => length <= range::START_BYTES_MAX,
+            Self::Rest => {
+                length <= REST_HASHES_MAX * size_of::<Hash>() && length.is_multiple_of(size_of::<Hash>())
+            }
         }
     }
 }
@@ -82,7 +123,7 @@ pub struct Header {
     pub machine_key: PublicKey,
     /// The key that signs its checkpoints.
     pub checkpoint_key: PublicKey,
-    /// The first seq in the bundle: 0 in version 1.
+    /// The first seq in the bundle: 0 in version 1, any in version 2.
     pub first: u64,
 }
 
@@ -125,11 +166,32 @@ pub fn frame(kind: FrameKind, parts: &[&[u8]]) -> Vec<u8> {
     bytes
 }
 
-/// What a bundle begins with: the magic line and the header's frame.
+/// What a bundle of a whole log begins with: the magic line and the header's frame.
 pub fn encode_begin(header: &Header) -> Vec<u8> {
-    let mut bytes = MAGIC.to_vec();
+    begin(Version::Whole, header)
+}
+
+/// What a bundle of a range begins with: the magic line and the header's frame, whose `first` is the range's first seq.
+/// [`encode_start`] follows unless that is 0.
+pub fn encode_begin_range(header: &Header) -> Vec<u8> {
+    begin(Version::Range, header)
+}
+
+fn begin(version: Version, header: &Header) -> Vec<u8> {
+    let mut bytes = version.magic().to_vec();
     bytes.extend(frame(FrameKind::Header, &[&canonical::encode(header)]));
     bytes
+}
+
+/// The frame that connects a range with the log's beginning.
+pub fn encode_start(start: &Start) -> Vec<u8> {
+    frame(FrameKind::Start, &[&start.encode()])
+}
+
+/// The frame before the end of a range: the consistency proof (RFC 9162, 2.1.4) from the tree up to the range's last
+/// record to the checkpoint's; empty when that is its last one, too.
+pub fn encode_rest(proof: &[Hash]) -> Vec<u8> {
+    frame(FrameKind::Rest, &[proof.as_flattened()])
 }
 
 /// The frame of a record's exact bytes.
@@ -177,6 +239,14 @@ impl Frame {
         })
     }
 
+    /// The hashes of a [`FrameKind::Rest`]; `None` for other kinds.
+    pub fn rest(&self) -> Option<&[Hash]> {
+        let (hashes, []) = self.bytes.as_chunks::<32>() else {
+            return None;
+        };
+        (self.kind == FrameKind::Rest).then_some(hashes)
+    }
+
     /// The reason in a [`FrameKind::Absent`]; `None` for other kinds and unknown reasons.
     pub fn absent(&self) -> Option<Absent> {
         match (self.kind, self.bytes.as_slice()) {
@@ -192,7 +262,8 @@ impl Frame {
 pub enum BundleError {
     /// The first line is another.
     #[error(
-        "bundle: the file does not begin with the line \"ledger bundle v1\"; it is no bundle or of a newer version"
+        "bundle: the file does not begin with the line \"ledger bundle v1\" or \"ledger bundle v2\"; it is no bundle or of \
+         a newer version"
     )]
     Magic,
     /// An unknown kind of frame, or one that is too long.
@@ -226,7 +297,7 @@ pub struct FrameParser {
     // How much of `buffer` was handed out, and how many bytes of the file lie before `buffer`.
     used: usize,
     before: u64,
-    magic_seen: bool,
+    version: Option<Version>,
 }
 
 impl FrameParser {
@@ -248,17 +319,13 @@ impl FrameParser {
     /// # Errors
     /// [`BundleError`]; nothing can be read after it.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, BundleError> {
-        if !self.magic_seen {
-            let seen = self.buffer.len().min(MAGIC.len());
-            if self.buffer[..seen] != MAGIC[..seen] {
-                return Err(BundleError::Magic);
-            }
-            if seen < MAGIC.len() {
-                return Ok(None);
-            }
-            self.used = seen;
-            self.magic_seen = true;
-        }
+        let Some(version) = self.version else {
+            return if self.read_magic()? {
+                self.next_frame()
+            } else {
+                Ok(None)
+            };
+        };
         let rest = &self.buffer[self.used..];
         let Some(([kind_byte, length @ ..], content)) = rest.split_first_chunk::<FRAME_HEADER_BYTES>() else {
             return Ok(None);
@@ -266,7 +333,7 @@ impl FrameParser {
         let offset = self.before + u64::try_from(self.used).expect("a buffer fits 64 bits");
         let length = u32::from_be_bytes(*length);
         let length_bytes = usize::try_from(length).unwrap_or(usize::MAX);
-        let kind = FrameKind::of_byte(*kind_byte)
+        let kind = FrameKind::of_byte(*kind_byte, version)
             .filter(|kind| kind.length_permitted(length_bytes))
             .ok_or(BundleError::Frame {
                 offset,
@@ -285,8 +352,27 @@ impl FrameParser {
         Ok(Some(frame))
     }
 
+    // Whether the first line was there to be read.
+    fn read_magic(&mut self) -> Result<bool, BundleError> {
+        let seen = &self.buffer[..self.buffer.len().min(MAGIC.len())];
+        let mut known = [Version::Whole, Version::Range].into_iter();
+        let version = known.find(|version| version.magic().starts_with(seen));
+        let version = version.ok_or(BundleError::Magic)?;
+        if seen.len() < MAGIC.len() {
+            return Ok(false);
+        }
+        self.used = MAGIC.len();
+        self.version = Some(version);
+        Ok(true)
+    }
+
+    /// What the first line says; `None` before it was read.
+    pub fn version(&self) -> Option<Version> {
+        self.version
+    }
+
     /// Whether everything pushed so far was handed out as whole frames.
     pub fn is_at_boundary(&self) -> bool {
-        self.magic_seen && self.used == self.buffer.len()
+        self.version.is_some() && self.used == self.buffer.len()
     }
 }

@@ -3,7 +3,7 @@
 //! Owns the findings and their codes beyond those of `error` (`bundle.*`). Does no I/O, and does not decide whom to
 //! trust: a bundle is checked against its own genesis, whose LogId the reader compares with what it knows.
 
-use super::{Absent, Frame, FrameKind, FrameParser, Header};
+use super::{Absent, Frame, FrameKind, FrameParser, Header, Start, Version};
 use crate::canonical;
 use crate::chain::{self, Chain};
 use crate::checkpoint::Checkpoint;
@@ -11,7 +11,7 @@ use crate::digest::TreeRoot;
 use crate::error::{NoteError, RecordError};
 use crate::record::Record;
 use crate::statement::PayloadRef;
-use crate::tree::{self, Tree};
+use crate::tree::{self, Hash, Tree};
 
 /// Findings that a report keeps; further ones are only counted, so that memory stays flat.
 pub const FINDINGS_MAX: usize = 100;
@@ -40,8 +40,10 @@ pub struct BundleReport {
     pub payloads: u64,
     /// Payloads said to be erased.
     pub erased: u64,
-    /// The tree's root over the records, as computed.
+    /// The tree's root over the records up to the last one here, as computed.
     pub root: Option<TreeRoot>,
+    /// Records under the checkpoint at the end, when that holds. Past a range there are more than here.
+    pub tree_size: Option<u64>,
     /// The first [`FINDINGS_MAX`] findings, in the order of the file.
     pub findings: Vec<Finding>,
     /// How many there are in all.
@@ -64,11 +66,15 @@ impl BundleReport {
 #[derive(Debug)]
 enum Expects {
     Header,
+    /// What a range carries of the records before it.
+    Start,
     Record,
     /// The payload of the record at this seq.
     Payload(u64, PayloadRef),
     /// The record could not be read, so a payload may follow or not.
     RecordOrPayload,
+    /// The end of a range.
+    End,
     /// The end was seen.
     Nothing,
     /// Nothing more can be read.
@@ -93,6 +99,9 @@ pub struct BundleCheck {
     next_seq: u64,
     linked: bool,
     tree: Tree,
+    // The proof from the tree of a range to that of the checkpoint.
+    rest: Option<Vec<Hash>>,
+    signatures: bool,
     report: BundleReport,
 }
 
@@ -112,7 +121,17 @@ impl BundleCheck {
             next_seq: 0,
             linked: true,
             tree: Tree::new(),
+            rest: None,
+            signatures: true,
             report: BundleReport::default(),
+        }
+    }
+
+    /// A check that leaves the signatures of records to the caller, who verifies them in runs.
+    pub fn without_signatures() -> Self {
+        Self {
+            signatures: false,
+            ..Self::new()
         }
     }
 
@@ -125,20 +144,48 @@ impl BundleCheck {
 
     /// Takes the file's next bytes; chunks of any size will do.
     pub fn push(&mut self, bytes: &[u8]) {
-        if matches!(self.expects, Expects::Stopped) {
-            return;
+        self.feed(bytes);
+        while self.step().is_some() {}
+    }
+
+    /// Takes the file's next bytes without looking at them: [`BundleCheck::step`] does, frame by frame.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        if !matches!(self.expects, Expects::Stopped) {
+            self.parser.push(bytes);
         }
-        self.parser.push(bytes);
-        while !matches!(self.expects, Expects::Stopped) {
-            match self.parser.next_frame() {
-                Ok(Some(frame)) => self.take_frame(&frame),
-                Ok(None) => return,
-                Err(error) => {
-                    self.found(None, error.code(), &error);
-                    self.expects = Expects::Stopped;
-                }
+    }
+
+    /// Checks the next whole frame and hands it out; `None` when more bytes are needed or nothing more can be read.
+    pub fn step(&mut self) -> Option<Frame> {
+        if matches!(self.expects, Expects::Stopped) {
+            return None;
+        }
+        match self.parser.next_frame() {
+            Ok(Some(frame)) => {
+                self.take_frame(&frame);
+                Some(frame)
+            }
+            Ok(None) => None,
+            Err(error) => {
+                self.found(None, error.code(), &error);
+                self.expects = Expects::Stopped;
+                None
             }
         }
+    }
+
+    /// What was found so far.
+    pub fn so_far(&self) -> &BundleReport {
+        &self.report
+    }
+
+    /// What the first line says; `None` before it was read.
+    pub fn version(&self) -> Option<Version> {
+        self.parser.version()
+    }
+
+    fn is_range(&self) -> bool {
+        self.version() == Some(Version::Range)
     }
 
     /// Ends the check.
@@ -179,19 +226,34 @@ impl BundleCheck {
                 self.found(None, "bundle.order", &"the first frame is not the header");
                 self.expects = Expects::Stopped;
             }
+            (FrameKind::Start, Expects::Start) => self.take_start(frame),
+            (_, Expects::Start) => {
+                self.found(
+                    None,
+                    "bundle.order",
+                    &"what stands for the records before the range is not there",
+                );
+                self.expects = Expects::Stopped;
+            }
             (FrameKind::Payload | FrameKind::Absent, Expects::Payload(seq, wanted)) => {
                 self.take_payload(frame, seq, &wanted);
             }
             (FrameKind::Payload | FrameKind::Absent, Expects::RecordOrPayload) => {}
-            (FrameKind::Record, expects) => {
+            (FrameKind::End, Expects::End) => self.take_end(&frame.bytes),
+            (FrameKind::Record, expects) if !matches!(expects, Expects::End) => {
                 self.found_missing_payload(&expects);
                 self.take_record(&frame.bytes);
             }
-            (FrameKind::End, expects) => {
+            (FrameKind::Rest, expects) if !matches!(expects, Expects::End) && self.report.records > 0 => {
+                self.found_missing_payload(&expects);
+                self.rest = frame.rest().map(<[Hash]>::to_vec);
+                self.expects = Expects::End;
+            }
+            (FrameKind::End, expects) if !self.is_range() => {
                 self.found_missing_payload(&expects);
                 self.take_end(&frame.bytes);
             }
-            (FrameKind::Header | FrameKind::Payload | FrameKind::Absent, expects) => {
+            (_, expects) => {
                 let text = format!("the frame at byte {} is out of place", frame.offset);
                 self.found(self.next_seq.checked_sub(1), "bundle.order", &text);
                 self.expects = expects;
@@ -212,8 +274,12 @@ impl BundleCheck {
     fn take_header(&mut self, frame: &Frame) {
         match canonical::decode::<Header>("bundle header", &frame.bytes) {
             Ok(header) => {
-                if header.first != 0 {
-                    self.found(None, "bundle.header", &"a bundle of version 1 begins at seq 0");
+                match (self.is_range(), header.first) {
+                    (_, 0) => {}
+                    (true, _) => self.expects = Expects::Start,
+                    (false, _) => {
+                        self.found(None, "bundle.header", &"a bundle of version 1 begins at seq 0");
+                    }
                 }
                 self.report.header = Some(header);
             }
@@ -222,6 +288,32 @@ impl BundleCheck {
                 self.expects = Expects::Stopped;
             }
         }
+    }
+
+    fn take_start(&mut self, frame: &Frame) {
+        let first = self.report.header.map_or(0, |header| header.first);
+        let start = Start::decode(first, &frame.bytes);
+        let Some((start, tree)) = start.and_then(|start| start.tree(first).map(|tree| (start, tree))) else {
+            let text = "it does not hold a genesis and the hashes that the range's first seq demands";
+            self.found(None, "bundle.start", &text);
+            self.expects = Expects::Stopped;
+            return;
+        };
+        if !start.proves_genesis(first) {
+            let text = "the genesis is not the first record under the hashes before the range";
+            self.found(Some(0), "bundle.start", &text);
+        }
+        match Record::parse(&start.genesis) {
+            Ok(genesis) => {
+                self.start(&genesis);
+                self.check_signatures(0, &genesis);
+            }
+            Err(error) => self.found_in_record(0, &error),
+        }
+        self.tree = tree;
+        self.next_seq = first;
+        // What the first record of the range links to is not here.
+        self.linked = false;
     }
 
     fn take_record(&mut self, bytes: &[u8]) {
@@ -238,13 +330,20 @@ impl BundleCheck {
             }
         };
         self.place(seq, &record);
-        if let Some(machine) = self.chain.as_ref().map(|chain| chain.machine_verifier().clone())
-            && let Err(error) = chain::verify_signatures(&record, &machine)
-        {
-            self.found(Some(seq), error.code(), &error);
-        }
+        self.check_signatures(seq, &record);
         if let Some(payload) = &record.statement().payload {
             self.expects = Expects::Payload(seq, payload.clone());
+        }
+    }
+
+    fn check_signatures(&mut self, seq: u64, record: &Record) {
+        if !self.signatures {
+            return;
+        }
+        let machine = self.chain.as_ref().map(Chain::machine_verifier);
+        let verified = machine.map(|machine| chain::verify_signatures(record, machine));
+        if let Some(Err(error)) = verified {
+            self.found(Some(seq), error.code(), &error);
         }
     }
 
@@ -290,11 +389,15 @@ impl BundleCheck {
     fn start(&mut self, record: &Record) {
         match Chain::start(record) {
             Ok(chain) => {
-                if self
-                    .report
-                    .header
-                    .is_some_and(|header| header != Header::of(&chain))
-                {
+                let said = |header: Header| {
+                    let first = header.first;
+                    header
+                        == Header {
+                            first,
+                            ..Header::of(&chain)
+                        }
+                };
+                if !self.report.header.is_some_and(said) {
                     self.found(
                         Some(0),
                         "bundle.header",
@@ -337,12 +440,14 @@ impl BundleCheck {
 
     fn take_end(&mut self, bytes: &[u8]) {
         self.expects = Expects::Nothing;
-        if let Err((code, text)) = self.check_end(bytes) {
-            self.found(None, code, &text);
+        match self.check_end(bytes) {
+            Ok(tree_size) => self.report.tree_size = Some(tree_size),
+            Err((code, text)) => self.found(None, code, &text),
         }
     }
 
-    fn check_end(&self, bytes: &[u8]) -> Result<(), (&'static str, String)> {
+    // How many records the checkpoint covers.
+    fn check_end(&self, bytes: &[u8]) -> Result<u64, (&'static str, String)> {
         let Some(chain) = &self.chain else {
             return Err((
                 "bundle.checkpoint",
@@ -364,22 +469,25 @@ impl BundleCheck {
                 "the checkpoint of a bundle has exactly one signature",
             )));
         }
-        if checkpoint.tree_size != self.tree.size() {
-            let text = format!(
-                "the checkpoint covers {} records, {} are here",
-                checkpoint.tree_size,
-                self.tree.size()
-            );
+        let (size, root) = (self.tree.size(), self.tree.root());
+        let covered = if self.is_range() {
+            checkpoint.tree_size >= size
+        } else {
+            checkpoint.tree_size == size
+        };
+        if !covered {
+            let covers = checkpoint.tree_size;
+            let text = format!("the checkpoint covers {covers} records, those here end with number {size}");
             return Err(("bundle.tree-size", text));
         }
-        if checkpoint.root != self.tree.root() {
+        let proof = self.rest.as_deref().unwrap_or_default();
+        if !tree::verify_consistency(size, root, checkpoint.tree_size, checkpoint.root, proof) {
             let text = format!(
-                "the checkpoint's root is {}, that of the records {}",
-                checkpoint.root,
-                self.tree.root()
+                "the checkpoint's root is {}, to which that of the records, {root}, does not lead",
+                checkpoint.root
             );
             return Err(("bundle.root", text));
         }
-        Ok(())
+        Ok(checkpoint.tree_size)
     }
 }

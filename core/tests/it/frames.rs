@@ -1,8 +1,8 @@
 //! A bundle whose frames are out of order is refused, and a bad one never makes its check grow.
 
 use ledger_core::bundle::{
-    Absent, BundleCheck, FINDINGS_MAX, Header, encode_absent, encode_begin, encode_end, encode_payload,
-    encode_record,
+    Absent, BundleCheck, FINDINGS_MAX, FrameKind, FrameParser, Header, MAGIC_RANGE, encode_absent,
+    encode_begin, encode_end, encode_payload, encode_record, encode_rest,
 };
 use ledger_core::{LogId, Payload, Salt};
 use ledger_fixtures::{SampleLog, lone_log};
@@ -99,6 +99,89 @@ fn frames_out_of_order_are_found() {
     for (name, frames, expected) in cases {
         assert_eq!(found(frames), expected, "{name}");
     }
+}
+
+// A bundle's first line, and each of its frames.
+fn pieces(bundle: &[u8]) -> (Vec<u8>, Vec<(FrameKind, Vec<u8>)>) {
+    let mut parser = FrameParser::new();
+    parser.push(bundle);
+    let mut frames = Vec::new();
+    while let Some(frame) = parser.next_frame().unwrap() {
+        let bytes = ledger_core::bundle::frame(frame.kind, &[&frame.bytes]);
+        frames.push((frame.kind, bytes));
+    }
+    (MAGIC_RANGE.to_vec(), frames)
+}
+
+#[test]
+fn frames_of_a_range_out_of_order_or_of_another_range_are_found() {
+    let log = lone_log(6, 12);
+    let (line, frames) = pieces(&log.range_bundle(5, 7));
+    let (_, others) = pieces(&log.range_bundle(5, 8));
+    let (_, earlier) = pieces(&log.range_bundle(6, 7));
+    let (_, strangers) = pieces(&lone_log(7, 12).range_bundle(5, 7));
+    let kinds: Vec<u8> = frames.iter().map(|(kind, _)| kind.byte()).collect();
+    assert_eq!(kinds, [1, 6, 2, 3, 2, 2, 3, 7, 5], "seqs 5 and 7 have payloads");
+    let with = |change: &dyn Fn(&mut Vec<Vec<u8>>)| {
+        let mut all: Vec<Vec<u8>> = frames.iter().map(|(_, bytes)| bytes.clone()).collect();
+        change(&mut all);
+        let bytes: Vec<&[u8]> = std::iter::once(&line[..])
+            .chain(all.iter().map(Vec::as_slice))
+            .collect();
+        found(&bytes).first().copied()
+    };
+    let order = |seq| Some((seq, "bundle.order"));
+    assert_eq!(with(&|_| ()), None);
+    assert_eq!(with(&|f| drop(f.remove(1))), order(None), "no start");
+    assert_eq!(
+        with(&|f| f.insert(1, f[1].clone())),
+        order(Some(4)),
+        "start twice"
+    );
+    assert_eq!(with(&|f| drop(f.remove(7))), order(Some(7)), "no proof behind it");
+    assert_eq!(
+        with(&|f| f.insert(7, f[7].clone())),
+        order(Some(7)),
+        "that proof twice"
+    );
+    assert_eq!(
+        with(&|f| f.swap(7, 4)),
+        order(Some(5)),
+        "records behind the proof"
+    );
+    assert_eq!(with(&|f| f.truncate(8)), Some((None, "bundle.truncated")));
+    assert_eq!(with(&|f| drop(f.drain(2..7))), order(Some(4)), "no records");
+    assert_eq!(with(&|f| f[7] = encode_rest(&[])), Some((None, "bundle.root")));
+    assert_eq!(
+        with(&|f| f[7].clone_from(&others[8].1)),
+        Some((None, "bundle.root"))
+    );
+    assert_eq!(
+        with(&|f| f[1].clone_from(&earlier[1].1)),
+        Some((None, "bundle.root")),
+        "6, too, has two peaks"
+    );
+    assert_eq!(
+        with(&|f| drop(f.remove(4))),
+        Some((Some(6), "chain.seq")),
+        "a record left out"
+    );
+    assert_eq!(
+        with(&|f| f.truncate(f.len() - 4)),
+        Some((None, "bundle.truncated"))
+    );
+    assert_eq!(
+        with(&|f| f[1].clone_from(&strangers[1].1)),
+        Some((Some(0), "bundle.header"))
+    );
+    let shorter = encode_end(&lone_log(6, 7).signed_checkpoint());
+    assert_eq!(
+        with(&|f| f[8].clone_from(&shorter)),
+        Some((None, "bundle.tree-size"))
+    );
+    // What version 1 does not know.
+    let whole = [&ledger_core::bundle::MAGIC[..], &frames[0].1, &frames[1].1].concat();
+    assert_eq!(found(&[&whole])[1], (None, "bundle.frame"));
 }
 
 #[test]

@@ -151,15 +151,19 @@ fn the_frozen_sample_log_verifies_for_ever() {
 
 #[test]
 fn every_damaged_copy_is_found_where_it_is_damaged() {
-    let sample = read("logs/v1-sample.bundle");
-    let cases: Vec<Damaged> = vectors("damaged");
-    assert!(cases.len() >= 20);
-    for case in cases {
-        let mut bytes = sample.clone();
-        bytes[case.offset] ^= case.xor;
-        let report = BundleCheck::of_bytes(&bytes);
-        let first = report.findings.first().map(|finding| (finding.seq, finding.code));
-        assert_eq!(first, Some((case.seq, case.code.as_str())), "{}", case.name);
+    for (log, name, count) in [("v1-sample", "damaged", 20), ("v2-range", "damaged-range", 14)] {
+        let sample = read(&format!("logs/{log}.bundle"));
+        assert!(BundleCheck::of_bytes(&sample).is_clean(), "{log}");
+        let cases: Vec<Damaged> = vectors(name);
+        assert!(cases.len() >= count);
+        for case in cases {
+            let mut bytes = sample.clone();
+            bytes[case.offset] ^= case.xor;
+            let report = BundleCheck::of_bytes(&bytes);
+            let first = report.findings.first().map(|finding| (finding.seq, finding.code));
+            let expected = Some((case.seq, case.code.as_str()));
+            assert_eq!(first, expected, "{log}: {}", case.name);
+        }
     }
 }
 

@@ -156,6 +156,47 @@ fn every_flipped_bit_of_a_small_bundle_is_found() {
 }
 
 #[test]
+fn every_flipped_bit_of_a_range_is_found_and_every_cut_of_it() {
+    let log = lone_log(8, 11);
+    // With and without records before and behind it.
+    for (first, last) in [(0, 10), (0, 3), (5, 6), (4, 10), (7, 7)] {
+        let bytes = log.range_bundle(first, last);
+        let report = BundleCheck::of_bytes(&bytes);
+        assert!(report.is_clean(), "{first} to {last}: {:?}", report.findings);
+        for i in 0..bytes.len() {
+            // Every bit of the smallest, and of every byte of the others one.
+            for bit in (0..8).filter(|bit| first == last || bit % 8 == i % 8) {
+                let mut changed = bytes.clone();
+                changed[i] ^= 1 << bit;
+                let report = BundleCheck::of_bytes(&changed);
+                assert!(!report.is_clean(), "{first} to {last}: byte {i}, bit {bit}");
+            }
+            let cut = BundleCheck::of_bytes(&bytes[..i]);
+            let mut codes = cut.findings.iter().map(|finding| finding.code);
+            assert!(codes.any(|code| code == "bundle.truncated"), "{i}");
+        }
+        let longer = [&bytes[..], b"\n"].concat();
+        let longer = BundleCheck::of_bytes(&longer);
+        assert_eq!(longer.findings[0].code, "bundle.after-end");
+    }
+}
+
+#[test]
+fn any_range_of_a_log_stands_alone_under_its_checkpoint() {
+    let log = lone_log(8, 40);
+    let root = log.chain().head().root;
+    for first in 0..40 {
+        for last in [first, (first + 1).min(39), 38.max(first), 39] {
+            let report = BundleCheck::of_bytes(&log.range_bundle(first, last));
+            assert!(report.is_clean(), "{first} to {last}: {:?}", report.findings);
+            assert_eq!(report.records, (last - first + 1) as u64);
+            assert_eq!(report.tree_size, Some(40));
+            assert_eq!(report.root == Some(root), last == 39);
+        }
+    }
+}
+
+#[test]
 fn a_bundle_cut_at_any_byte_is_found() {
     for length in 0..SAMPLE_BYTES.len() {
         let report = BundleCheck::of_bytes(&SAMPLE_BYTES[..length]);
