@@ -245,6 +245,8 @@ impl FleetState {
             AnyDetail::RequestReceived(_)
             | AnyDetail::ReceiptInadmissible(_)
             | AnyDetail::LogClosed(_)
+            // No fold builds upon a pulse, so that pruning them changes nothing.
+            | AnyDetail::LogPruned(_)
             // No fold reads a payload, so that destroying one changes nothing.
             | AnyDetail::Erased(_) => {}
             detail => {

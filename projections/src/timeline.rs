@@ -300,6 +300,11 @@ fn of_the_fleet(detail: &AnyDetail, state: &FleetState) -> String {
             )
         }
         AnyDetail::LogClosed(d) => format!("closes this log: {}", d.reason),
+        AnyDetail::LogPruned(d) => {
+            let count = d.last.saturating_sub(d.first).saturating_add(1);
+            let (pruned, log) = (counted(count, "pulse"), d.log.short());
+            format!("prunes {pruned} of log {log}, up to seq {}: {}", d.last, d.reason)
+        }
         AnyDetail::LogPinned(d) => {
             let count: u64 = d
                 .ranges

@@ -3,6 +3,8 @@
 use super::common::hex16;
 use crate::chain::Head;
 use crate::digest::{LogId, SealDigest, TreeRoot};
+use crate::hlc::Hlc;
+use crate::id::ReceiptId;
 use crate::key::PublicKey;
 use crate::kind::{MachineId, Stream};
 use serde::{Deserialize, Serialize};
@@ -77,4 +79,36 @@ pub struct PinnedRange {
     pub seal: SealDigest,
     /// The tree root over 0 to `last`; left out for the order's own machine, where it is not yet known.
     pub root: Option<TreeRoot>,
+}
+
+/// `log.pruned` 1: the oldest records of a pulse log are gone from this machine's store, all but its genesis (seq 0). With
+/// the genesis it is all that is needed to go on behind them: to check the chain, and to prove what remains.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LogPruned {
+    /// The log.
+    pub log: LogId,
+    /// The first seq that goes with this receipt, at least 1; what lies before it went before.
+    pub first: u64,
+    /// The last seq that goes.
+    pub last: u64,
+    /// The digest of the seal at `last`.
+    pub seal: SealDigest,
+    /// That seal's time.
+    pub time: Hlc,
+    /// Roots of the perfect subtrees over the records 0 to `last` (RFC 6962), largest first: one for each set bit of their
+    /// number.
+    pub peaks: Vec<TreeRoot>,
+    /// The log's head when this was said; its root covers `peaks` and all that remained.
+    pub head: Head,
+    /// How many records the checkpoint covers under which they went; 0 for a copy of another machine's log.
+    pub checkpoint: u64,
+    /// Why, or by which policy, at most 200 bytes.
+    pub reason: String,
+    /// The receipt that sums up what went, if there is one.
+    pub summary: Option<ReceiptId>,
+}
+
+impl LogPruned {
+    /// Bytes of a reason at most.
+    pub const REASON_BYTES_MAX: usize = 200;
 }

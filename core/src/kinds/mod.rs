@@ -26,7 +26,7 @@ pub use job::{
     JobResultConflict, JobResumed, JobSpec, JobStarted, JobSucceeded, LateVerdict, ParkedReason, ReadyReason,
     RequestReceived, RequeueReason, SuccessVerdict,
 };
-pub use log::{Founding, LogClosed, LogGenesis, LogPinned, PinnedRange, Predecessor};
+pub use log::{Founding, LogClosed, LogGenesis, LogPinned, LogPruned, PinnedRange, Predecessor};
 pub use run::{
     ArtifactStaged, RunCheckpointed, RunFailed, RunLost, RunProgressed, RunStarted, RunSucceeded, RunYielded,
 };
@@ -182,6 +182,7 @@ catalogue! {
     NodePulse = "node.pulse", 1, [Pulse], Machine;
     RunProgressed = "run.progressed", 1, [Pulse], Machine;
     Erased = "erased", 1, [Order, Facts], Actor;
+    LogPruned = "log.pruned", 1, [Order, Facts], Machine;
 }
 
 /// The catalogue's row of a kind.
