@@ -179,10 +179,7 @@ impl<S: State> Ledger<S> {
             .commit(move |tx| tx.erase(stream, &target, &reason))
             .map_err(CommitError::into_ledger)?;
         let before = committed.value.is_repetition();
-        let erased = match committed.receipts.into_iter().next() {
-            Some(receipt) => receipt,
-            None => committed.value.receipt().clone(),
-        };
+        let erased = self.settled(&committed)?;
         Ok(ErasureReport {
             erased,
             record,

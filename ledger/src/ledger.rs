@@ -5,7 +5,8 @@
 
 use crate::clock::{Clock, Entropy, Pool, SystemClock, SystemEntropy};
 use crate::commit::{
-    BatchHook, Call, CommitError, Committed, Committer, Order, Ticket, Tx, refused, start_signers, ticket,
+    BatchHook, Call, Commands, CommitError, Committed, Committer, NotTaken, Signers, Ticket, Tx, Writer,
+    refused, ticket, with_key,
 };
 use crate::derived::Derived;
 use crate::erase::Erasure;
@@ -22,7 +23,7 @@ use crate::{Position, Receipt};
 use ledger_core::statement::VerifiedStatement;
 use ledger_core::{Chain, Draft, Head, Hlc, LogId, ReceiptId, Stream};
 use std::collections::BTreeMap;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -196,15 +197,17 @@ impl<S: State> Clone for Ledger<S> {
 
 struct Inner<S: State> {
     shared: Arc<Shared<S>>,
-    queue: SyncSender<Order<S>>,
-    queue_commands_max: usize,
+    inbox: Arc<Commands<S>>,
+    committer: Arc<Mutex<Committer<S>>>,
+    writer: Arc<Mutex<Writer<S>>>,
     threads: Mutex<Option<Threads>>,
     recovery: RecoveryReport,
     same_boot: bool,
 }
 
 struct Threads {
-    committer: JoinHandle<Result<(), crate::journal::JournalError>>,
+    committer: JoinHandle<()>,
+    writer: JoinHandle<()>,
     housekeeper: crate::housekeeper::Handle,
 }
 
@@ -238,30 +241,50 @@ impl<S: State> Ledger<S> {
             watchers: RwLock::default(),
             closed: Mutex::default(),
         });
-        let (queue, receiver) = sync_channel(options.queue_commands_max);
-        let committer = Committer {
+        let inbox = Arc::new(Commands::new(options.queue_commands_max));
+        let writer = Writer::new(Arc::clone(&shared), Arc::clone(&inbox), journal);
+        let writer = Arc::new(Mutex::new(writer));
+        let (jobs, landing) = sync_channel(1);
+        let signing = Arc::clone(&shared);
+        let sign = move |piece| with_key(&signing.keyring.machine, piece);
+        let committer = Arc::new(Mutex::new(Committer {
             shared: Arc::clone(&shared),
-            journal,
-            queue: receiver,
+            inbox: Arc::clone(&inbox),
             hook: options.batch_hook,
             pool: Pool::new(options.entropy),
-            signers: start_signers(&shared),
+            signers: Signers::start(Box::new(sign)),
+            writer: Arc::clone(&writer),
+            jobs: Some(jobs),
+            flight: None,
+            commands_before: 0,
+        }));
+        let writing = {
+            let writer = Arc::clone(&writer);
+            start_thread("ledger-write", move || {
+                for job in landing {
+                    writer.lock().expect("writer lock").land(job);
+                }
+            })
         };
-        let committer = std::thread::Builder::new()
-            .name("ledger-commit".into())
-            .spawn(move || committer.run())
-            .expect("the operating system starts a thread");
+        let committing = {
+            let (committer, inbox, shared) =
+                (Arc::clone(&committer), Arc::clone(&inbox), Arc::clone(&shared));
+            start_thread("ledger-commit", move || {
+                crate::commit::run(&committer, &inbox, &shared);
+            })
+        };
         let housekeeper = Housekeeper::start(Arc::clone(&shared), anchor, epoch, lock);
         let threads = Mutex::new(Some(Threads {
-            committer,
+            committer: committing,
+            writer: writing,
             housekeeper,
         }));
-        let queue_commands_max = options.queue_commands_max;
         Self {
             inner: Arc::new(Inner {
                 shared,
-                queue,
-                queue_commands_max,
+                inbox,
+                committer,
+                writer,
                 threads,
                 recovery,
                 same_boot,
@@ -283,16 +306,11 @@ impl<S: State> Ledger<S> {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let (answer, ticket) = ticket();
-        let command = Box::new(Call {
-            call: Some(call),
-            result: None,
-            answer,
-        });
-        match self.inner.queue.send(Order::Command(command)) {
+        let (command, ticket) = command(call);
+        match self.inner.inbox.put(command, true) {
             Ok(()) => ticket,
             // It was never decided, so nothing of it is there.
-            Err(_) => refused(LedgerError::Closed("the committer stopped".into())),
+            Err(_) => refused(stopped()),
         }
     }
 
@@ -306,20 +324,15 @@ impl<S: State> Ledger<S> {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let (answer, ticket) = ticket();
-        let command = Box::new(Call {
-            call: Some(call),
-            result: None,
-            answer,
-        });
-        match self.inner.queue.try_send(Order::Command(command)) {
+        let (command, ticket) = command(call);
+        match self.inner.inbox.put(command, false) {
             Ok(()) => Ok(ticket),
-            Err(TrySendError::Full(_)) => Err(LedgerError::Busy(self.inner.queue_commands_max)),
-            Err(TrySendError::Disconnected(_)) => Err(LedgerError::Closed("the committer stopped".into())),
+            Err(NotTaken::Full) => Err(LedgerError::Busy(self.inner.inbox.commands_max())),
+            Err(NotTaken::Gone) => Err(stopped()),
         }
     }
 
-    /// Runs a command and blocks until it is durable.
+    /// Runs a command and blocks until it is durable. A caller who is alone runs it on its own thread.
     ///
     /// # Errors
     /// [`CommitError::Refused`] with the command's own error, or [`CommitError::Ledger`].
@@ -329,6 +342,14 @@ impl<S: State> Ledger<S> {
         T: Send + 'static,
         E: Send + 'static,
     {
+        if let Ok(mut committer) = self.inner.committer.try_lock()
+            && committer.is_idle()
+        {
+            let (command, ticket) = command(call);
+            committer.alone(command);
+            drop(committer);
+            return ticket.wait();
+        }
         self.submit(call).wait()
     }
 
@@ -340,7 +361,7 @@ impl<S: State> Ledger<S> {
         let committed = self
             .commit(move |tx| tx.append(stream, draft))
             .map_err(CommitError::into_ledger)?;
-        Ok(first_receipt(committed))
+        self.settled(&committed)
     }
 
     /// Says something as this machine in its facts, and blocks until it is durable.
@@ -357,9 +378,7 @@ impl<S: State> Ledger<S> {
     /// [`LedgerError`].
     pub fn append_signed(&self, said: VerifiedStatement) -> Result<Receipt, LedgerError> {
         let call = move |tx: &mut Tx<'_, S>| tx.append_signed(Stream::Facts, &said);
-        Ok(first_receipt(
-            self.commit(call).map_err(CommitError::into_ledger)?,
-        ))
+        self.settled(&self.commit(call).map_err(CommitError::into_ledger)?)
     }
 
     /// Completes a draft as this machine's local actor (the shells and agents on it) and signs it.
@@ -457,7 +476,7 @@ impl<S: State> Ledger<S> {
         *end
     }
 
-    /// Calls back after each durable batch, on the committer's thread: be quick (wake somebody).
+    /// Calls back after each durable batch, on the thread that wrote it: be quick (wake somebody).
     pub fn on_commit(&self, watcher: impl Fn(Position) + Send + Sync + 'static) {
         self.shared()
             .watchers
@@ -476,11 +495,33 @@ impl<S: State> Ledger<S> {
     }
 }
 
-fn first_receipt(committed: Committed<crate::commit::Appended>) -> Receipt {
-    match committed.receipts.into_iter().next() {
-        Some(receipt) => receipt,
-        None => committed.value.receipt().clone(),
-    }
+type AnyCommand<S> = Box<dyn crate::commit::Command<S>>;
+
+fn command<S, T, E, F>(call: F) -> (AnyCommand<S>, Ticket<T, E>)
+where
+    S: State,
+    F: FnOnce(&mut Tx<'_, S>) -> Result<T, E> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    let (answer, ticket) = ticket();
+    let call = Call {
+        call: Some(call),
+        result: None,
+        answer,
+    };
+    (Box::new(call), ticket)
+}
+
+fn stopped() -> LedgerError {
+    LedgerError::Closed("the committer stopped".into())
+}
+
+fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .expect("the operating system starts a thread")
 }
 
 impl<S: State> Inner<S> {
@@ -488,14 +529,17 @@ impl<S: State> Inner<S> {
         let Some(threads) = self.threads.lock().expect("threads lock").take() else {
             return Ok(());
         };
-        // A committer that is gone already needs no order to stop.
-        drop(self.queue.send(Order::Stop));
-        let closed = threads
-            .committer
-            .join()
-            .map_err(|_| LedgerError::Unknown("the committer panicked".into()))?;
+        self.inbox.stop();
+        let committed = threads.committer.join();
+        let written = threads.writer.join();
+        let closed = match (committed, written, self.writer.lock()) {
+            (Ok(()), Ok(()), Ok(mut writer)) => writer.close().map_err(LedgerError::from),
+            _ => Err(LedgerError::Unknown(
+                "a thread of the commit path panicked".into(),
+            )),
+        };
         threads.housekeeper.stop(closed.is_ok())?;
-        Ok(closed?)
+        closed
     }
 }
 

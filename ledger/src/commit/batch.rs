@@ -1,11 +1,16 @@
 //! The overlay: what the store will be when the batch being built is durable. A failed batch drops it.
+//!
+//! A batch may be built while the one before is still on its way to the disk ([`Flight`]). What that one said counts as said
+//! then, in every lookup; if it fails, whatever was decided on top of it fails with it.
 
+use crate::error::LedgerError;
 use crate::state::{Changes, State};
 use ledger_core::kinds::Evidence;
 use ledger_core::record::Payload;
+use ledger_core::tree::Hash;
 use ledger_core::{Chain, Hlc, LogId, PublicKey, ReceiptId, Record, SealDigest};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Where a log stands in the overlay.
 #[derive(Clone)]
@@ -21,9 +26,6 @@ pub(crate) enum Tip {
     Foreign(Box<Chain>),
 }
 
-/// The logs that this batch touches.
-pub(crate) type LogTips = BTreeMap<LogId, Tip>;
-
 /// One record of the batch.
 pub(crate) struct Pending {
     pub(crate) record: Arc<Record>,
@@ -32,17 +34,92 @@ pub(crate) struct Pending {
     pub(crate) own: bool,
 }
 
+/// What a batch says, as lookups need it.
+#[derive(Default)]
+pub(crate) struct Said {
+    /// The logs that it touches.
+    pub(crate) tips: BTreeMap<LogId, Tip>,
+    pub(crate) pending: Vec<Pending>,
+    /// Ids said in it, so that a repetition is recognised.
+    pub(crate) ids: HashMap<(PublicKey, ReceiptId), usize>,
+    /// Payloads that one of its records destroys, by the record's place in it.
+    pub(crate) erasing: Vec<(usize, Evidence)>,
+}
+
+impl Said {
+    /// The record that an author said under an id.
+    pub(crate) fn find(&self, author: &PublicKey, id: &ReceiptId) -> Option<&Arc<Record>> {
+        let at = *self.ids.get(&(*author, *id))?;
+        Some(&self.pending[at].record)
+    }
+
+    /// The record at a place of a log.
+    pub(crate) fn at(&self, log: &LogId, seq: u64) -> Option<&Arc<Record>> {
+        let mut records = self.pending.iter().map(|p| &p.record);
+        records.find(|r| r.seal().log == *log && r.seal().seq == seq)
+    }
+
+    /// The `erased` that destroys a record's payload.
+    pub(crate) fn erased_by(&self, record: &Evidence) -> Option<&Arc<Record>> {
+        let (at, _) = self.erasing.iter().find(|(_, erased)| erased == record)?;
+        Some(&self.pending[*at].record)
+    }
+}
+
+/// A batch on its way to the disk.
+pub(crate) struct Flight<S> {
+    pub(crate) said: Said,
+    /// What the store is when it has landed.
+    pub(crate) state: S,
+    pub(crate) clock: Hlc,
+    /// The leaf hashes of our own records, by their places in the batch.
+    pub(crate) leaves: Vec<Hash>,
+    /// How it ended.
+    pub(crate) outcome: OnceLock<Result<(), Failure>>,
+}
+
+impl<S> Flight<S> {
+    pub(crate) fn has_landed(&self) -> bool {
+        self.outcome.get().is_some()
+    }
+}
+
+/// Why a batch failed, once for each of its commands.
+#[derive(Clone, Debug)]
+pub(crate) enum Failure {
+    Closed(String),
+    NotCommitted(String),
+    Unknown(String),
+}
+
+impl Failure {
+    pub(crate) fn again(&self) -> LedgerError {
+        match self {
+            Self::Closed(why) => LedgerError::Closed(why.clone()),
+            Self::NotCommitted(why) => LedgerError::NotCommitted(why.clone()),
+            Self::Unknown(why) => LedgerError::Unknown(why.clone()),
+        }
+    }
+
+    /// What it is to a batch that was decided on top of the one that failed, and never written.
+    pub(crate) fn for_the_next(&self) -> Self {
+        match self {
+            Self::Closed(why) => Self::Closed(why.clone()),
+            Self::NotCommitted(why) | Self::Unknown(why) => {
+                Self::NotCommitted(format!("the batch before it failed: {why}"))
+            }
+        }
+    }
+}
+
 /// Everything that the batch has decided so far.
 pub(crate) struct Overlay<S> {
+    /// The batch before, when it was not durable yet as this one began.
+    pub(crate) base: Option<Arc<Flight<S>>>,
+    pub(crate) said: Said,
     pub(crate) state: S,
-    pub(crate) tips: LogTips,
-    // What the command in work replaced in `tips`, oldest first.
+    // What the command in work replaced in the tips, oldest first.
     replaced: Vec<(LogId, Option<Tip>)>,
-    pub(crate) pending: Vec<Pending>,
-    /// Ids said in this batch, so that a repetition within it is recognised.
-    pub(crate) ids: HashMap<(PublicKey, ReceiptId), usize>,
-    /// Payloads that a record of this batch destroys, by the record's place in it.
-    pub(crate) erasing: Vec<(usize, Evidence)>,
     pub(crate) changes: Changes,
     pub(crate) clock: Hlc,
     pub(crate) bytes: usize,
@@ -57,18 +134,34 @@ pub(crate) struct Savepoint<S> {
 }
 
 impl<S: State> Overlay<S> {
+    /// On top of what is durable.
     pub(crate) fn new(state: S, clock: Hlc) -> Self {
         Self {
+            base: None,
+            said: Said::default(),
             state,
-            tips: LogTips::new(),
             replaced: Vec::new(),
-            pending: Vec::new(),
-            ids: HashMap::new(),
-            erasing: Vec::new(),
             changes: Changes::recording(),
             clock,
             bytes: 0,
         }
+    }
+
+    /// On top of a batch that is on its way.
+    pub(crate) fn on(flight: Arc<Flight<S>>) -> Self {
+        let mut overlay = Self::new(flight.state.clone(), flight.clock);
+        overlay.base = Some(flight);
+        overlay
+    }
+
+    /// What is said and not yet read from the store, newest first.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = &Said> {
+        std::iter::once(&self.said).chain(self.base.iter().map(|flight| &flight.said))
+    }
+
+    /// Where a log stands, if a batch that is not in the store yet touched it.
+    pub(crate) fn tip(&self, log: &LogId) -> Option<&Tip> {
+        self.layers().find_map(|said| said.tips.get(log))
     }
 
     /// Begins a command; the one before is kept for good.
@@ -76,7 +169,7 @@ impl<S: State> Overlay<S> {
         self.replaced.clear();
         Savepoint {
             state: self.state.clone(),
-            pending: self.pending.len(),
+            pending: self.said.pending.len(),
             bytes: self.bytes,
             changes: self.changes.len(),
         }
@@ -84,7 +177,7 @@ impl<S: State> Overlay<S> {
 
     /// Says where a log stands now.
     pub(crate) fn set_tip(&mut self, log: LogId, tip: Tip) {
-        let before = self.tips.insert(log, tip);
+        let before = self.said.tips.insert(log, tip);
         self.replaced.push((log, before));
     }
 
@@ -93,14 +186,17 @@ impl<S: State> Overlay<S> {
         self.state = savepoint.state;
         for (log, before) in self.replaced.drain(..).rev() {
             match before {
-                Some(tip) => self.tips.insert(log, tip),
-                None => self.tips.remove(&log),
+                Some(tip) => self.said.tips.insert(log, tip),
+                None => self.said.tips.remove(&log),
             };
         }
         self.bytes = savepoint.bytes;
-        self.pending.truncate(savepoint.pending);
-        self.ids.retain(|_, at| *at < savepoint.pending);
-        self.erasing.retain(|(at, _)| *at < savepoint.pending);
+        if self.said.pending.len() == savepoint.pending {
+            return;
+        }
+        self.said.pending.truncate(savepoint.pending);
+        self.said.ids.retain(|_, at| *at < savepoint.pending);
+        self.said.erasing.retain(|(at, _)| *at < savepoint.pending);
         self.changes.truncate(savepoint.changes);
     }
 }

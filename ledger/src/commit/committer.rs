@@ -1,29 +1,30 @@
-//! The committer thread: one batch after another, each with one write and one sync.
+//! The deciding end of the commit path: one batch after another is decided, chained and signed; while the one before is
+//! written and synced.
+//!
+//! One batch is on its way to the disk at most. It goes to a thread of its own ([`Writer`]), unless it is one lone command: that is
+//! written by whoever decided it, and a caller that blocks decides it itself when nobody else is at work, so that it pays
+//! one sync and no change of threads. Order: commands are decided in the order of the inbox; a batch is written only when
+//! the one before is durable.
 
-use super::batch::{Overlay, Pending, Tip};
-use super::signers::Signers;
+use super::batch::{Failure, Flight, Overlay};
+use super::inbox::Woken;
+use super::signers::{PIECE_RECORDS, Signers};
 use super::ticket::{Answer, CommitError, Committed};
 use super::tx::Tx;
+use super::writer::{Commands, Job, Writer};
+use crate::Receipt;
 use crate::clock::Pool;
-use crate::erase::{self, Erasure};
 use crate::error::LedgerError;
-use crate::housekeeper::Step;
-use crate::journal::{EntryDraft, Journal, JournalError, Outcome};
-use crate::ledger::{Published, Shared};
+use crate::ledger::Shared;
 use crate::state::State;
-use crate::{Position, Receipt};
-use ledger_core::{Chain, LogId, SigningKey, signature, tree};
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use ledger_core::tree::Hash;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Commands in one batch at most: bounds what one failed write takes with it.
 const BATCH_COMMANDS_MAX: usize = 4096;
 /// Bytes of records and payloads after which a batch takes no further command.
 const BATCH_BYTES_MAX: usize = 8 << 20;
-/// Idleness after which an empty batch makes the last one provable.
-const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 
 /// Called at the end of each batch that has records, to add what follows from all of them (pins, for instance).
 pub type BatchHook<S> = Box<dyn Fn(&mut Tx<'_, S>) -> Result<(), LedgerError> + Send>;
@@ -32,14 +33,8 @@ pub type BatchHook<S> = Box<dyn Fn(&mut Tx<'_, S>) -> Result<(), LedgerError> + 
 pub(crate) trait Command<S: State>: Send {
     /// Decides; `false` when it refused and must leave nothing behind.
     fn decide(&mut self, tx: &mut Tx<'_, S>) -> bool;
-    /// Answers: with the command's own receipts, or with why the batch failed.
+    /// Answers: with the command's own receipts, or with why its batch failed. Only a failure may come before the decision.
     fn answer(self: Box<Self>, outcome: Result<Vec<Receipt>, LedgerError>);
-}
-
-/// What the queue carries.
-pub(crate) enum Order<S: State> {
-    Command(Box<dyn Command<S>>),
-    Stop,
 }
 
 /// A closure as a command.
@@ -65,279 +60,266 @@ where
     }
 
     fn answer(self: Box<Self>, outcome: Result<Vec<Receipt>, LedgerError>) {
-        let result = self.result.expect("a command is answered after it was decided");
-        self.answer.give(match (result, outcome) {
-            (Err(refusal), _) => Err(CommitError::Refused(refusal)),
-            (Ok(value), Ok(receipts)) => Ok(Committed { value, receipts }),
-            (Ok(_), Err(e)) => Err(CommitError::Ledger(e)),
-        });
+        // What was decided on top of a batch that failed says nothing any more, be it a refusal.
+        let Self { result, answer, .. } = *self;
+        answer.give(outcome.map_err(CommitError::Ledger).and_then(|receipts| {
+            let value = result.expect("a command is answered after it was decided");
+            let value = value.map_err(CommitError::Refused)?;
+            Ok(Committed { value, receipts })
+        }));
     }
 }
 
-/// Owns the journal's writing end.
+/// A command of the batch that is being built, with its records; none for a refusal.
+pub(crate) struct Decided<S: State> {
+    pub(crate) command: Box<dyn Command<S>>,
+    pub(crate) records: std::ops::Range<usize>,
+}
+
+/// Owns what deciding needs.
 pub(crate) struct Committer<S: State> {
     pub(crate) shared: Arc<Shared<S>>,
-    pub(crate) journal: Journal,
-    pub(crate) queue: Receiver<Order<S>>,
+    pub(crate) inbox: Arc<Commands<S>>,
     pub(crate) hook: Option<BatchHook<S>>,
     pub(crate) pool: Pool,
     pub(crate) signers: Signers,
+    /// The journal's end, for lone commands; its own thread takes what comes through `jobs`.
+    pub(crate) writer: Arc<Mutex<Writer<S>>>,
+    pub(crate) jobs: Option<SyncSender<Job<S>>>,
+    /// The batch before, as long as it is not known to have landed.
+    pub(crate) flight: Option<Arc<Flight<S>>>,
+    /// Commands in the batch before.
+    pub(crate) commands_before: usize,
 }
 
-struct Decided<S: State> {
-    command: Box<dyn Command<S>>,
-    // Its records in the batch; empty for a refusal.
-    records: std::ops::Range<usize>,
+// A batch that is being built.
+struct Building<S: State> {
+    overlay: Overlay<S>,
+    decided: Vec<Decided<S>>,
+    // Records before this place were looked at for signing.
+    given: usize,
+}
+
+/// Works until it is told to stop. Then nothing is on its way any more.
+pub(crate) fn run<S: State>(committer: &Mutex<Committer<S>>, inbox: &Commands<S>, shared: &Shared<S>) {
+    // Even if a command panics, nobody waits for ever, and the thread that writes ends.
+    struct Closed<'a, S: State>(&'a Mutex<Committer<S>>, &'a Commands<S>, &'a Shared<S>);
+    impl<S: State> Drop for Closed<'_, S> {
+        fn drop(&mut self) {
+            self.2.close_to_appends("the ledger was closed");
+            for command in self.1.close() {
+                command.answer(Err(LedgerError::Closed("the ledger was closed".into())));
+            }
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).jobs = None;
+        }
+    }
+    let _closed = Closed(committer, inbox, shared);
+    loop {
+        let woken = inbox.wait();
+        let mut committer = committer.lock().expect("committer lock");
+        match woken {
+            Woken::Commands => committer.batch(),
+            Woken::Confirm => committer.confirm(),
+            Woken::Stop => {
+                committer.await_landing();
+                return;
+            }
+        }
+    }
 }
 
 impl<S: State> Committer<S> {
-    /// Works until it is told to stop or every caller is gone, then closes the journal.
-    pub(crate) fn run(mut self) -> Result<(), JournalError> {
-        let mut confirmed = true;
-        loop {
-            let first = if confirmed {
-                self.queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                self.queue.recv_timeout(CONFIRM_AFTER)
-            };
-            match first {
-                Ok(Order::Command(command)) => {
-                    confirmed = false;
-                    if self.batch(command) {
-                        break;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    // A failed confirmation loses nothing; the poisoned writer says so to the next append.
-                    if let Err(e) = self.journal.confirm() {
-                        self.shared.close_to_appends(&e.to_string());
-                    }
-                    confirmed = true;
-                }
-                Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+    /// Whether a caller may decide a command on its own thread: nothing waits, nothing is on its way, and it is not one of
+    /// many callers, who do better to share a sync.
+    pub(crate) fn is_idle(&mut self) -> bool {
+        self.forget_landed();
+        self.flight.is_none() && self.commands_before <= 1 && self.inbox.is_empty()
+    }
+
+    /// A batch of one command, on the caller's thread. Only when idle.
+    pub(crate) fn alone(&mut self, command: Box<dyn Command<S>>) {
+        let mut building = self.begin();
+        self.decide(&mut building, command);
+        self.close(building);
+    }
+
+    fn confirm(&mut self) {
+        self.forget_landed();
+        // Whatever is on its way proves the batch before it.
+        if self.flight.is_none() {
+            self.writer.lock().expect("writer lock").confirm();
+        }
+    }
+
+    fn forget_landed(&mut self) {
+        self.flight.take_if(|flight| flight.has_landed());
+    }
+
+    fn await_landing(&mut self) {
+        if let Some(flight) = &self.flight {
+            self.inbox.wait_until(|| flight.has_landed(), false, None);
+        }
+    }
+
+    fn begin(&mut self) -> Building<S> {
+        // How it ended matters when this batch is closed; one that ended well is in the store already.
+        self.flight
+            .take_if(|flight| matches!(flight.outcome.get(), Some(Ok(()))));
+        let overlay = match &self.flight {
+            Some(flight) if !flight.has_landed() => Overlay::on(Arc::clone(flight)),
+            _ => {
+                let published = self.shared.published();
+                Overlay::new(published.state.clone(), published.clock)
             }
-        }
-        self.shared.close_to_appends("the ledger was closed");
-        self.refuse_the_rest();
-        self.journal.close()
-    }
-
-    fn refuse_the_rest(&mut self) {
-        let mut overlay = self.overlay();
-        while let Ok(Order::Command(mut command)) = self.queue.try_recv() {
-            // Decided only so that it can be answered; the overlay is dropped.
-            self.decide(&mut overlay, &mut command);
-            command.answer(Err(LedgerError::Closed("the ledger was closed".into())));
+        };
+        Building {
+            overlay,
+            decided: Vec::new(),
+            given: 0,
         }
     }
 
-    fn overlay(&self) -> Overlay<S> {
-        let published = self.shared.published();
-        Overlay::new(published.state.clone(), published.clock)
-    }
-
-    fn decide(
-        &mut self,
-        overlay: &mut Overlay<S>,
-        command: &mut Box<dyn Command<S>>,
-    ) -> std::ops::Range<usize> {
+    fn decide(&mut self, building: &mut Building<S>, mut command: Box<dyn Command<S>>) {
+        let overlay = &mut building.overlay;
         let savepoint = overlay.save();
-        let first = overlay.pending.len();
-        let now_us = self.shared.clock.now_us();
+        let first = overlay.said.pending.len();
         let mut tx = Tx {
             overlay,
             shared: &self.shared,
             pool: &mut self.pool,
-            now_us,
+            now_us: self.shared.clock.now_us(),
         };
         if !command.decide(&mut tx) {
             overlay.undo(savepoint);
         }
-        first..overlay.pending.len()
+        let records = first..overlay.said.pending.len();
+        building.decided.push(Decided { command, records });
     }
 
-    // One batch; whether it is time to stop.
-    fn batch(&mut self, first: Box<dyn Command<S>>) -> bool {
-        let mut overlay = self.overlay();
-        let mut decided = Vec::new();
-        let mut stop = false;
-        let mut next = Some(first);
-        while let Some(mut command) = next.take() {
-            let records = self.decide(&mut overlay, &mut command);
-            decided.push(Decided { command, records });
-            if decided.len() < BATCH_COMMANDS_MAX && overlay.bytes < BATCH_BYTES_MAX {
-                match self.queue.try_recv() {
-                    Ok(Order::Command(command)) => next = Some(command),
-                    Ok(Order::Stop) => stop = true,
-                    Err(_) => {}
-                }
+    // One batch. It takes commands for as long as the one before is on its way.
+    fn batch(&mut self) {
+        let mut building = self.begin();
+        loop {
+            let room = BATCH_COMMANDS_MAX - building.decided.len();
+            for command in self.inbox.take(room) {
+                self.decide(&mut building, command);
+                self.give_pieces(&mut building);
             }
-        }
-        let erasing: Vec<usize> = overlay.erasing.iter().map(|(at, _)| *at).collect();
-        let outcome = if overlay.pending.is_empty() {
-            Ok((Vec::new(), Ok(())))
-        } else {
-            self.commit(overlay)
-        };
-        // The last one first: whoever waits for several answers in turn then sleeps once and not for each.
-        for Decided { command, records } in decided.into_iter().rev() {
-            match &outcome {
-                Ok((_, Err(why))) if erasing.iter().any(|at| records.contains(at)) => {
-                    command.answer(Err(LedgerError::NotOverwritten(why.clone())));
+            let is_full =
+                building.decided.len() >= BATCH_COMMANDS_MAX || building.overlay.bytes >= BATCH_BYTES_MAX;
+            let Some(flight) = self.flight.as_ref().filter(|flight| !flight.has_landed()) else {
+                if is_full || self.inbox.is_empty() {
+                    break;
                 }
-                Ok((receipts, _)) => {
-                    command.answer(Ok(receipts.get(records).unwrap_or_default().to_vec()));
-                }
-                // Whoever appended nothing has nothing to lose by the failure.
-                Err(_) if records.is_empty() => command.answer(Ok(Vec::new())),
-                Err(e) => command.answer(Err(e.again())),
-            }
-        }
-        stop
-    }
-
-    // The receipts, and whether everything that they destroy is overwritten.
-    fn commit(&mut self, mut overlay: Overlay<S>) -> Result<(Vec<Receipt>, Result<(), String>), Failure> {
-        if let Some(closed) = self.shared.closed() {
-            return Err(Failure::Closed(closed));
-        }
-        if let Some(hook) = &self.hook {
-            let now_us = self.shared.clock.now_us();
-            let mut tx = Tx {
-                overlay: &mut overlay,
-                shared: &self.shared,
-                pool: &mut self.pool,
-                now_us,
+                continue;
             };
-            hook(&mut tx).map_err(|e| Failure::NotCommitted(e.to_string()))?;
-        }
-        let leaves = self.signers.finish(&mut overlay.pending);
-        let drafts: Vec<EntryDraft<'_>> = overlay
-            .pending
-            .iter()
-            .map(|p| EntryDraft {
-                record: p.record.bytes(),
-                payload: p.payload.as_ref(),
-            })
-            .collect();
-        let positions = self.journal.append(&drafts).map_err(|e| {
-            if self.journal.is_poisoned() {
-                self.shared.close_to_appends(&e.to_string());
+            if is_full {
+                break;
             }
-            match e.outcome() {
-                Outcome::NotCommitted => Failure::NotCommitted(e.to_string()),
-                Outcome::Unknown => Failure::Unknown(e.to_string()),
+            if self.inbox.is_empty() && !self.signers.work_along() {
+                self.inbox.wait_until(|| flight.has_landed(), true, None);
             }
-        })?;
-        let erasures: Vec<Erasure> = overlay
-            .erasing
-            .iter()
-            .map(|(at, record)| Erasure {
-                record: *record,
-                by: positions[*at],
-            })
-            .collect();
-        let receipts = self.publish(overlay, &leaves, &positions, &erasures);
-        let shared = &self.shared;
-        let overwritten = erase::overwrite(&mut self.journal, &erasures, |log, seq| shared.get(log, seq));
-        if let Err(e) = &overwritten
-            && !erase::is_in_vain(e)
-        {
-            // Only the newest batch may have an erasure that is not finished: that is where the next opening looks.
-            self.journal.refuse(&e.to_string());
-            self.shared.close_to_appends(&e.to_string());
         }
-        Ok((receipts, overwritten.map_err(|e| e.to_string())))
+        self.close(building);
     }
 
-    // From here on the batch is durable: the durable state takes the overlay, readers see it.
-    fn publish(
-        &mut self,
-        overlay: Overlay<S>,
-        leaves: &[tree::Hash],
-        positions: &[Position],
-        erasures: &[Erasure],
-    ) -> Vec<Receipt> {
-        let before = self.shared.published();
-        let mut touched: BTreeMap<LogId, Chain> = BTreeMap::new();
-        let mut receipts = Vec::with_capacity(positions.len());
-        for ((pending, leaf), position) in overlay.pending.iter().zip(leaves).zip(positions) {
-            if pending.own {
-                let log = pending.record.seal().log;
-                let chain = touched.entry(log).or_insert_with(|| {
-                    let chain = before.logs.get(&log).expect("an own log has a chain");
-                    (**chain).clone()
-                });
-                chain.extend_prepared(&pending.record, *leaf);
-            }
-            receipts.push(Receipt {
-                position: *position,
-                record: Arc::clone(&pending.record),
-            });
-        }
-        let mut logs = before.logs.clone();
-        for (log, chain) in touched {
-            logs.insert(log, Arc::new(chain));
-        }
-        for (log, tip) in overlay.tips {
-            if let Tip::Foreign(chain) = tip {
-                logs.insert(log, Arc::new(*chain));
+    // Has the helpers sign what is final, a piece at a time.
+    fn give_pieces(&self, building: &mut Building<S>) {
+        while building.overlay.said.pending.len() - building.given > PIECE_RECORDS {
+            let piece = self.own_records(building, building.given + PIECE_RECORDS);
+            if !piece.is_empty() {
+                self.signers.add(piece);
             }
         }
-        let mut changes = overlay.changes;
-        let end = self.journal.durable_end();
-        let count = before.receipts + u64::try_from(receipts.len()).unwrap_or(u64::MAX);
-        let newest = receipts.last().cloned().or_else(|| before.newest.clone());
-        let step = Step {
-            end,
-            changes: changes.take(),
-            logs: logs.clone(),
-            receipts: receipts.len(),
-            total: count,
-            clock: overlay.clock,
+    }
+
+    fn own_records(&self, building: &mut Building<S>, until: usize) -> Vec<super::signers::Placed> {
+        let first = std::mem::replace(&mut building.given, until);
+        let pending = building.overlay.said.pending[first..until].iter();
+        (first..)
+            .zip(pending)
+            .filter(|(_, pending)| pending.own)
+            .map(|(at, pending)| (at, Arc::clone(&pending.record)))
+            .collect()
+    }
+
+    // Decides nothing more: the hook, the last signatures, and on its way once the batch before has landed.
+    fn close(&mut self, mut building: Building<S>) {
+        let hooked = self.add_hook(&mut building);
+        let until = building.overlay.said.pending.len();
+        let rest = self.own_records(&mut building, until);
+        let signed = self.signers.finish(rest);
+        self.await_landing();
+        let before = self
+            .flight
+            .take()
+            .and_then(|flight| flight.outcome.get().cloned());
+        self.commands_before = building.decided.len();
+        let Building { overlay, decided, .. } = building;
+        let based = overlay.base.is_some();
+        let failed = match before {
+            Some(Err(failure)) if based => Some(failure.for_the_next()),
+            _ => hooked.err(),
         };
-        let published = Published {
-            state: overlay.state,
-            logs,
-            end,
-            clock: overlay.clock,
-            receipts: count,
-            newest,
-        };
-        self.shared
-            .publish(Arc::new(published), step, &receipts, erasures);
-        receipts
-    }
-}
-
-/// Starts the threads that sign for a store.
-pub(crate) fn start_signers<S: State>(shared: &Arc<Shared<S>>) -> Signers {
-    let shared = Arc::clone(shared);
-    Signers::start(Box::new(move |pending| finish(&shared.keyring.machine, pending)))
-}
-
-// Signs a record when it is ours, and hashes its leaf.
-fn finish(key: &SigningKey, pending: &mut Pending) -> tree::Hash {
-    if pending.own {
-        let signature = signature::sign_seal(key, &pending.record.seal_digest());
-        Arc::make_mut(&mut pending.record).set_log_signature(signature);
-    }
-    tree::leaf_hash(pending.record.bytes())
-}
-
-// Why a batch failed, once for each of its commands.
-enum Failure {
-    Closed(String),
-    NotCommitted(String),
-    Unknown(String),
-}
-
-impl Failure {
-    fn again(&self) -> LedgerError {
-        match self {
-            Self::Closed(why) => LedgerError::Closed(why.clone()),
-            Self::NotCommitted(why) => LedgerError::NotCommitted(why.clone()),
-            Self::Unknown(why) => LedgerError::Unknown(why.clone()),
+        if let Some(failure) = failed {
+            for Decided { command, .. } in decided {
+                command.answer(Err(failure.again()));
+            }
+            return;
         }
+        if overlay.said.pending.is_empty() {
+            for Decided { command, .. } in decided {
+                command.answer(Ok(Vec::new()));
+            }
+            return;
+        }
+        let job = job_of(overlay, signed, decided);
+        match &self.jobs {
+            Some(jobs) if self.commands_before > 1 => {
+                self.flight = Some(Arc::clone(&job.flight));
+                jobs.send(job).expect("the thread that writes outlives this one");
+            }
+            _ => self.writer.lock().expect("writer lock").land(job),
+        }
+    }
+
+    fn add_hook(&mut self, building: &mut Building<S>) -> Result<(), Failure> {
+        if building.overlay.said.pending.is_empty() {
+            return Ok(());
+        }
+        let Some(hook) = &self.hook else {
+            return Ok(());
+        };
+        let mut tx = Tx {
+            overlay: &mut building.overlay,
+            shared: &self.shared,
+            pool: &mut self.pool,
+            now_us: self.shared.clock.now_us(),
+        };
+        hook(&mut tx).map_err(|e| Failure::NotCommitted(e.to_string()))
+    }
+}
+
+fn job_of<S: State>(
+    mut overlay: Overlay<S>,
+    signed: Vec<super::signers::Signed>,
+    decided: Vec<Decided<S>>,
+) -> Job<S> {
+    let mut leaves: Vec<Hash> = vec![[0; 32]; overlay.said.pending.len()];
+    for (at, record, leaf) in signed {
+        overlay.said.pending[at].record = record;
+        leaves[at] = leaf;
+    }
+    let flight = Arc::new(Flight {
+        said: overlay.said,
+        state: overlay.state,
+        clock: overlay.clock,
+        leaves,
+        outcome: OnceLock::new(),
+    });
+    Job {
+        flight,
+        changes: overlay.changes.take(),
+        decided,
     }
 }

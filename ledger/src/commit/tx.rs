@@ -22,7 +22,8 @@ pub enum Appended {
     /// It is new. Its position and the log's signature are known only when the batch is durable; see
     /// [`super::Committed::receipts`].
     New(Receipt),
-    /// The author said it before; here is what stands.
+    /// The author said it before; here is what stands. Said in this batch or in the one just before, it has no position yet;
+    /// see [`crate::Ledger::settled`].
     Before(Receipt),
 }
 
@@ -86,12 +87,12 @@ impl<S: State> Tx<'_, S> {
     /// The receipts of this batch so far that are not ours to decide upon again: log, seq and seal digest of each, in
     /// their order. For embedders that pin what a batch brought.
     pub fn batch(&self) -> impl Iterator<Item = (&Record, bool)> {
-        self.overlay.pending.iter().map(|p| (&*p.record, p.own))
+        self.overlay.said.pending.iter().map(|p| (&*p.record, p.own))
     }
 
     /// The chain of a foreign log, with what this batch took in.
     pub fn foreign(&self, log: &LogId) -> Option<Arc<Chain>> {
-        match self.overlay.tips.get(log) {
+        match self.overlay.tip(log) {
             Some(Tip::Foreign(chain)) => Some(Arc::new((**chain).clone())),
             _ => self.shared.chain(log),
         }
@@ -99,7 +100,7 @@ impl<S: State> Tx<'_, S> {
 
     /// The next place of an own log.
     fn tip(&self, log: &LogId) -> Result<(u64, ledger_core::SealDigest), LedgerError> {
-        match self.overlay.tips.get(log) {
+        match self.overlay.tip(log) {
             Some(Tip::Own { seq, prev }) => Ok((*seq, *prev)),
             Some(Tip::Foreign(_)) => Err(LedgerError::NotOwn(*log)),
             None => {
@@ -138,8 +139,8 @@ impl<S: State> Tx<'_, S> {
     /// # Errors
     /// [`LedgerError`] when the store cannot be read.
     pub fn find(&self, author: &PublicKey, id: &ReceiptId) -> Result<Option<Receipt>, LedgerError> {
-        if let Some(at) = self.overlay.ids.get(&(*author, *id)) {
-            return Ok(Some(provisional(&self.overlay.pending[*at].record)));
+        if let Some(record) = self.overlay.layers().find_map(|said| said.find(author, id)) {
+            return Ok(Some(provisional(record)));
         }
         let said =
             |receipt: &Receipt| receipt.statement().author == *author && self.is_the_authors(&receipt.record);
@@ -267,7 +268,7 @@ impl<S: State> Tx<'_, S> {
             return Err(LedgerError::OtherFleet(run.records()[0].0.statement().id));
         }
         let own = self.shared.is_own(&log);
-        let mut chain = match self.overlay.tips.get(&log) {
+        let mut chain = match self.overlay.tip(&log) {
             Some(Tip::Foreign(chain)) => Some((**chain).clone()),
             _ => self.shared.chain(&log).map(|chain| (*chain).clone()),
         };
@@ -290,7 +291,7 @@ impl<S: State> Tx<'_, S> {
                         let stored = stored.get_or_insert_with(|| self.shared.range(&log, seq, last));
                         stored.next().transpose()?.map(|receipt| receipt.seal_digest())
                     } else {
-                        self.pending_seal(&log, seq)
+                        self.pending_at(&log, seq).map(|record| record.seal_digest())
                     };
                     if stands != Some(record.seal_digest()) {
                         return Err(LedgerError::Fork { log, seq });
@@ -332,11 +333,8 @@ impl<S: State> Tx<'_, S> {
         if !said || wanted.media != *media {
             return Ok(false);
         }
-        let here = self
-            .overlay
-            .pending
-            .iter()
-            .find(|p| Arc::ptr_eq(&p.record, &before.record));
+        let mut pending = self.overlay.layers().flat_map(|said| &said.pending);
+        let here = pending.find(|p| Arc::ptr_eq(&p.record, &before.record));
         let stored = match here {
             Some(pending) => pending.payload.clone(),
             None => self.shared.payload(before)?.present(),
@@ -345,11 +343,9 @@ impl<S: State> Tx<'_, S> {
         Ok(stored.is_none_or(|payload| payload.bytes == *bytes))
     }
 
-    // The seal at a place that this batch took in.
-    fn pending_seal(&self, log: &LogId, seq: u64) -> Option<ledger_core::SealDigest> {
-        let mut pending = self.overlay.pending.iter().map(|p| &p.record);
-        let record = pending.find(|r| r.seal().log == *log && r.seal().seq == seq)?;
-        Some(record.seal_digest())
+    // The record at a place that is not in the store yet.
+    fn pending_at(&self, log: &LogId, seq: u64) -> Option<&Arc<Record>> {
+        self.overlay.layers().find_map(|said| said.at(log, seq))
     }
 
     // `counts`: whether the author it names said it.
@@ -361,10 +357,11 @@ impl<S: State> Tx<'_, S> {
         counts: bool,
     ) -> Result<Receipt, LedgerError> {
         let statement = record.statement();
-        let at = self.overlay.pending.len();
+        let at = self.overlay.said.pending.len();
         if counts {
             // The first statement under an id is the one that counts.
             self.overlay
+                .said
                 .ids
                 .entry((statement.author, statement.id))
                 .or_insert(at);
@@ -381,24 +378,28 @@ impl<S: State> Tx<'_, S> {
             let find = |log: &LogId, seq| self.find_at(log, seq);
             let destroyed = erase::destroys(&self.overlay.state, &receipt, own, find)?;
             self.overlay
+                .said
                 .erasing
                 .extend(destroyed.map(|destroyed| (at, destroyed)));
         }
-        self.overlay.pending.push(Pending { record, payload, own });
+        self.overlay.said.pending.push(Pending { record, payload, own });
         Ok(receipt)
     }
 
     // The receipt at a place, in this batch or before.
     fn find_at(&self, log: &LogId, seq: u64) -> Result<Option<Receipt>, LedgerError> {
-        let mut pending = self.overlay.pending.iter().map(|p| &p.record);
-        match pending.find(|r| r.seal().log == *log && r.seal().seq == seq) {
+        match self.pending_at(log, seq) {
             Some(record) => Ok(Some(provisional(record))),
             None => self.shared.get(log, seq),
         }
     }
 
+    fn pending_erased(&self, record: &Evidence) -> Option<&Arc<Record>> {
+        self.overlay.layers().find_map(|said| said.erased_by(record))
+    }
+
     fn is_erased(&self, record: &Evidence) -> Result<bool, LedgerError> {
-        let here = self.overlay.erasing.iter().any(|(_, erased)| erased == record);
+        let here = self.pending_erased(record).is_some();
         Ok(here || self.shared.is_erased(record)?)
     }
 
@@ -407,8 +408,8 @@ impl<S: State> Tx<'_, S> {
     /// # Errors
     /// [`LedgerError`] when the store cannot be read.
     pub fn erased_by(&self, record: &Evidence) -> Result<Option<Receipt>, LedgerError> {
-        if let Some((at, _)) = self.overlay.erasing.iter().find(|(_, erased)| erased == record) {
-            return Ok(Some(provisional(&self.overlay.pending[*at].record)));
+        if let Some(record) = self.pending_erased(record) {
+            return Ok(Some(provisional(record)));
         }
         match self.shared.index.erased_by(record)? {
             Some(by) => receipt_of(&self.shared.reader.read_record(by)?).map(Some),
@@ -422,11 +423,14 @@ impl<S: State> Tx<'_, S> {
     }
 }
 
+/// The place of a record that is not known durable yet; none has it for good.
+const PROVISIONAL: Position = Position::START;
+
 const UNSIGNED: Signature = Signature([0; 64]);
 
 fn provisional(record: &Arc<Record>) -> Receipt {
     Receipt {
-        position: Position::START,
+        position: PROVISIONAL,
         record: Arc::clone(record),
     }
 }

@@ -1,0 +1,268 @@
+//! Where commands wait for the committer: a bounded queue, and all that wakes the committer in one place.
+//!
+//! Contract: commands come out in the order in which they went in. A full inbox makes a caller wait or tells it so, as it
+//! chose. When the committer is gone, whoever waits for a place is told, and commands left behind are dropped, which their
+//! callers learn from their tickets. Nothing here outlives a crash.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::Instant;
+
+/// Why a command did not go in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NotTaken {
+    /// There is no place at the moment.
+    Full,
+    /// The committer is gone.
+    Gone,
+}
+
+/// What the committer was woken by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Woken {
+    /// Commands wait.
+    Commands,
+    /// It is time to make the last batch provable.
+    Confirm,
+    /// It is to stop, and no command is left.
+    Stop,
+}
+
+struct Waiting<C> {
+    commands: VecDeque<C>,
+    // Whether the committer sleeps, and how many callers wait for a place.
+    asleep: bool,
+    crowd: usize,
+    stop: bool,
+    gone: bool,
+    confirm_at: Option<Instant>,
+}
+
+/// The queue between callers and committer.
+pub(crate) struct Inbox<C> {
+    waiting: Mutex<Waiting<C>>,
+    arrived: Condvar,
+    room: Condvar,
+    commands_max: usize,
+}
+
+impl<C> Inbox<C> {
+    pub(crate) fn new(commands_max: usize) -> Self {
+        let waiting = Waiting {
+            commands: VecDeque::new(),
+            asleep: false,
+            crowd: 0,
+            stop: false,
+            gone: false,
+            confirm_at: None,
+        };
+        Self {
+            waiting: Mutex::new(waiting),
+            arrived: Condvar::new(),
+            room: Condvar::new(),
+            commands_max: commands_max.max(1),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting<C>> {
+        self.waiting.lock().expect("inbox lock")
+    }
+
+    /// How many commands may wait.
+    pub(crate) fn commands_max(&self) -> usize {
+        self.commands_max
+    }
+
+    /// Puts a command in, and waits for a place when `patient`.
+    pub(crate) fn put(&self, command: C, patient: bool) -> Result<(), NotTaken> {
+        let mut waiting = self.lock();
+        while !waiting.gone && waiting.commands.len() >= self.commands_max {
+            if !patient {
+                return Err(NotTaken::Full);
+            }
+            waiting.crowd += 1;
+            waiting = self.room.wait(waiting).expect("inbox lock");
+            waiting.crowd -= 1;
+        }
+        if waiting.gone {
+            return Err(NotTaken::Gone);
+        }
+        waiting.commands.push_back(command);
+        self.wake(waiting);
+        Ok(())
+    }
+
+    // Whoever is awake looks again before it sleeps, so that a wake-up is paid only when somebody sleeps.
+    fn wake(&self, mut waiting: MutexGuard<'_, Waiting<C>>) {
+        let asleep = std::mem::take(&mut waiting.asleep);
+        drop(waiting);
+        if asleep {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Whether no command waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().commands.is_empty()
+    }
+
+    /// Takes the commands that wait, at most so many.
+    pub(crate) fn take(&self, max: usize) -> Vec<C> {
+        let mut waiting = self.lock();
+        let count = waiting.commands.len().min(max);
+        let taken = waiting.commands.drain(..count).collect();
+        if waiting.crowd > 0 && count > 0 {
+            self.room.notify_all();
+        }
+        taken
+    }
+
+    /// Sleeps until there is something to do.
+    pub(crate) fn wait(&self) -> Woken {
+        let mut waiting = self.lock();
+        loop {
+            if !waiting.commands.is_empty() {
+                return Woken::Commands;
+            }
+            if waiting.stop {
+                return Woken::Stop;
+            }
+            waiting.asleep = true;
+            waiting = match waiting.confirm_at {
+                None => self.arrived.wait(waiting).expect("inbox lock"),
+                Some(at) => {
+                    let left = at.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        waiting.asleep = false;
+                        waiting.confirm_at = None;
+                        return Woken::Confirm;
+                    }
+                    self.arrived.wait_timeout(waiting, left).expect("inbox lock").0
+                }
+            };
+            waiting.asleep = false;
+        }
+    }
+
+    /// Sleeps until `done`, which somebody else makes true before it calls [`Inbox::nudge`]; or until commands wait, if that
+    /// is asked for; or until the time is up, if there is one.
+    pub(crate) fn wait_until(&self, done: impl Fn() -> bool, or_commands: bool, until: Option<Instant>) {
+        let mut waiting = self.lock();
+        while !(done() || or_commands && !waiting.commands.is_empty()) {
+            let left = until.map(|at| at.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return;
+            }
+            waiting.asleep = true;
+            waiting = match left {
+                None => self.arrived.wait(waiting).expect("inbox lock"),
+                Some(left) => self.arrived.wait_timeout(waiting, left).expect("inbox lock").0,
+            };
+            waiting.asleep = false;
+        }
+    }
+
+    /// Has the committer look again at what it waits for.
+    pub(crate) fn nudge(&self) {
+        self.wake(self.lock());
+    }
+
+    /// Has the committer make the last batch provable at a time, unless something is appended meanwhile.
+    pub(crate) fn confirm_at(&self, at: Instant) {
+        let mut waiting = self.lock();
+        // Later than what the committer sleeps towards: it will look again then.
+        if waiting.confirm_at.replace(at).is_none() {
+            self.wake(waiting);
+        }
+    }
+
+    /// Has the committer stop when no command is left.
+    pub(crate) fn stop(&self) {
+        let mut waiting = self.lock();
+        waiting.stop = true;
+        self.wake(waiting);
+    }
+
+    /// Takes nothing any more; what waits is handed out.
+    pub(crate) fn close(&self) -> Vec<C> {
+        let mut waiting = self.lock();
+        waiting.gone = true;
+        let left = waiting.commands.drain(..).collect();
+        drop(waiting);
+        self.room.notify_all();
+        left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_full_inbox_says_so_and_takes_again_what_there_is_room_for() {
+        let inbox = Inbox::new(2);
+        assert_eq!(inbox.put(1, false), Ok(()));
+        assert_eq!(inbox.put(2, true), Ok(()));
+        assert_eq!(inbox.put(3, false), Err(NotTaken::Full));
+        assert_eq!(inbox.take(1), vec![1]);
+        assert_eq!(inbox.put(3, false), Ok(()));
+        assert_eq!(inbox.take(9), vec![2, 3]);
+    }
+
+    #[test]
+    fn who_waits_for_a_place_gets_it_or_learns_that_there_is_none_any_more() {
+        let inbox = Inbox::new(1);
+        inbox.put(0, true).expect("there is room");
+        let outcomes = std::thread::scope(|scope| {
+            let callers: Vec<_> = (1..4)
+                .map(|n| {
+                    scope.spawn({
+                        let inbox = &inbox;
+                        move || inbox.put(n, true)
+                    })
+                })
+                .collect();
+            while inbox.lock().crowd < 3 {
+                std::thread::yield_now();
+            }
+            assert_eq!(inbox.take(1), vec![0]);
+            while inbox.is_empty() || inbox.lock().crowd < 2 {
+                std::thread::yield_now();
+            }
+            let left = inbox.close();
+            assert_eq!(left.len(), 1);
+            callers
+                .into_iter()
+                .map(|c| c.join().expect("no panic"))
+                .collect::<Vec<_>>()
+        });
+        assert_eq!(outcomes.iter().filter(|o| o.is_ok()).count(), 1);
+        assert_eq!(outcomes.iter().filter(|o| **o == Err(NotTaken::Gone)).count(), 2);
+    }
+
+    #[test]
+    fn who_waits_for_something_else_looks_again_when_nudged() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let (inbox, done) = (Inbox::<()>::new(1), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| inbox.wait_until(|| done.load(Ordering::SeqCst), true, None));
+            done.store(true, Ordering::SeqCst);
+            inbox.nudge();
+        });
+        inbox.wait_until(|| false, true, Some(Instant::now()));
+    }
+
+    #[test]
+    fn a_stop_comes_after_the_commands_and_a_confirmation_at_its_time() {
+        let inbox = Inbox::new(4);
+        inbox.confirm_at(Instant::now());
+        assert_eq!(inbox.wait(), Woken::Confirm);
+        inbox.confirm_at(Instant::now() + Duration::from_secs(3600));
+        inbox.put(7, true).expect("there is room");
+        inbox.stop();
+        assert_eq!(inbox.wait(), Woken::Commands);
+        assert_eq!(inbox.take(1), vec![7]);
+        assert_eq!(inbox.wait(), Woken::Stop);
+    }
+}
