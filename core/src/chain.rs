@@ -14,6 +14,10 @@ use crate::signature;
 use crate::tree::{self, Tree};
 use serde::{Deserialize, Serialize};
 
+mod run;
+
+pub use run::Run;
+
 /// A log's newest record and the root of the tree that ends with it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Head {
@@ -236,6 +240,31 @@ impl Chain {
         self.last_seal = record.seal_digest();
         self.last_time = record.seal().time;
         self.tree.push(leaf);
+    }
+
+    /// Whether [`Chain::follow`] would take every record of a run, one after another.
+    pub fn is_followed_by(&self, run: &Run) -> bool {
+        let machine = self.machine_key();
+        run.log == self.log
+            && Some(run.first_seq) == self.last_seq.checked_add(1)
+            && run.prev == self.last_seal
+            && run.fleet == self.fleet
+            && run.first_time > self.last_time
+            && run
+                .authors
+                .iter()
+                .all(|(author, signed)| (*author != machine) == *signed)
+    }
+
+    /// Takes in a run for which [`Chain::is_followed_by`] is true.
+    pub fn extend_run(&mut self, run: &Run) {
+        let Some((_, last_seal)) = run.records.last() else {
+            return;
+        };
+        self.last_seq = run.last_seq();
+        self.last_seal = *last_seal;
+        self.last_time = run.last_time;
+        run.records.iter().for_each(|(leaf, _)| self.tree.push(*leaf));
     }
 
     /// What must be kept to go on later with [`Chain::restore`].

@@ -51,6 +51,11 @@ pub struct Kind(Box<str>);
 text!(Kind);
 
 impl Kind {
+    // For a text that was checked before.
+    pub(crate) fn of_checked(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// Checks and takes a name.
     ///
     /// # Errors
@@ -60,7 +65,7 @@ impl Kind {
         Ok(Self(text.into()))
     }
 
-    fn check(text: &str) -> Result<(), StatementError> {
+    pub(crate) fn check(text: &str) -> Result<(), StatementError> {
         let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-';
         if text.is_empty() || text.len() > KIND_BYTES_MAX || !text.bytes().all(allowed) {
             return Err(StatementError::Kind(text.chars().take(80).collect()));
@@ -87,6 +92,11 @@ pub struct Subject(Box<str>);
 text!(Subject);
 
 impl Subject {
+    // For a text that was checked before.
+    pub(crate) fn of_checked(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// Checks and takes a text.
     ///
     /// # Errors
@@ -96,8 +106,11 @@ impl Subject {
         Ok(Self(text.into()))
     }
 
-    fn check(text: &str) -> Result<(), StatementError> {
-        if text.len() > SUBJECT_BYTES_MAX || text.chars().any(char::is_control) {
+    pub(crate) fn check(text: &str) -> Result<(), StatementError> {
+        // Most subjects are ASCII, where looking at bytes is enough.
+        let acts = |b: u8| !(0x20..0x7f).contains(&b);
+        let doubtful = text.bytes().any(acts);
+        if text.len() > SUBJECT_BYTES_MAX || (doubtful && text.chars().any(char::is_control)) {
             return Err(StatementError::Subject { bytes: text.len() });
         }
         Ok(())

@@ -11,6 +11,10 @@ use crate::wire;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+pub mod view;
+
+pub use view::RecordRef;
+
 /// The 32 random bytes that hide a payload behind its commitment; they die with it.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -161,18 +165,14 @@ impl Record {
         if bytes.len() > RECORD_BYTES_MAX {
             return Err(RecordError::Framing("longer than 65,535 bytes"));
         }
-        let mut rest = bytes;
-        let statement_bytes = take_u16_prefixed(&mut rest)?;
-        let author_signature = match take(&mut rest, 1)?[0] {
-            0 => None,
-            64 => Signature::from_slice(take(&mut rest, 64)?),
-            _ => return Err(RecordError::Framing("an author signature has 0 or 64 bytes")),
-        };
-        let seal_bytes = take_u16_prefixed(&mut rest)?;
-        let log_signature = Signature::from_slice(take(&mut rest, 64)?).expect("took 64 bytes");
-        if !rest.is_empty() {
-            return Err(RecordError::Framing("bytes remain after the log signature"));
-        }
+        let Parts {
+            statement: statement_bytes,
+            author,
+            seal: seal_bytes,
+            log: log_signature,
+        } = Parts::split(bytes)?;
+        let author_signature = author.map(|bytes| Signature(*bytes));
+        let log_signature = Signature(*log_signature);
         let statement = Statement::decode(statement_bytes)?;
         if let Some(version) = seal_bytes.first().filter(|version| **version != 1) {
             return Err(RecordError::SealVersion(*version));
@@ -238,6 +238,45 @@ impl Record {
     pub fn log_signature(&self) -> &Signature {
         &self.log_signature
     }
+}
+
+// The four parts of a record's bytes, by their framing alone.
+struct Parts<'a> {
+    statement: &'a [u8],
+    author: Option<&'a [u8; 64]>,
+    seal: &'a [u8],
+    log: &'a [u8; 64],
+}
+
+impl<'a> Parts<'a> {
+    fn split(bytes: &'a [u8]) -> Result<Self, RecordError> {
+        let mut rest = bytes;
+        let statement = take_u16_prefixed(&mut rest)?;
+        let author = match take(&mut rest, 1)?[0] {
+            0 => None,
+            64 => Some(take_64(&mut rest)?),
+            _ => return Err(RecordError::Framing("an author signature has 0 or 64 bytes")),
+        };
+        let seal = take_u16_prefixed(&mut rest)?;
+        let log = take_64(&mut rest)?;
+        if !rest.is_empty() {
+            return Err(RecordError::Framing("bytes remain after the log signature"));
+        }
+        Ok(Self {
+            statement,
+            author,
+            seal,
+            log,
+        })
+    }
+}
+
+fn take_64<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8; 64], RecordError> {
+    let (head, tail) = rest
+        .split_first_chunk()
+        .ok_or(RecordError::Framing("ends early"))?;
+    *rest = tail;
+    Ok(head)
 }
 
 fn take<'a>(rest: &mut &'a [u8], count: usize) -> Result<&'a [u8], RecordError> {

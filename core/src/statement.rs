@@ -132,24 +132,34 @@ impl Statement {
     }
 
     fn check(&self) -> Result<(), StatementError> {
-        let too_long = |field, bytes, limit| Err(StatementError::TooLong { field, bytes, limit });
-        if !self.id.is_admissible() {
-            return Err(StatementError::Id(self.id.to_string()));
-        }
-        if self.detail.len() > DETAIL_BYTES_MAX {
-            return too_long("detail", self.detail.len(), DETAIL_BYTES_MAX);
-        }
-        if let Some(payload) = &self.payload {
-            if payload.media.len() > MEDIA_BYTES_MAX || payload.media.chars().any(char::is_control) {
-                return too_long("media", payload.media.len(), MEDIA_BYTES_MAX);
-            }
-            let bytes = usize::try_from(payload.bytes).unwrap_or(usize::MAX);
-            if bytes > PAYLOAD_BYTES_MAX {
-                return too_long("payload", bytes, PAYLOAD_BYTES_MAX);
-            }
-        }
-        Ok(())
+        let payload = self.payload.as_ref().map(|p| (p.bytes, p.media.as_str()));
+        check_bounds(&self.id, &self.detail, payload)
     }
+}
+
+/// What every statement keeps to, besides being canonical: its id, and the lengths of detail, payload and media type.
+pub(crate) fn check_bounds(
+    id: &ReceiptId,
+    detail: &[u8],
+    payload: Option<(u32, &str)>,
+) -> Result<(), StatementError> {
+    let too_long = |field, bytes, limit| Err(StatementError::TooLong { field, bytes, limit });
+    if !id.is_admissible() {
+        return Err(StatementError::Id(id.to_string()));
+    }
+    if detail.len() > DETAIL_BYTES_MAX {
+        return too_long("detail", detail.len(), DETAIL_BYTES_MAX);
+    }
+    if let Some((bytes, media)) = payload {
+        if media.len() > MEDIA_BYTES_MAX || media.chars().any(char::is_control) {
+            return too_long("media", media.len(), MEDIA_BYTES_MAX);
+        }
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        if bytes > PAYLOAD_BYTES_MAX {
+            return too_long("payload", bytes, PAYLOAD_BYTES_MAX);
+        }
+    }
+    Ok(())
 }
 
 /// A statement in the making: everything but who, when and in which fleet.

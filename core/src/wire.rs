@@ -11,7 +11,8 @@ use crate::id::ReceiptId;
 use crate::key::PublicKey;
 use crate::kind::{Kind, Subject};
 use crate::record::Seal;
-use crate::statement::{Grade, PayloadRef, Statement, Trace};
+use crate::record::view::{PayloadWanted, StatementRef};
+use crate::statement::{Grade, Statement, Trace};
 
 /// Bytes of a seal at most: one of version, three digests, two varints.
 const SEAL_BYTES_MAX: usize = 1 + 3 * 32 + 2 * 10;
@@ -70,25 +71,30 @@ pub(crate) fn encode_statement(said: &Statement) -> Vec<u8> {
 
 /// A statement from exactly its canonical bytes. Its bounds are not checked.
 pub(crate) fn decode_statement(bytes: &[u8]) -> Option<Statement> {
+    read_statement(bytes).map(|read| read.to_statement())
+}
+
+/// The same in place.
+pub(crate) fn read_statement(bytes: &[u8]) -> Option<StatementRef<'_>> {
     let mut from = Bytes(bytes);
-    let statement = Statement {
+    let statement = StatementRef {
         version: from.byte()?,
         fleet: FleetId(from.array()?),
         id: ReceiptId(from.array()?),
-        kind: Kind::new(from.text()?).ok()?,
+        kind: from.text().filter(|text| Kind::check(text).is_ok())?,
         schema: u16::try_from(from.varint(16)?).ok()?,
         grade: Grade::try_from(from.byte()?).ok()?,
         author: PublicKey(from.array()?),
-        subject: Subject::new(from.text()?).ok()?,
+        subject: from.text().filter(|text| Subject::check(text).is_ok())?,
         authored_at: unzigzag(from.varint(64)?),
         cause: from.option(|from| from.array().map(ReceiptId))?,
         trace: from.option(|from| from.array().map(Trace))?,
-        detail: from.bytes()?.to_vec(),
+        detail: from.bytes()?,
         payload: from.option(|from| {
-            Some(PayloadRef {
+            Some(PayloadWanted {
                 commitment: Commitment(from.array()?),
                 bytes: u32::try_from(from.varint(32)?).ok()?,
-                media: from.text()?.to_owned(),
+                media: from.text()?,
             })
         })?,
     };
@@ -178,6 +184,7 @@ impl<'a> Bytes<'a> {
 mod tests {
     use super::*;
     use crate::canonical;
+    use crate::statement::PayloadRef;
     use proptest::prelude::*;
 
     // Numbers at the edges of their varints, and any.
