@@ -1,6 +1,75 @@
-//! Where a store lies: keys and anchor apart from the data, so that a restored copy of the data cannot sign.
+//! Where a store lies, keys and anchor apart from the data, so that a restored copy of the data cannot sign; and how
+//! it is opened.
 
+use crate::clock::{Clock, Entropy};
+use crate::commit::BatchHook;
+use crate::ledger::OpenOptions;
+use crate::state::State;
+use crate::storage::Storage;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Built up from [`OpenOptions::default`].
+///
+/// ```
+/// use ledger::core::{MachineId, Stream};
+/// use ledger::{Fleet, Ledger, NewStore, OpenOptions, Paths};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// let new = NewStore {
+///     machine: MachineId::new("my-agent")?,
+///     streams: vec![Stream::Work, Stream::Facts],
+///     fleet: Fleet::Lone,
+/// };
+/// let options = OpenOptions::default().queue_commands_max(64).segment_bytes(8 << 20);
+/// let ledger: Ledger = Ledger::open_or_create(&Paths::new(dir.path().join("log")), &new, options)?;
+/// assert!(ledger.own_log(Stream::Work).is_some());
+/// # Ok(()) }
+/// ```
+impl<S: State> OpenOptions<S> {
+    /// Commands that may wait for the committer; further ones wait for a place ([`crate::Ledger::submit`]) or are told so
+    /// ([`crate::Ledger::try_submit`]). 1024 unless told otherwise.
+    #[must_use]
+    pub fn queue_commands_max(mut self, commands: usize) -> Self {
+        self.queue_commands_max = commands;
+        self
+    }
+
+    /// The wall clock, for tests and simulations. Time in the ledger rises whatever it says.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// The source of keys, ids and salts. Whoever can guess it can forge: anything but the operating system's is for tests.
+    #[must_use]
+    pub fn entropy(mut self, entropy: impl Entropy) -> Self {
+        self.entropy = Arc::new(entropy);
+        self
+    }
+
+    /// The disk under journal and anchor.
+    #[must_use]
+    pub fn storage(mut self, storage: impl Storage) -> Self {
+        self.storage = Arc::new(storage);
+        self
+    }
+
+    /// Bytes after which a segment of the journal is sealed: 64 MiB unless told otherwise.
+    #[must_use]
+    pub fn segment_bytes(mut self, bytes: u32) -> Self {
+        self.segment_bytes = Some(bytes);
+        self
+    }
+
+    /// What is called at the end of each batch that has records; what it appends is part of the batch.
+    #[must_use]
+    pub fn batch_hook(mut self, hook: BatchHook<S>) -> Self {
+        self.batch_hook = Some(hook);
+        self
+    }
+}
 
 /// The directories of one machine's store.
 #[derive(Clone, PartialEq, Eq, Debug)]
