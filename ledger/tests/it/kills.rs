@@ -1,4 +1,10 @@
 //! A process that is killed while it appends loses nothing that it was told to be durable.
+//!
+//! How often, and to repeat a run (a run prints its seed):
+//!
+//! ```text
+//! LEDGER_ENGINE_KILLS=20000 LEDGER_KILL_SEED=1 cargo test --release -p ledger --test it kills -- --nocapture
+//! ```
 
 use crate::stores::{Counter, Numbers, assert_clean, entries, fact, fact_with, found, open, temp};
 use ledger::core::{LogId, Stream};
@@ -6,8 +12,13 @@ use ledger::{Ledger, OpenOptions, Paths, Position, State as _};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const CHILD_DIR: &str = "LEDGER_TEST_KILLED_CHILD";
+/// Kills in one run when nobody says how many; with those of the fleet (cli/tests/it/kill.rs) 200 in continuous integration.
+const KILLS: u64 = 150;
+/// Kills of one store, one after the other.
+const KILLS_A_STORE: u64 = 15;
 
 // Not a test of its own: the process that the next one kills. It prints what was acknowledged to it.
 #[test]
@@ -77,13 +88,43 @@ fn appended_until_killed(dir: &Path, acknowledgements: u64) -> Vec<(String, LogI
     seen
 }
 
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
 #[test]
 fn no_acknowledged_receipt_is_lost_by_kills_and_the_logs_go_on() {
+    let kills = number("LEDGER_ENGINE_KILLS").unwrap_or(KILLS);
+    let seed = number("LEDGER_KILL_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    println!("to repeat: LEDGER_ENGINE_KILLS={kills} LEDGER_KILL_SEED={seed}");
+    // Stores of a bounded length, or the time would grow with the square of the number of kills. Two at a time.
+    let stores = kills.div_ceil(KILLS_A_STORE);
+    let next = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let store = next.fetch_add(1, Ordering::Relaxed);
+                    if store >= stores {
+                        break;
+                    }
+                    let cycles = KILLS_A_STORE.min(kills - store * KILLS_A_STORE);
+                    one_store_is_killed(
+                        seed.wrapping_add(store).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+                        cycles,
+                    );
+                }
+            });
+        }
+    });
+}
+
+fn one_store_is_killed(seed: u64, cycles: u64) {
     let dir = temp();
     found(dir.path(), "studio", false).close().unwrap();
-    let mut numbers = Numbers(0x5eed_0001);
+    let mut numbers = Numbers(seed);
     let mut acknowledged = Vec::new();
-    for cycle in 0..20 {
+    for cycle in 0..cycles {
         let wanted = 1 + numbers.below(150);
         let seen = appended_until_killed(dir.path(), wanted);
         assert!(

@@ -10,6 +10,7 @@ mod bundle;
 mod disk;
 mod embedding;
 mod erase;
+mod full_disk;
 mod intake;
 mod journal;
 mod kills;
