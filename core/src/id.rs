@@ -16,8 +16,7 @@ impl ReceiptId {
         )
     }
 
-    /// The same bytes as a [`uuid::Uuid`].
-    pub fn as_uuid(&self) -> uuid::Uuid {
+    pub(crate) fn as_uuid(&self) -> uuid::Uuid {
         uuid::Uuid::from_bytes(self.0)
     }
 

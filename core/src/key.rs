@@ -107,11 +107,6 @@ impl SigningKey {
         }
     }
 
-    /// The seed, for the keyring that writes it to its file.
-    pub fn seed(&self) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(self.key.to_bytes())
-    }
-
     /// The public half.
     pub fn public(&self) -> PublicKey {
         self.public

@@ -58,7 +58,7 @@ pub(crate) struct World {
     pub(crate) now: i64,
     ids: u64,
     pub(crate) fleet: FleetId,
-    pub(crate) root: SigningKey,
+    pub(crate) root: Arc<SigningKey>,
     pub(crate) context: StateContext,
     pub(crate) state: FleetState,
     pub(crate) journal: Vec<Receipt>,
@@ -75,7 +75,7 @@ pub(crate) struct World {
 impl World {
     /// The gateway alone, founded.
     pub(crate) fn founded() -> Self {
-        let (root, gateway, operator) = (key(1), Arc::new(key(2)), Arc::new(key(3)));
+        let (root, gateway, operator) = (Arc::new(key(1)), Arc::new(key(2)), Arc::new(key(3)));
         let recovery = key(4).public();
         let nonce = [9; 16];
         let fleet = digest::fleet_id(&root.public().0, &recovery.0, &nonce);
@@ -320,7 +320,7 @@ impl World {
 
     /// The root says something in the order.
     pub(crate) fn rooted<D: Detail>(&mut self, detail: &D) -> Receipt {
-        let root = SigningKey::from_seed(*self.root.seed());
+        let root = Arc::clone(&self.root);
         let receipt = self.seal(
             self.order,
             Draft::of(detail, Subject::new("root").unwrap()),
