@@ -5,10 +5,10 @@
 
 use crate::measure::{Cost, cost};
 use crate::{CALLERS, Failed, PAYLOAD_BYTES};
-use ledger::clock::SystemEntropy;
-use ledger::core::statement::VerifiedStatement;
-use ledger::core::{Draft, Kind, Stream, Subject};
+use ledger::core::statement::Trace;
+use ledger::core::{Draft, Kind, ReceiptId, SignedStatement, SigningKey, Stream, Subject, digest};
 use ledger::{CommitError, Ledger, LedgerError};
+use rayon::prelude::*;
 use std::collections::VecDeque;
 
 /// The bench record: machine-authored, no cause, no trace, a subject of its own, 300 bytes of payload.
@@ -76,30 +76,65 @@ pub fn tickets(ledger: &Ledger, count: usize) -> Result<Cost, Failed> {
     Ok(cost)
 }
 
-/// As [`tickets`], each draft signed by an actor's own key. Its signature and the strict check of it are part of what is
-/// measured, since both happen before a statement may be appended.
+/// Statements that an actor signed elsewhere and hands in: as [`tickets`], with the strict check that must come before
+/// each append among what is measured. Signing them is the actor's own expense.
 ///
 /// # Errors
 /// What the ledger says, of whichever ticket it was.
-pub fn signed_tickets(ledger: &Ledger, count: usize) -> Result<Cost, Failed> {
-    let mut drafts = drafts(count)?.into_iter();
-    let submit = |draft: Draft| -> Result<_, LedgerError> {
-        let said: VerifiedStatement = ledger.sign_as_actor(draft, &SystemEntropy)?;
+pub fn signed_tickets(ledger: &Ledger, said: Vec<SignedStatement>) -> Result<Cost, Failed> {
+    let count = said.len();
+    let mut said = said.into_iter();
+    let submit = |said: SignedStatement| -> Result<_, Failed> {
+        let said = said.verify()?;
         Ok(ledger.submit(move |tx| tx.append_signed(Stream::Facts, &said)))
     };
-    let run = || -> Result<(), LedgerError> {
-        let mut open: VecDeque<_> = drafts
+    let run = || -> Result<(), Failed> {
+        let mut open: VecDeque<_> = said
             .by_ref()
             .take(CALLERS)
             .map(submit)
             .collect::<Result<_, _>>()?;
         while let Some(ticket) = open.pop_front() {
             ticket.wait().map_err(CommitError::into_ledger)?;
-            open.extend(drafts.next().map(submit).transpose()?);
+            open.extend(said.next().map(submit).transpose()?);
         }
         Ok(())
     };
     let (cost, result) = cost(count, run);
     result?;
     Ok(cost)
+}
+
+/// What an actor says and signs: the bench record, or a job's, which names its cause and its trace, too. `from` tells them
+/// from those of other rounds.
+///
+/// # Errors
+/// Never for these values; the bounds of a statement are checked all the same.
+pub fn said(
+    ledger: &Ledger,
+    actor: &SigningKey,
+    from: usize,
+    count: usize,
+    job: bool,
+) -> Result<Vec<SignedStatement>, Failed> {
+    let fleet = ledger.context().fleet;
+    let say = |n: usize| -> Result<SignedStatement, Failed> {
+        let bytes = digest::content_digest(&n.to_be_bytes()).0;
+        let mut random = [0; 10];
+        random.copy_from_slice(&bytes[..10]);
+        let now_us = 1_750_000_000_000_000 + i64::try_from(n)?;
+        let id = ReceiptId::v7(u64::try_from(now_us / 1000)?, random);
+        let mut draft = draft(n)?;
+        if job {
+            random.reverse();
+            let mut trace = [0; 24];
+            trace.copy_from_slice(&bytes[8..]);
+            draft = draft
+                .cause(ReceiptId::v7(u64::try_from(now_us / 1000)?, random))
+                .trace(Trace(trace));
+        }
+        let said = draft.into_statement(fleet, actor.public(), id, now_us, bytes)?;
+        Ok(said.sign(actor))
+    };
+    (from..from + count).into_par_iter().map(say).collect()
 }

@@ -1,16 +1,24 @@
 //! Benchmarks of the engine, each beside the floor that it cannot get below, interleaved in the same run.
 //!
-//! Owns the measuring code and the cases; `benches/engine.rs` runs them and prints. Nothing here asserts a time: ratios are
+//! Owns the measuring code, the cases and what is printed; `benches/engine.rs` is the command. Nothing here asserts a time: ratios are
 //! for people to read. A crash leaves a folder `ledger-bench-*` in the build's `tmp` folder, and nothing else.
 
 pub mod append;
+pub mod child;
+pub mod fold;
+pub mod lives;
 pub mod lone;
 pub mod measure;
 pub mod peers;
+pub mod plot;
 pub mod read;
+pub mod report;
+pub mod run;
 pub mod sign;
 pub mod table;
 pub mod verify;
+
+use std::time::Duration;
 
 /// Why a benchmark could not be run.
 pub type Failed = Box<dyn std::error::Error + Send + Sync>;
@@ -33,15 +41,29 @@ pub struct Size {
     pub appends: usize,
     /// Lone appends of one round.
     pub lone: usize,
+    /// Jobs whose lives are folded.
+    pub jobs: usize,
+    /// Receipts of the store whose memory is looked at.
+    pub memory: usize,
+    /// How often and how long other stores are asked.
+    pub peers: peers::Effort,
 }
 
 impl Size {
-    /// What a table is made with; well under a minute on two cores.
+    /// What a table is made with; some two minutes on two cores.
     pub const FULL: Size = Size {
         rounds: 5,
         signatures: 30_000,
         appends: 25_000,
         lone: 400,
+        jobs: 20_000,
+        memory: 250_000,
+        peers: peers::Effort {
+            grouped: 25_000,
+            each: 5_000,
+            lone: 300,
+            within: Duration::from_millis(1_200),
+        },
     };
     /// Whether it runs at all.
     pub const QUICK: Size = Size {
@@ -49,5 +71,13 @@ impl Size {
         signatures: 2_000,
         appends: 2_000,
         lone: 20,
+        jobs: 500,
+        memory: 5_000,
+        peers: peers::Effort {
+            grouped: 1_000,
+            each: 200,
+            lone: 20,
+            within: Duration::from_millis(200),
+        },
     };
 }

@@ -2,6 +2,7 @@
 
 use crate::Failed;
 use crate::measure::{Cost, cost};
+use crate::sign;
 use ledger::core::{SealDigest, Signature, VerifyKey, signature};
 use ledger::verify::{Options, verify_store};
 use rayon::prelude::*;
@@ -16,9 +17,8 @@ pub const BATCH: usize = 256;
 /// When one of them is not valid.
 pub fn dalek_alone(key: &VerifyKey, signed: &[(SealDigest, Signature)]) -> Result<Cost, Failed> {
     let key = ed25519_dalek::VerifyingKey::from_bytes(&key.public().0)?;
-    let message = |digest: &SealDigest| [signature::CONTEXT_LOG.as_bytes(), &[0], &digest.0].concat();
     batches(signed, |chunk| {
-        let messages: Vec<Vec<u8>> = chunk.iter().map(|(digest, _)| message(digest)).collect();
+        let messages: Vec<Vec<u8>> = chunk.iter().map(|(digest, _)| sign::message(digest)).collect();
         let messages: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
         let of = |(_, s): &(_, Signature)| ed25519_dalek::Signature::from_bytes(&s.0);
         let signatures: Vec<_> = chunk.iter().map(of).collect();
