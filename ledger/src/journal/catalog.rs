@@ -10,7 +10,7 @@ use crate::Position;
 use crate::storage::{Access, Storage, StorageFile};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Open files for reading: far below the 256 that some systems allow a process.
@@ -22,6 +22,8 @@ pub(crate) struct Segment {
     pub(crate) header: SegmentHeader,
     end: AtomicU32,
     samples: RwLock<Vec<u32>>,
+    // Whether entries may be gone from it.
+    pruned: AtomicBool,
 }
 
 impl Segment {
@@ -30,7 +32,20 @@ impl Segment {
             header,
             end: AtomicU32::new(end),
             samples: RwLock::new(samples),
+            pruned: AtomicBool::new(false),
         }
+    }
+
+    /// Whether something was pruned from it, so that a place may hold nothing.
+    pub(crate) fn is_pruned(&self) -> bool {
+        self.pruned.load(Ordering::Acquire)
+    }
+
+    /// Something was pruned from it: of its batches only those at these offsets are still there to begin at.
+    pub(crate) fn shrink(&self, has: impl Fn(u32) -> bool) {
+        let mut samples = self.samples.write().unwrap_or_else(PoisonError::into_inner);
+        samples.retain(|sample| has(*sample));
+        self.pruned.store(true, Ordering::Release);
     }
 
     /// The offset behind its last readable batch.
@@ -59,6 +74,8 @@ pub(crate) struct Catalog {
     segments: RwLock<BTreeMap<u32, Arc<Segment>>>,
     end: AtomicU64,
     handles: Mutex<VecDeque<(u32, Arc<dyn StorageFile>)>>,
+    /// Held while a segment is rewritten, and while payloads are erased in place: neither may undo the other.
+    pub(crate) rewriting: Mutex<()>,
 }
 
 impl Catalog {
@@ -79,6 +96,7 @@ impl Catalog {
             ),
             end: AtomicU64::new(pack(end)),
             handles: Mutex::new(VecDeque::new()),
+            rewriting: Mutex::new(()),
         }
     }
 
@@ -122,6 +140,19 @@ impl Catalog {
         }
     }
 
+    /// A segment is about to be replaced by one from which something was pruned.
+    pub(crate) fn shrink(&self, segment: u32, has: impl Fn(u32) -> bool) {
+        if let Some(segment) = self.segment(segment) {
+            segment.shrink(has);
+        }
+    }
+
+    /// Closes the file of a segment that was replaced, as soon as nobody reads from it.
+    pub(crate) fn forget(&self, segment: u32) {
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.retain(|(number, _)| *number != segment);
+    }
+
     pub(crate) fn segment(&self, number: u32) -> Option<Arc<Segment>> {
         self.segments
             .read()
@@ -145,11 +176,7 @@ impl Catalog {
         if let Some((_, file)) = handles.iter().find(|(segment, _)| *segment == number) {
             return Ok(file.clone());
         }
-        let path = segment::path(&self.dir, number);
-        let file = self
-            .storage
-            .open(&path, Access::Read)
-            .map_err(JournalError::io("open", path))?;
+        let file = segment::open(self.storage.as_ref(), &self.dir, number, Access::Read)?;
         if handles.len() == HANDLES_MAX {
             handles.pop_front();
         }

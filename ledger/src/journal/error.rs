@@ -71,6 +71,16 @@ pub enum JournalError {
         /// Bytes from its beginning.
         offset: u32,
     },
+    /// A place whose entry was pruned.
+    #[error(
+        "journal segment {segment:08}, offset {offset}: the entry that stood there was pruned, as a receipt says"
+    )]
+    Pruned {
+        /// The segment's number.
+        segment: u32,
+        /// Bytes from its beginning.
+        offset: u32,
+    },
     /// More than one batch may hold.
     #[error(
         "journal: {what} of {found} is over the limit of {limit}; nothing was appended; append in smaller parts"
@@ -128,6 +138,7 @@ impl JournalError {
             Self::Poisoned { .. } => "journal.poisoned",
             Self::Corrupt { .. } => "journal.corrupt",
             Self::NoEntry { .. } => "journal.no-entry",
+            Self::Pruned { .. } => "journal.pruned",
             Self::TooLarge { .. } => "journal.batch-too-large",
             Self::Missing { .. } => "journal.missing",
             Self::Exists { .. } => "journal.exists",

@@ -43,7 +43,7 @@ pub const BATCH_ENTRIES_MAX: u32 = 65_536;
 pub const SEGMENT_BYTES_MAX: u32 = 256 * 1024 * 1024;
 
 pub(crate) const BATCH_MAGIC: [u8; 4] = *b"LBAT";
-const SEGMENT_MAGIC: [u8; 8] = *b"LDGRSEG\n";
+pub(super) const SEGMENT_MAGIC: [u8; 8] = *b"LDGRSEG\n";
 const CONTEXT_HEADER: &str = "ledger v1 journal segment header";
 const BATCH_CHECKED: usize = 96;
 

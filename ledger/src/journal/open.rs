@@ -329,7 +329,8 @@ fn earlier(
         {
             return Err(JournalError::corrupt(number, 0, "the segment's file is missing"));
         }
-        let file = segment::open(storage, dir, number, Access::Read)?;
+        let opened = segment::open_mapped(storage, dir, number, Access::Read)?;
+        let file = opened.file;
         let (header, both) =
             match segment::read_header(file.as_ref()).map_err(JournalError::io("read", &path))? {
                 Ok(found) => found,
@@ -347,7 +348,7 @@ fn earlier(
                     ));
                 }
             };
-        if !both {
+        if !both || opened.fault.is_some() {
             report.header_copies_damaged.push(number);
         }
         if header.segment != number || header.store != next.store {
@@ -373,7 +374,11 @@ fn earlier(
                 "the file ends before its last acknowledged batch",
             ));
         }
-        segments.push(Segment::new(header.clone(), end, samples));
+        let segment = Segment::new(header.clone(), end, samples);
+        if let Some(map) = opened.map {
+            segment.shrink(|offset| map.has(offset));
+        }
+        segments.push(segment);
         next = header;
     }
     segments.reverse();

@@ -10,6 +10,7 @@ use super::error::JournalError;
 use super::format::{
     BATCH_HEADER_BYTES, BATCHES_START, BatchHeader, ENTRY_HEADER_BYTES, EntryHeader, StoreId,
 };
+use super::gap::{self, Gap};
 use super::segment::BLOCK_BYTES;
 use super::{StoredEntry, open};
 use crate::Position;
@@ -30,6 +31,10 @@ pub struct JournalReader {
 impl JournalReader {
     pub(super) fn new(catalog: Arc<Catalog>) -> Self {
         Self { catalog }
+    }
+
+    pub(super) fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
     }
 
     /// Opens a journal that nobody writes, for reading only; writes nothing. It ends with its last whole batch.
@@ -91,6 +96,12 @@ impl JournalReader {
                 "the bytes there are not the entry that was written there",
             )
         };
+        if segment.is_pruned() && gap::is_mark(&bytes) {
+            return Err(JournalError::Pruned {
+                segment: at.segment,
+                offset: at.offset,
+            });
+        }
         let header = EntryHeader::decode(&bytes).ok_or_else(corrupt)?;
         let begin = ENTRY_HEADER_BYTES as usize;
         let total = begin + usize::from(header.record_bytes);
@@ -222,6 +233,14 @@ impl Scan {
         let corrupt = |fault: BatchFault| JournalError::corrupt(number, at.offset, fault.what());
         let key = place.segment.header.key;
         let header_bytes = place.bytes(&self.catalog, BATCH_HEADER_BYTES)?;
+        if let Some(gap) = Gap::decode(&key, at, header_bytes) {
+            if place.link.is_some_and(|link| !gap.follows(link)) {
+                return Err(corrupt(BatchFault::Link));
+            }
+            place.link = Some(gap.link());
+            place.offset += gap.gap_bytes;
+            return Ok(true);
+        }
         let (header, _) =
             BatchHeader::decode(&key, at, header_bytes).ok_or_else(|| corrupt(BatchFault::Header))?;
         let total = header.batch_bytes();
@@ -267,6 +286,8 @@ impl Scan {
         } else {
             segment.end()
         };
+        // Before the place to begin at: a segment may be replaced in between, and then has fewer of them.
+        let file = self.catalog.file(number)?;
         let offset = if number == self.after.segment {
             segment.sample_before(self.after.offset)
         } else {
@@ -277,7 +298,6 @@ impl Scan {
             number: header.first_batch,
             digest: header.previous.digest,
         });
-        let file = self.catalog.file(number)?;
         self.place = Some(Place {
             segment,
             file,

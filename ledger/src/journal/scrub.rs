@@ -9,7 +9,7 @@
 use super::catalog::Catalog;
 use super::error::{JournalError, Outcome};
 use super::format::{ENTRY_HEADER_BYTES, EntryHeader, PreviousKind, SEGMENT_BYTES_MAX};
-use super::{Journal, JournalReader, StoredEntry, segment};
+use super::{Journal, JournalReader, StoredEntry, segment, sparse};
 use crate::Position;
 use crate::storage::Access;
 use std::collections::HashSet;
@@ -55,6 +55,8 @@ impl Journal {
             let entry = match reader.read(*at) {
                 Ok(entry) => entry,
                 Err(error @ JournalError::Io { .. }) => return Err(error),
+                // Its payload went with it.
+                Err(JournalError::Pruned { .. }) => continue,
                 Err(error) => {
                     unreadable = Err(error);
                     continue;
@@ -115,7 +117,12 @@ fn scrub(catalog: &Catalog, debris: &Debris, entry: &StoredEntry) -> Result<(), 
             outcome: Outcome::NotCommitted,
         }
     };
-    let open = |access| catalog.storage.open(&debris.path, access).map_err(io("open"));
+    // A segment that was rewritten has no debris: behind its end there is nothing.
+    let storage = catalog.storage.as_ref();
+    let open = |access| {
+        let opened = sparse::open(storage, &debris.path, access);
+        opened.map(|opened| opened.file).map_err(io("open"))
+    };
     let file = open(Access::Read)?;
     let end = file
         .len()

@@ -4,7 +4,8 @@
 //! elsewhere too (a header, zeros, and copies of batches that still stand in the segment before); opening removes it.
 
 use super::error::{JournalError, is_no_space};
-use super::format::{HeaderFault, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::format::{HeaderFault, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader};
+use super::sparse;
 use crate::storage::{Access, Storage, StorageFile};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ pub(crate) fn path(dir: &Path, segment: u32) -> PathBuf {
     dir.join(format!("{segment:08}.seg"))
 }
 
-fn path_new(dir: &Path, segment: u32) -> PathBuf {
+pub(super) fn path_new(dir: &Path, segment: u32) -> PathBuf {
     dir.join(format!("{segment:08}.new"))
 }
 
@@ -135,17 +136,42 @@ pub(crate) fn decode_header(bytes: &[u8]) -> Result<(SegmentHeader, bool), Heade
     }
 }
 
-/// Opens a segment's file.
+/// Opens a segment's file. Offsets in it are those of the segment, whatever was pruned from it.
 pub(crate) fn open(
     storage: &dyn Storage,
     dir: &Path,
     segment: u32,
     access: Access,
 ) -> Result<Arc<dyn StorageFile>, JournalError> {
+    open_mapped(storage, dir, segment, access).map(|opened| opened.file)
+}
+
+/// The same, with the map of what is there when something was pruned from it.
+pub(super) fn open_mapped(
+    storage: &dyn Storage,
+    dir: &Path,
+    segment: u32,
+    access: Access,
+) -> Result<sparse::Opened, JournalError> {
     let path = path(dir, segment);
-    storage
-        .open(&path, access)
-        .map_err(JournalError::io("open", path))
+    let opened = sparse::open(storage, &path, access).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::InvalidData {
+            return JournalError::corrupt(segment, 0, error.to_string());
+        }
+        JournalError::io("open", path)(error)
+    })?;
+    match &opened.map {
+        Some(map) if map.segment != segment => {
+            let what = format!("the map is that of segment {}", map.segment);
+            Err(JournalError::corrupt(segment, 0, what))
+        }
+        _ => Ok(opened),
+    }
+}
+
+/// Whether a file begins like a segment from which nothing was pruned.
+pub(super) fn begins_like_one(bytes: &[u8]) -> bool {
+    bytes.starts_with(&SEGMENT_MAGIC)
 }
 
 /// Reads a whole file of at most `limit` bytes; `None` when it is larger.

@@ -291,6 +291,11 @@ impl Journal {
         }
         self.confirm()?;
         self.sync()?;
+        let catalog = self.catalog.clone();
+        let _turn = catalog
+            .rewriting
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         for (segment, places) in by_segment {
             let file = if segment == self.header.segment {
                 self.file.clone()
