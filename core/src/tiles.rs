@@ -52,6 +52,12 @@ pub enum TilesError {
         /// Entries that it should have.
         expected: u16,
     },
+    /// Tiles that do not belong together.
+    #[error("the tiles of a tree of {size} leaves do not give its root; remove them, and they are made anew")]
+    Root {
+        /// Leaves.
+        size: u64,
+    },
     /// A proof of something that the tree does not have.
     #[error("the tree has {size} leaves, so there is no proof for {wanted}")]
     OutOfRange {
@@ -68,6 +74,7 @@ impl TilesError {
         match self {
             Self::TileBytes { .. } => "tiles.bytes",
             Self::Entries { .. } => "tiles.entries",
+            Self::Root { .. } => "tiles.root",
             Self::OutOfRange { .. } => "tiles.range",
         }
     }
@@ -381,6 +388,35 @@ where
         }
         proof.reverse();
         Ok(proof)
+    }
+
+    /// The roots of the perfect subtrees over the first `size` leaves, largest first: what [`Tree::from_peaks`] takes.
+    ///
+    /// # Errors
+    /// [`TilesError::OutOfRange`] when there are fewer leaves; what `read` says.
+    pub fn peaks(&mut self, size: u64) -> Result<Vec<Hash>, E> {
+        if size > self.size {
+            return Err(self.out_of_range(size));
+        }
+        let (mut peaks, mut at) = (Vec::new(), 0);
+        while at < size {
+            let height = (size - at).ilog2();
+            peaks.push(self.subtree(at, height)?);
+            at += 1 << height;
+        }
+        Ok(peaks)
+    }
+
+    /// The audit path of leaf 0 within the tree of the first 2^`height` leaves.
+    ///
+    /// # Errors
+    /// [`TilesError::OutOfRange`] when there are fewer leaves; what `read` says.
+    pub fn path_of_first(&mut self, height: u32) -> Result<Vec<Hash>, E> {
+        let leaves = 1_u64.checked_shl(height).unwrap_or(u64::MAX);
+        if leaves > self.size {
+            return Err(self.out_of_range(leaves));
+        }
+        (0..height).map(|level| self.subtree(1 << level, level)).collect()
     }
 
     fn out_of_range(&self, wanted: u64) -> E {

@@ -76,6 +76,8 @@ pub mod create;
 #[doc(hidden)]
 pub mod erase;
 #[doc(hidden)]
+pub mod import;
+#[doc(hidden)]
 pub mod intake;
 #[doc(hidden)]
 pub mod journal;
@@ -114,6 +116,8 @@ pub use create::{Fleet, NewStore};
 pub use erase::ErasureReport;
 #[doc(inline)]
 pub use error::LedgerError;
+#[doc(inline)]
+pub use import::{ImportError, ImportReport};
 #[doc(inline)]
 pub use intake::{RawRecord, VerifiedRun};
 #[doc(inline)]

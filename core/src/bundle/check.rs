@@ -40,6 +40,8 @@ pub struct BundleReport {
     pub payloads: u64,
     /// Payloads said to be erased.
     pub erased: u64,
+    /// Payloads said to be absent for another reason; each is a finding, too.
+    pub absent: u64,
     /// The tree's root over the records up to the last one here, as computed.
     pub root: Option<TreeRoot>,
     /// Records under the checkpoint at the end, when that holds. Past a range there are more than here.
@@ -101,7 +103,7 @@ pub struct BundleCheck {
     tree: Tree,
     // The proof from the tree of a range to that of the checkpoint.
     rest: Option<Vec<Hash>>,
-    signatures: bool,
+    for_intake: bool,
     report: BundleReport,
 }
 
@@ -122,15 +124,16 @@ impl BundleCheck {
             linked: true,
             tree: Tree::new(),
             rest: None,
-            signatures: true,
+            for_intake: false,
             report: BundleReport::default(),
         }
     }
 
-    /// A check that leaves the signatures of records to the caller, who verifies them in runs.
-    pub fn without_signatures() -> Self {
+    /// The check of a bundle that is being taken in: the signatures of records are left to the caller, who verifies them in
+    /// runs, and a payload that was not at the exporter's is counted, but no finding.
+    pub fn for_intake() -> Self {
         Self {
-            signatures: false,
+            for_intake: true,
             ..Self::new()
         }
     }
@@ -337,7 +340,7 @@ impl BundleCheck {
     }
 
     fn check_signatures(&mut self, seq: u64, record: &Record) {
-        if !self.signatures {
+        if self.for_intake {
             return;
         }
         let machine = self.chain.as_ref().map(Chain::machine_verifier);
@@ -415,11 +418,11 @@ impl BundleCheck {
             (Some(payload), _) if payload.matches(wanted) => self.report.payloads += 1,
             (_, Some(Absent::Erased)) => self.report.erased += 1,
             (_, Some(Absent::NotPresent)) => {
-                self.found(
-                    Some(seq),
-                    "bundle.payload-absent",
-                    &"its payload is absent and was not erased",
-                );
+                self.report.absent += 1;
+                if !self.for_intake {
+                    let text = "its payload is absent and was not erased";
+                    self.found(Some(seq), "bundle.payload-absent", &text);
+                }
             }
             (Some(_), _) => {
                 self.found(

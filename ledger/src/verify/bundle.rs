@@ -95,7 +95,7 @@ fn take(report: &mut Report, found: &BundleReport, options: &Options) {
             incarnation: None,
             own: false,
             receipts: found.records,
-            seq: found.records.saturating_sub(1),
+            seq: header.first.saturating_add(found.records.saturating_sub(1)),
             seal: None,
             root: found.root.filter(|_| found.is_clean()),
             time: None,
