@@ -259,6 +259,7 @@ impl Frame {
 
 /// A file that is no bundle, or stops being one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BundleError {
     /// The first line is another.
     #[error(

@@ -4,6 +4,7 @@ use crate::{LogId, SealDigest};
 
 /// Bytes that are not the canonical encoding of what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DecodeError {
     /// The bytes end early or hold a value that the type does not know.
     #[error("{what}: the bytes do not decode ({why}); they are damaged or of a newer version")]
@@ -42,6 +43,7 @@ impl DecodeError {
 
 /// A key that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum KeyError {
     /// Not a canonical encoding of a curve point.
     #[error("key {0}: not a canonical Ed25519 public key")]
@@ -63,6 +65,7 @@ impl KeyError {
 
 /// A statement that breaks a rule of the format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum StatementError {
     /// The bytes are not canonical.
     #[error(transparent)]
@@ -142,6 +145,7 @@ impl StatementError {
 
 /// A record whose bytes are not a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RecordError {
     /// The framing of the four parts is broken.
     #[error("record: {0}; the bytes are damaged or are not a record")]
@@ -175,6 +179,7 @@ impl RecordError {
 
 /// A record that does not continue its log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ChainError {
     /// The bytes are not a record.
     #[error(transparent)]
@@ -303,6 +308,7 @@ impl ChainError {
 
 /// A signed note or checkpoint that does not read or verify.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NoteError {
     /// Not the form of C2SP `signed-note` or `tlog-checkpoint`.
     #[error("signed note: {0}")]

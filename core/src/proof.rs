@@ -27,6 +27,7 @@ const EXTRA_VERSION: u8 = 1;
 
 /// A proof that does not read, or does not prove.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ProofError {
     /// Not the form of C2SP `tlog-proof`.
     #[error("proof: {0}")]

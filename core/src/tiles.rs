@@ -33,6 +33,7 @@ pub const CHECKPOINT_PATH: &str = "checkpoint";
 
 /// A tile or bundle that is not what its place demands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TilesError {
     /// Not as many bytes as its width demands.
     #[error("{path}: a tile of its width has {expected} bytes, {found} are here")]

@@ -79,6 +79,7 @@ pub struct Anchor {
 
 /// Why an anchor cannot be read or written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum AnchorError {
     /// Neither slot is sound.
     #[error(

@@ -14,6 +14,7 @@ const HOLDER_BYTES_MAX: u64 = 32;
 
 /// Why the lock was not to be had.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LockError {
     /// Another process has it.
     #[error(

@@ -54,6 +54,7 @@ pub trait Detail: Serialize + DeserializeOwned {
 
 /// Why a detail could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DetailError {
     /// A (kind, schema) that this program does not know. Keep it, forward it, show it raw.
     #[error("kind {kind} schema {schema} is not known to this program")]

@@ -15,6 +15,7 @@ pub enum Outcome {
 
 /// A fault of the journal or of the disk below it.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum JournalError {
     /// The disk refused an operation.
     #[error(
