@@ -11,6 +11,7 @@ mod disk;
 mod embedding;
 mod erase;
 mod full_disk;
+mod import;
 mod intake;
 mod journal;
 mod kills;
