@@ -142,3 +142,8 @@ pub use recovery::{RecoveryReport, TornTail};
 pub use state::{Change, Changes, Erasing, Row, State, StateContext};
 #[doc(inline)]
 pub use tail::Tail;
+
+/// The guide's blocks are compiled as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/EMBEDDING.md")]
+mod guide {}

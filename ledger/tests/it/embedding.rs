@@ -4,7 +4,9 @@ use ledger::core::{Draft, Kind, ReceiptId, Stream, Subject};
 use ledger::typed::{Codec, Content, Typed, TypedError, TypedKind};
 use ledger::{CommitError, Ledger, LedgerError, Position};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::future::Future;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
@@ -351,4 +353,47 @@ fn a_repetition_in_the_same_batch_gets_the_signed_receipt() {
     let again = again.wait().unwrap();
     assert!(again.value.is_repetition());
     assert_eq!(ledger.settled(&again).unwrap(), first);
+}
+
+// Every literal in a `fn code(&self)` below a folder.
+fn codes_in(dir: &Path, found: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            codes_in(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            for body in text.split("fn code(&self)").skip(1) {
+                let body = &body[..body.find("\n    }").unwrap()];
+                found.extend(body.split('"').skip(1).step_by(2).map(str::to_owned));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_error_code_has_its_row_in_the_guide_and_every_row_its_code() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut coded = BTreeSet::new();
+    codes_in(&here.join("src"), &mut coded);
+    codes_in(&here.join("../core/src"), &mut coded);
+    let guide = std::fs::read_to_string(here.join("../docs/EMBEDDING.md")).unwrap();
+    let (_, tables) = guide.split_once("\n## Errors\n").unwrap();
+    let rows = tables.lines().filter(|line| line.starts_with("| `"));
+    let first = rows.filter_map(|row| row.split('|').nth(1));
+    let told: BTreeSet<String> = first
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .map(str::to_owned)
+        .collect();
+    assert!(coded.len() > 90, "{}", coded.len());
+    assert_eq!(
+        coded.difference(&told).collect::<Vec<_>>(),
+        [] as [&String; 0],
+        "codes without a row"
+    );
+    assert_eq!(
+        told.difference(&coded).collect::<Vec<_>>(),
+        [] as [&String; 0],
+        "rows without a code"
+    );
 }
