@@ -104,8 +104,12 @@ impl<S: State> Ledger<S> {
             .collect()
     }
 
-    // What a command saw of its own batch had neither a place in the journal nor the log's signature yet.
-    fn durable(&self, seen: &Receipt) -> Result<Receipt, LedgerError> {
+    /// A receipt that a command of [`Ledger::submit`] saw or made, as it is durable. Inside the command, what its own batch
+    /// appends has neither a place in the journal nor the log's signature yet.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unknown`] when it was never committed; [`LedgerError`] when the store cannot be read.
+    pub fn durable(&self, seen: &Receipt) -> Result<Receipt, LedgerError> {
         if seen.position != crate::Position::START {
             return Ok(seen.clone());
         }

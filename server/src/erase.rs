@@ -68,8 +68,10 @@ impl Machine {
             .submit(move |tx| say(tx, stream, &target, &reason, &said))
             .await?;
         let repeated = committed.value.is_repetition();
-        let receipt = committed.receipts.into_iter().next();
-        let receipt = receipt.unwrap_or_else(|| committed.value.receipt().clone());
+        let receipt = match committed.receipts.into_iter().next() {
+            Some(receipt) => receipt,
+            None => self.ledger.durable(committed.value.receipt())?,
+        };
         Ok((receipt, repeated))
     }
 }

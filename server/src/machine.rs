@@ -261,11 +261,10 @@ impl Machine {
             .await?;
         let (appended, answer_code, answer) = committed.value;
         let repeated = appended.is_repetition();
-        let receipt = committed
-            .receipts
-            .into_iter()
-            .next()
-            .unwrap_or_else(|| appended.receipt().clone());
+        let receipt = match committed.receipts.into_iter().next() {
+            Some(receipt) => receipt,
+            None => self.ledger.durable(appended.receipt())?,
+        };
         let answer = RequestAnswer {
             job,
             receipt: id,
@@ -337,11 +336,10 @@ impl Machine {
             })
             .await?;
         let repeated = committed.value.is_repetition();
-        let receipt = committed
-            .receipts
-            .into_iter()
-            .next()
-            .unwrap_or_else(|| committed.value.receipt().clone());
+        let receipt = match committed.receipts.into_iter().next() {
+            Some(receipt) => receipt,
+            None => self.ledger.durable(committed.value.receipt())?,
+        };
         Ok(AppendAnswer {
             receipt,
             repeated,

@@ -97,7 +97,9 @@ pub(crate) fn content(receipt: &Receipt, payload: PayloadState) -> Option<wire::
         text: None,
         base64: None,
     };
-    let is_json = content.media == "application/json" || content.media.ends_with("+json");
+    // Parameters, such as the schema of a typed kind, do not make it something else.
+    let essence = content.media.split(';').next().unwrap_or_default().trim_end();
+    let is_json = essence == "application/json" || essence.ends_with("+json");
     if is_json && let Ok(value) = serde_json::from_slice(&bytes) {
         content.json = Some(value);
         return Some(content);
