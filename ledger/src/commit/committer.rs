@@ -20,11 +20,15 @@ use crate::state::State;
 use ledger_core::tree::Hash;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Commands in one batch at most: bounds what one failed write takes with it.
 const BATCH_COMMANDS_MAX: usize = 4096;
 /// Bytes of records and payloads after which a batch takes no further command.
 const BATCH_BYTES_MAX: usize = 8 << 20;
+
+/// How long a batch waits for callers who were answered just now, when there are many of them. A lone caller never waits.
+const LINGER: Duration = Duration::from_micros(100);
 
 /// Called at the end of each batch that has records, to add what follows from all of them (pins, for instance).
 pub type BatchHook<S> = Box<dyn Fn(&mut Tx<'_, S>) -> Result<(), LedgerError> + Send>;
@@ -157,7 +161,7 @@ impl<S: State> Committer<S> {
 
     fn await_landing(&mut self) {
         if let Some(flight) = &self.flight {
-            self.inbox.wait_until(|| flight.has_landed(), false, None);
+            self.inbox.wait_until(|| flight.has_landed(), None, None);
         }
     }
 
@@ -196,29 +200,39 @@ impl<S: State> Committer<S> {
         building.decided.push(Decided { command, records });
     }
 
-    // One batch. It takes commands for as long as the one before is on its way.
+    // One batch. It takes commands for as long as the one before is on its way, and a moment longer when many callers have
+    // just been answered, who will be back.
     fn batch(&mut self) {
         let mut building = self.begin();
+        let mut lingered = None;
         loop {
             let room = BATCH_COMMANDS_MAX - building.decided.len();
             for command in self.inbox.take(room) {
                 self.decide(&mut building, command);
                 self.give_pieces(&mut building);
             }
-            let is_full =
-                building.decided.len() >= BATCH_COMMANDS_MAX || building.overlay.bytes >= BATCH_BYTES_MAX;
-            let Some(flight) = self.flight.as_ref().filter(|flight| !flight.has_landed()) else {
-                if is_full || self.inbox.is_empty() {
-                    break;
-                }
-                continue;
-            };
-            if is_full {
+            let count = building.decided.len();
+            if count >= BATCH_COMMANDS_MAX || building.overlay.bytes >= BATCH_BYTES_MAX {
                 break;
             }
-            if self.inbox.is_empty() && !self.signers.work_along() {
-                self.inbox.wait_until(|| flight.has_landed(), true, None);
+            let flight = self.flight.as_ref().filter(|flight| !flight.has_landed());
+            if !self.inbox.is_empty() || self.signers.work_along() {
+                continue;
             }
+            if let Some(flight) = flight {
+                // There is no hurry for less than a piece: a wake-up costs as much as a few decisions.
+                self.inbox
+                    .wait_until(|| flight.has_landed(), Some(PIECE_RECORDS), None);
+                continue;
+            }
+            // Half of those who called lately: so two batches take turns, one decided while the other is synced.
+            let wanted = self.commands_before.saturating_add(count) / 2;
+            let until = *lingered.get_or_insert_with(|| Instant::now() + LINGER);
+            if self.commands_before <= 1 || count >= wanted || until <= Instant::now() {
+                break;
+            }
+            self.inbox
+                .wait_until(|| false, Some((wanted - count).min(PIECE_RECORDS)), Some(until));
         }
         self.close(building);
     }

@@ -30,8 +30,9 @@ pub(crate) enum Woken {
 
 struct Waiting<C> {
     commands: VecDeque<C>,
-    // Whether the committer sleeps, and how many callers wait for a place.
+    // Whether the committer sleeps, how many commands are worth waking it for, and how many callers wait for a place.
     asleep: bool,
+    worth: usize,
     crowd: usize,
     stop: bool,
     gone: bool,
@@ -51,6 +52,7 @@ impl<C> Inbox<C> {
         let waiting = Waiting {
             commands: VecDeque::new(),
             asleep: false,
+            worth: 1,
             crowd: 0,
             stop: false,
             gone: false,
@@ -88,7 +90,9 @@ impl<C> Inbox<C> {
             return Err(NotTaken::Gone);
         }
         waiting.commands.push_back(command);
-        self.wake(waiting);
+        if waiting.commands.len() >= waiting.worth {
+            self.wake(waiting);
+        }
         Ok(())
     }
 
@@ -127,7 +131,7 @@ impl<C> Inbox<C> {
             if waiting.stop {
                 return Woken::Stop;
             }
-            waiting.asleep = true;
+            (waiting.asleep, waiting.worth) = (true, 1);
             waiting = match waiting.confirm_at {
                 None => self.arrived.wait(waiting).expect("inbox lock"),
                 Some(at) => {
@@ -144,16 +148,22 @@ impl<C> Inbox<C> {
         }
     }
 
-    /// Sleeps until `done`, which somebody else makes true before it calls [`Inbox::nudge`]; or until commands wait, if that
-    /// is asked for; or until the time is up, if there is one.
-    pub(crate) fn wait_until(&self, done: impl Fn() -> bool, or_commands: bool, until: Option<Instant>) {
+    /// Sleeps until `done`, which somebody else makes true before it calls [`Inbox::nudge`]; or until so many commands wait, if
+    /// that is asked for; or until the time is up, if there is one.
+    pub(crate) fn wait_until(
+        &self,
+        done: impl Fn() -> bool,
+        or_commands: Option<usize>,
+        deadline: Option<Instant>,
+    ) {
+        let worth = or_commands.map(|count| count.min(self.commands_max));
         let mut waiting = self.lock();
-        while !(done() || or_commands && !waiting.commands.is_empty()) {
-            let left = until.map(|at| at.saturating_duration_since(Instant::now()));
+        while !done() && worth.is_none_or(|worth| waiting.commands.len() < worth) {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 return;
             }
-            waiting.asleep = true;
+            (waiting.asleep, waiting.worth) = (true, worth.unwrap_or(usize::MAX));
             waiting = match left {
                 None => self.arrived.wait(waiting).expect("inbox lock"),
                 Some(left) => self.arrived.wait_timeout(waiting, left).expect("inbox lock").0,
@@ -246,11 +256,24 @@ mod tests {
         use std::sync::atomic::{AtomicBool, Ordering};
         let (inbox, done) = (Inbox::<()>::new(1), AtomicBool::new(false));
         std::thread::scope(|scope| {
-            scope.spawn(|| inbox.wait_until(|| done.load(Ordering::SeqCst), true, None));
+            scope.spawn(|| inbox.wait_until(|| done.load(Ordering::SeqCst), None, None));
             done.store(true, Ordering::SeqCst);
             inbox.nudge();
         });
-        inbox.wait_until(|| false, true, Some(Instant::now()));
+    }
+
+    #[test]
+    fn fewer_commands_than_it_is_worth_do_not_end_the_wait_for_something_else() {
+        let inbox = Inbox::new(9);
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| {
+                inbox.wait_until(|| false, Some(3), None);
+                inbox.wait_until(|| false, Some(4), Some(Instant::now()));
+                inbox.take(9)
+            });
+            (0..3).for_each(|n| inbox.put(n, true).expect("there is room"));
+            assert_eq!(waits.join().expect("no panic"), vec![0, 1, 2]);
+        });
     }
 
     #[test]
