@@ -306,6 +306,36 @@ impl Chain {
         (self.last_seq + 1, self.last_seal, self.last_time)
     }
 
+    /// Goes on where a snapshot of this very log was taken, without the records up to there.
+    ///
+    /// # Errors
+    /// [`ChainError::Genesis`] when the snapshot does not fit a tree of its size; [`ChainError::Seq`] when it is not ahead; the
+    /// state is then as before.
+    pub fn advance_to(&mut self, snapshot: &ChainSnapshot) -> Result<(), ChainError> {
+        let log = self.log;
+        let peaks = snapshot.peaks.iter().map(|root| root.0).collect();
+        let tree = snapshot
+            .seq
+            .checked_add(1)
+            .and_then(|size| Tree::from_peaks(size, peaks));
+        let tree = tree.ok_or(ChainError::Genesis {
+            log,
+            why: "its snapshot does not fit its size",
+        })?;
+        if snapshot.seq < self.last_seq {
+            return Err(ChainError::Seq {
+                log,
+                expected: self.last_seq,
+                found: snapshot.seq,
+            });
+        }
+        self.last_seq = snapshot.seq;
+        self.last_seal = snapshot.seal;
+        self.last_time = snapshot.time;
+        self.tree = tree;
+        Ok(())
+    }
+
     /// The log.
     pub fn log(&self) -> LogId {
         self.log

@@ -58,6 +58,19 @@ impl Tree {
         &self.peaks
     }
 
+    // The peak that covers exactly this range.
+    fn peak_over(&self, start: u64, end: u64) -> Option<Hash> {
+        let (mut at, mut rest) = (0, self.size);
+        for peak in &self.peaks {
+            let width = 1 << rest.ilog2();
+            if (at, at + width) == (start, end) {
+                return Some(*peak);
+            }
+            (at, rest) = (at + width, rest - width);
+        }
+        None
+    }
+
     /// Appends a leaf.
     pub fn push(&mut self, leaf: Hash) {
         let mut node = leaf;
@@ -114,6 +127,46 @@ pub fn inclusion_proof(leaves: &[Hash], index: usize) -> Option<Vec<Hash>> {
     let mut out = Vec::new();
     (index < leaves.len()).then(|| path(leaves, index, &mut out))?;
     Some(out)
+}
+
+/// The audit path of a leaf in the tree that goes on behind `before` with these leaves; `None` when the index is not among them.
+/// What lies before is needed by its compact range alone.
+pub fn inclusion_proof_behind(before: &Tree, leaves: &[Hash], index: u64) -> Option<Vec<Hash>> {
+    let begin = before.size();
+    let mut end = begin.checked_add(u64::try_from(leaves.len()).ok()?)?;
+    if index < begin || index >= end {
+        return None;
+    }
+    let mut start = 0;
+    let mut path = Vec::new();
+    while end - start > 1 {
+        let middle = start + ((end - start).next_power_of_two() >> 1);
+        let sibling = if index < middle {
+            (middle, std::mem::replace(&mut end, middle))
+        } else {
+            (std::mem::replace(&mut start, middle), middle)
+        };
+        path.push(root_between(before, leaves, sibling.0, sibling.1)?);
+    }
+    path.reverse();
+    Some(path)
+}
+
+// The root of the subtree over the records from `start` to before `end`.
+fn root_between(before: &Tree, leaves: &[Hash], start: u64, end: u64) -> Option<Hash> {
+    let begin = before.size();
+    if start >= begin {
+        let from = usize::try_from(start - begin).ok()?;
+        let to = usize::try_from(end - begin).ok()?;
+        return leaves.get(from..to).map(root_of);
+    }
+    if end <= begin {
+        return before.peak_over(start, end);
+    }
+    let middle = start + ((end - start).next_power_of_two() >> 1);
+    let left = root_between(before, leaves, start, middle)?;
+    let right = root_between(before, leaves, middle, end)?;
+    Some(node_hash(&left, &right))
 }
 
 /// The proof that the tree of the first `old_size` leaves is a prefix; `None` when there are fewer leaves.
@@ -266,6 +319,30 @@ mod tests {
                     verify_consistency(m as u64, old, n as u64, root, &proof),
                     "{m} of {n}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn behind_a_compact_range_the_paths_are_those_of_the_whole_tree() {
+        let leaves = leaves(70);
+        for n in 2..=leaves.len() {
+            for begin in 1..n {
+                let mut before = Tree::new();
+                leaves[..begin].iter().for_each(|leaf| before.push(*leaf));
+                for index in begin..n {
+                    let path = inclusion_proof_behind(&before, &leaves[begin..n], index as u64);
+                    assert_eq!(
+                        path,
+                        inclusion_proof(&leaves[..n], index),
+                        "{index} of {n} behind {begin}"
+                    );
+                }
+                assert_eq!(
+                    inclusion_proof_behind(&before, &leaves[begin..n], begin as u64 - 1),
+                    None
+                );
+                assert_eq!(inclusion_proof_behind(&before, &leaves[begin..n], n as u64), None);
             }
         }
     }

@@ -9,6 +9,7 @@ use crate::commit::{Appended, CommitError, Tx};
 use crate::error::LedgerError;
 use crate::journal::{Journal, JournalError};
 use crate::ledger::{Ledger, Shared};
+use crate::prune::kept;
 use crate::read::receipt_of;
 use crate::state::{Erasing, State};
 use crate::{Position, Receipt};
@@ -73,8 +74,8 @@ pub(crate) fn destroys<S: State>(
     let Some(said) = said(receipt) else {
         return Ok(None);
     };
-    let target =
-        find(&said.record.log, said.record.seq)?.filter(|target| target.seal_digest() == said.record.seal);
+    let target = kept(find(&said.record.log, said.record.seq))?
+        .filter(|target| target.seal_digest() == said.record.seal);
     let erasing = Erasing {
         receipt,
         own,
@@ -95,7 +96,8 @@ pub(crate) fn overwrite(
 ) -> Result<(), LedgerError> {
     let mut positions = Vec::new();
     for Erasure { record, .. } in erasures {
-        let found = find(&record.log, record.seq)?.filter(|found| found.seal_digest() == record.seal);
+        // What was pruned took its payload with it.
+        let found = kept(find(&record.log, record.seq))?.filter(|found| found.seal_digest() == record.seal);
         positions.extend(found.map(|found| found.position));
     }
     if positions.is_empty() {

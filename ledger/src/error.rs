@@ -139,6 +139,36 @@ pub enum LedgerError {
         /// The newest that is there.
         newest: u64,
     },
+    /// A receipt that is gone, as a `log.pruned` says.
+    #[error(
+        "log {log} seq {seq}: pruned, as receipt {by} says; besides its genesis the log begins at seq {first}"
+    )]
+    Pruned {
+        /// The log.
+        log: LogId,
+        /// What was asked for.
+        seq: u64,
+        /// The first seq that is there, besides the genesis.
+        first: u64,
+        /// The `log.pruned` receipt.
+        by: ReceiptId,
+    },
+    /// A receipt that is gone, by its id.
+    #[error("receipt {0}: it was a pulse that is pruned by now; the `log.pruned` receipts say up to where")]
+    PrunedId(ReceiptId),
+    /// A log that may not be pruned, or not so far.
+    #[error("log {log} is not pruned: {why}")]
+    NotPrunable {
+        /// The log.
+        log: LogId,
+        /// Why.
+        why: &'static str,
+    },
+    /// Records are gone, and the receipt that says so does not stand where it should.
+    #[error(
+        "log {0}: records were pruned, and the `log.pruned` receipt that is counted on is not in the journal; run `ledger verify`, and restore the store from a copy"
+    )]
+    PrunedUnsaid(LogId),
     /// A directory that cannot be published into.
     #[error("publishing into {path}: {why}", path = path.display())]
     Publish {
@@ -235,6 +265,9 @@ impl LedgerError {
             Self::NoCheckpointKey { .. } => "ledger.no-checkpoint-key",
             Self::RootDiffers { .. } => "ledger.root-differs",
             Self::UnknownReceipt { .. } => "receipt.unknown",
+            Self::Pruned { .. } | Self::PrunedId(_) => "ledger.pruned",
+            Self::NotPrunable { .. } => "ledger.not-prunable",
+            Self::PrunedUnsaid(_) => "ledger.pruned-unsaid",
             Self::Publish { .. } => "ledger.publish",
             Self::Proof(e) => e.code(),
             Self::Tiles(e) => e.code(),

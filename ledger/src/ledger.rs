@@ -16,6 +16,7 @@ use crate::index::Index;
 use crate::journal::JournalReader;
 use crate::keyring::Keyring;
 use crate::options::Paths;
+use crate::prune::Pruned;
 use crate::recovery::RecoveryReport;
 use crate::state::{State, StateContext};
 use crate::storage::{DiskStorage, Storage};
@@ -57,6 +58,7 @@ pub(crate) struct Shared<S: State> {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) index: Index,
     pub(crate) reader: JournalReader,
+    pub(crate) pruned: Pruned,
     pub(crate) derived: Derived,
     pub(crate) backlog: Backlog,
     /// Held while a batch settles in index and backlog, and while the housekeeper takes what has settled in both.
@@ -147,6 +149,7 @@ pub(crate) struct Parts<S: State> {
     pub(crate) checkpoints: BTreeMap<LogId, u64>,
     pub(crate) index: Index,
     pub(crate) reader: JournalReader,
+    pub(crate) pruned: Pruned,
     pub(crate) derived: Derived,
     pub(crate) published: Published<S>,
     /// What the derived store does not have yet.
@@ -235,6 +238,7 @@ impl<S: State> Ledger<S> {
             clock: options.clock,
             index: parts.index,
             reader: parts.reader,
+            pruned: parts.pruned,
             derived: parts.derived,
             published: RwLock::new(Arc::new(parts.published)),
             progress: (Mutex::new(end), Condvar::new()),

@@ -94,6 +94,8 @@ pub mod position;
 #[doc(hidden)]
 pub mod prove;
 #[doc(hidden)]
+pub mod prune;
+#[doc(hidden)]
 pub mod publish;
 #[doc(hidden)]
 pub mod read;
@@ -130,6 +132,8 @@ pub use ledger_core as core;
 pub use options::Paths;
 #[doc(inline)]
 pub use position::Position;
+#[doc(inline)]
+pub use prune::{PruneReport, Pruning};
 #[doc(inline)]
 pub use publish::PublishReport;
 #[doc(inline)]

@@ -2,7 +2,6 @@
 //!
 //! What a crash leaves at any point of an opening: a store that the next opening treats the same way.
 
-use crate::Position;
 use crate::anchor::{Anchor, AnchorFile, AnchorState};
 use crate::clock::{Entropy, unix_ms};
 use crate::create::{Fleet, NewStore, build, seed};
@@ -15,11 +14,13 @@ use crate::keyring::Keyring;
 use crate::ledger::{Ledger, OpenOptions, Parts, Published};
 use crate::lock::StoreLock;
 use crate::options::Paths;
-use crate::read::get;
+use crate::prune::{Pruned, is_pruned, kept};
+use crate::read::{get, receipt_of};
 use crate::restore::{Restored, restore};
 use crate::state::State;
+use crate::{Position, Receipt};
 use ledger_core::kind::MachineId;
-use ledger_core::{Chain, LogId, PublicKey, Stream};
+use ledger_core::{Chain, LogId, PublicKey, ReceiptId, Stream};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -149,18 +150,35 @@ fn open<S: State>(paths: &Paths, options: OpenOptions<S>) -> Result<Ledger<S>, L
         options: journal_options(&*options.entropy, options.segment_bytes),
     };
     let mut opened = Journal::open(Arc::clone(&storage), &paths.journal(), context)?;
+    let pruned = Pruned::open(&opened.reader, &keyring.machine.public())?;
     let derived = Derived::open(&paths.derived())?;
     let restored: Restored<S> = restore(
         &derived,
         &opened.reader,
         &opened.report,
+        &pruned,
         anchor.store,
         &keyring,
         paths,
         unix_ms(options.clock.now_us()),
     )?;
-    check_anchor(&anchor, &restored, &opened.reader)?;
-    let find = |log: &LogId, seq| get(&restored.index, &opened.reader, log, seq);
+    let find = |log: &LogId, seq| kept(get(&restored.index, &opened.reader, log, seq));
+    let by_id = |id: &ReceiptId| {
+        let found = restored.index.by_id(id)?.into_iter();
+        let mut found: Vec<Receipt> = found
+            .map(|at| receipt_of(&opened.reader.read_record(at)?))
+            .filter(|receipt| !receipt.as_ref().is_err_and(is_pruned))
+            .collect::<Result<_, _>>()?;
+        found.retain(|receipt| receipt.id() == *id);
+        Ok(found)
+    };
+    let machine = keyring.machine.public();
+    let is_own = |log: &LogId| {
+        let chain = restored.published.logs.get(log);
+        chain.is_some_and(|chain| chain.machine_key() == machine)
+    };
+    pruned.settle(by_id, find, is_own)?;
+    check_anchor(&anchor, &restored, &opened.reader, &pruned)?;
     match erase::overwrite(&mut opened.journal, &restored.erasures, find) {
         Err(e) if erase::is_in_vain(&e) => {
             tracing::error!(code = e.code(), error = %e, "a payload that is to be erased cannot be read");
@@ -184,6 +202,7 @@ fn open<S: State>(paths: &Paths, options: OpenOptions<S>) -> Result<Ledger<S>, L
         .collect();
     let logs = &restored.published.logs;
     anchor_file.write(&anchor_of(&seed, &own, logs, &checkpoints, end, false))?;
+    pruned.finish(&opened.reader)?;
     let parts = Parts {
         paths: paths.clone(),
         context: restored.context,
@@ -192,6 +211,7 @@ fn open<S: State>(paths: &Paths, options: OpenOptions<S>) -> Result<Ledger<S>, L
         checkpoints,
         index: restored.index,
         reader: opened.reader,
+        pruned,
         derived,
         published: Published {
             end,
@@ -230,6 +250,7 @@ fn check_anchor<S: State>(
     anchor: &Anchor,
     restored: &Restored<S>,
     reader: &JournalReader,
+    pruned: &Pruned,
 ) -> Result<(), LedgerError> {
     for anchored in &anchor.logs {
         let behind = |found: String| LedgerError::BehindAnchor {
@@ -244,8 +265,18 @@ fn check_anchor<S: State>(
         if seq < anchored.head.seq {
             return Err(behind(format!("seq {seq}")));
         }
+        let floor = pruned.floor(&anchored.log);
+        let floor = floor.filter(|floor| floor.covers(anchored.head.seq));
         let stands = if seq == anchored.head.seq {
             Some(seal)
+        } else if let Some(floor) = floor {
+            // The older of two slots may name a record that went since.
+            let is_last = floor.said.last == anchored.head.seq;
+            Some(if is_last {
+                floor.said.seal
+            } else {
+                anchored.head.seal
+            })
         } else {
             get(&restored.index, reader, &anchored.log, anchored.head.seq)?.map(|r| r.seal_digest())
         };

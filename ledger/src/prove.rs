@@ -13,7 +13,8 @@ use crate::state::State;
 use crate::storage::DiskStorage;
 use ledger_core::proof::{self, Extra, Proof};
 use ledger_core::tiles::TileTree;
-use ledger_core::{LogId, ReceiptId, StatementError};
+use ledger_core::tree::{self, Hash, Tree};
+use ledger_core::{Chain, LogId, ReceiptId, StatementError};
 use std::sync::Arc;
 
 impl<S: State> Ledger<S> {
@@ -47,6 +48,9 @@ impl<S: State> Ledger<S> {
             payload,
         };
         let extra = Some(extra.encode());
+        if let Some((before, leaves)) = self.remaining(&chain)? {
+            return self.prove_behind(&chain, &before, &leaves, seq, extra);
+        }
         match self.prove_from_tiles(log, seq, extra.clone()) {
             // What lies below the older checkpoint is not read again when tiles grow: they are made anew.
             Err(LedgerError::Tiles(_) | LedgerError::Proof(_)) => {
@@ -87,6 +91,35 @@ impl<S: State> Ledger<S> {
         };
         let text = proof.to_text();
         let pin = self.verifier_key(log).ok_or(LedgerError::UnknownLog(*log))?;
+        proof::check(&text, &[pin])?;
+        Ok(text)
+    }
+
+    // Of a log that is pruned: from what stays, in memory.
+    fn prove_behind(
+        &self,
+        chain: &Chain,
+        before: &Tree,
+        leaves: &[Hash],
+        seq: u64,
+        extra: Option<Vec<u8>>,
+    ) -> Result<String, LedgerError> {
+        let log = chain.log();
+        let Some(path) = tree::inclusion_proof_behind(before, leaves, seq) else {
+            // Of the genesis: the hashes beside it went.
+            self.shared().check_kept(&log, 1)?;
+            return Err(LedgerError::UnknownLog(log));
+        };
+        // Just read back from disk, and the same as what was acknowledged.
+        let checkpoint = self.release_checkpoint(chain, (chain.tree().size(), chain.tree().root()))?;
+        let proof = Proof {
+            extra,
+            index: seq,
+            path,
+            checkpoint,
+        };
+        let text = proof.to_text();
+        let pin = self.verifier_key(&log).ok_or(LedgerError::UnknownLog(log))?;
         proof::check(&text, &[pin])?;
         Ok(text)
     }

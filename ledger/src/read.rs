@@ -2,7 +2,7 @@
 
 use crate::error::LedgerError;
 use crate::index::Index;
-use crate::journal::{JournalReader, StoredEntry};
+use crate::journal::{JournalError, JournalReader, StoredEntry};
 use crate::ledger::{Ledger, Shared};
 use crate::state::State;
 use crate::{Position, Receipt};
@@ -85,6 +85,7 @@ impl<S: State> Shared<S> {
         if self.chain(log).is_none_or(|chain| chain.tip().0 < seq) {
             return Ok(None);
         }
+        self.check_kept(log, seq)?;
         get(&self.index, &self.reader, log, seq)
     }
 
@@ -98,21 +99,35 @@ impl<S: State> Shared<S> {
             scan: None,
             run: Position::START,
             left: 0,
-            before: 0,
         }
     }
 
     pub(crate) fn find(&self, id: &ReceiptId) -> Result<Vec<Receipt>, LedgerError> {
-        let mut found = self.read_all(self.index.by_id(id)?)?;
+        let positions = self.index.by_id(id)?;
+        let wanted = positions.len();
+        let mut found = self.read_all(positions)?;
+        if found.is_empty() && wanted > 0 {
+            return Err(LedgerError::PrunedId(*id));
+        }
         found.retain(|receipt| receipt.id() == *id);
         Ok(found)
     }
 
     fn read_all(&self, positions: Vec<Position>) -> Result<Vec<Receipt>, LedgerError> {
-        positions
-            .into_iter()
-            .map(|at| receipt_of(&self.reader.read_record(at)?))
-            .collect()
+        // What was pruned is left out, whether its bytes went already or not.
+        let read = |at| match self.reader.read_record(at) {
+            Err(JournalError::Pruned { .. }) => None,
+            entry => Some(
+                entry
+                    .map_err(LedgerError::from)
+                    .and_then(|entry| receipt_of(&entry)),
+            ),
+        };
+        let kept = |receipt: &Result<Receipt, LedgerError>| match receipt {
+            Ok(receipt) => self.pruned.at(&receipt.log(), receipt.seq()).is_none(),
+            Err(_) => true,
+        };
+        positions.into_iter().filter_map(read).filter(kept).collect()
     }
 
     pub(crate) fn payload(&self, receipt: &Receipt) -> Result<PayloadState, LedgerError> {
@@ -137,7 +152,7 @@ impl<S: State> Ledger<S> {
     /// The receipt at a place of a log; `None` when the store does not have it.
     ///
     /// # Errors
-    /// [`LedgerError`] when the store cannot be read.
+    /// [`LedgerError::Pruned`] when it went, and the first that is there; [`LedgerError`] when the store cannot be read.
     pub fn get(&self, log: &LogId, seq: u64) -> Result<Option<Receipt>, LedgerError> {
         self.shared().get(log, seq)
     }
@@ -170,7 +185,8 @@ impl<S: State> Ledger<S> {
         self.shared().payload(receipt)
     }
 
-    /// The receipts of a log from one seq to another, both included, as far as the store has them.
+    /// The receipts of a log from one seq to another, both included, as far as the store has them. A place that is pruned is
+    /// told as [`LedgerError::Pruned`], which ends it and says where to go on.
     pub fn range(&self, log: &LogId, first: u64, last: u64) -> Range<'_, S> {
         self.shared().range(log, first, last)
     }
@@ -184,6 +200,9 @@ impl<S: State> Ledger<S> {
             return Ok(0);
         };
         let (mut low, mut high) = (0, chain.tip().0 + 1);
+        if let Some(floor) = self.shared().pruned.floor(log) {
+            low = floor.first_kept();
+        }
         if chain.time() < time {
             return Ok(high);
         }
@@ -213,11 +232,9 @@ pub struct Range<'a, S: State> {
     end: u64,
     // Where it reads, and the position of what it read last.
     scan: Option<(crate::journal::Scan, Position)>,
-    // The run that is being read: where it begins, and how many of its records are still to come.
+    // The run that is being read: from where on, and how many of its records are still to come.
     run: Position,
     left: u32,
-    // Records of it before the one that is wanted.
-    before: u64,
 }
 
 impl<S: State> Range<'_, S> {
@@ -237,10 +254,6 @@ impl<S: State> Range<'_, S> {
                 continue;
             }
             self.left -= 1;
-            if self.before > 0 {
-                self.before -= 1;
-                continue;
-            }
             let receipt = receipt_of(&entry)?;
             if receipt.log() == self.log && receipt.seq() == self.next {
                 self.next += 1;
@@ -253,19 +266,18 @@ impl<S: State> Range<'_, S> {
 
     // Goes to the run that holds the next seq; false when the store does not have it.
     fn enter_run(&mut self) -> Result<bool, LedgerError> {
+        self.shared.check_kept(&self.log, self.next)?;
         let Some(run) = self.shared.index.run_at(&self.log, self.next)? else {
             return Ok(false);
         };
         let near = |at: Position| {
-            at < run.position
-                && at.segment == run.position.segment
-                && run.position.offset - at.offset <= NEAR_BYTES
+            at < run.wanted && at.segment == run.wanted.segment && run.wanted.offset - at.offset <= NEAR_BYTES
         };
         if !self.scan.as_ref().is_some_and(|(_, at)| near(*at)) {
             // A scan brings what lies behind a position.
             let before = Position {
-                offset: run.position.offset - 1,
-                ..run.position
+                offset: run.wanted.offset - 1,
+                ..run.wanted
             };
             let scan = self.shared.reader.scan(before);
             let wanted = self.end - self.next;
@@ -276,10 +288,11 @@ impl<S: State> Range<'_, S> {
             };
             self.scan = Some((scan, before));
         }
-        self.run = run.position;
-        self.left = run.count;
-        self.before = self.next - run.first;
-        Ok(true)
+        // Those of the run before it may be gone.
+        self.run = run.wanted;
+        let before = u32::try_from(self.next - run.first).unwrap_or(run.count);
+        self.left = run.count.saturating_sub(before);
+        Ok(self.left > 0)
     }
 }
 

@@ -13,6 +13,8 @@ use crate::journal::{JournalReader, StoreId};
 use crate::keyring::Keyring;
 use crate::ledger::Published;
 use crate::options::Paths;
+use crate::prune::book::Place;
+use crate::prune::{Pruned, kept};
 use crate::read::{get, receipt_of};
 use crate::recovery::RecoveryReport;
 use crate::state::{Changes, Row, State, StateContext};
@@ -42,6 +44,7 @@ pub(crate) fn restore<S: State>(
     derived: &Derived,
     reader: &JournalReader,
     report: &RecoveryReport,
+    pruned: &Pruned,
     store: StoreId,
     keyring: &Keyring,
     paths: &Paths,
@@ -102,7 +105,12 @@ pub(crate) fn restore<S: State>(
     let mut published = restored.expect("loaded or begun anew");
     let wall = (context.machine_key, wall_ms);
     let mut erasures = Vec::new();
-    let step = fold_on(&mut published, &mut erasures, &rows, &index, reader, store, wall)?;
+    let from = Source {
+        reader,
+        pruned,
+        store,
+    };
+    let step = fold_on(&mut published, &mut erasures, &rows, &index, &from, wall)?;
     Ok(Restored {
         context,
         index,
@@ -110,6 +118,13 @@ pub(crate) fn restore<S: State>(
         step,
         erasures,
     })
+}
+
+// What is folded.
+struct Source<'a> {
+    reader: &'a JournalReader,
+    pruned: &'a Pruned,
+    store: StoreId,
 }
 
 // What the rows hold, as of their cursor.
@@ -166,10 +181,14 @@ fn fold_on<S: State>(
     erasures: &mut Vec<Erasure>,
     rows: &Rows,
     index: &Index,
-    reader: &JournalReader,
-    store: StoreId,
+    from: &Source<'_>,
     (machine, wall_ms): (PublicKey, u64),
 ) -> Result<Step, LedgerError> {
+    let Source {
+        reader,
+        pruned,
+        store,
+    } = *from;
     let mut changes = Changes::recording();
     let mut chunk: Vec<Receipt> = Vec::new();
     let mut waiting: Vec<Receipt> = Vec::new();
@@ -188,19 +207,42 @@ fn fold_on<S: State>(
             position: receipt.position,
             source,
         };
+        let floor = pruned.floor(&receipt.log());
         match published.logs.get_mut(&receipt.log()) {
-            Some(chain) => Arc::make_mut(chain).follow(&receipt.record).map_err(corrupt)?,
+            Some(chain) => {
+                let next = chain.tip().0 + 1;
+                match floor
+                    .as_ref()
+                    .map(|floor| (floor, floor.place(next, receipt.seq())))
+                {
+                    Some((_, Place::Left)) => continue,
+                    Some((floor, Place::First)) => {
+                        Arc::make_mut(chain)
+                            .advance_to(&floor.snapshot())
+                            .map_err(corrupt)?;
+                        published.receipts += floor.first_kept() - next;
+                        published.clock = published.clock.max(floor.said.time);
+                    }
+                    _ => {}
+                }
+                Arc::make_mut(chain).follow(&receipt.record).map_err(corrupt)?;
+            }
             None => {
                 let chain = Chain::start(&receipt.record).map_err(corrupt)?;
                 published.logs.insert(chain.log(), Arc::new(chain));
             }
+        }
+        if floor.is_some_and(|floor| floor.covers(receipt.seq())) {
+            // It is still there and will go: as if it had gone already.
+            published.receipts += 1;
+            continue;
         }
         published.state.fold(&receipt, &mut changes);
         let own = published
             .logs
             .get(&receipt.log())
             .is_some_and(|chain| chain.machine_key() == machine);
-        let find = |log: &LogId, seq: u64| match get(index, reader, log, seq)? {
+        let find = |log: &LogId, seq: u64| match kept(get(index, reader, log, seq))? {
             Some(found) => Ok(Some(found)),
             // Not in the index yet.
             None => Ok(waiting

@@ -284,6 +284,11 @@ impl<S: State> Tx<'_, S> {
             let seq = record.seal().seq;
             match &mut chain {
                 None => chain = Some(Chain::start(record)?),
+                Some(known) if seq < known.tip().0 && self.is_pruned(&log, seq, record)? => {
+                    stored = None;
+                    intake.known += 1;
+                    continue;
+                }
                 Some(known) if seq <= known.tip().0 => {
                     let stands = if seq == known.tip().0 {
                         Some(known.tip().1)
@@ -341,6 +346,18 @@ impl<S: State> Tx<'_, S> {
         };
         // An erased payload cannot be compared; the id then decides.
         Ok(stored.is_none_or(|payload| payload.bytes == *bytes))
+    }
+
+    // Whether the record at a place was pruned here; of the last one the seal is known still.
+    fn is_pruned(&self, log: &LogId, seq: u64, record: &Record) -> Result<bool, LedgerError> {
+        let floor = self.shared.pruned.floor(log);
+        match floor.filter(|floor| floor.covers(seq)) {
+            Some(floor) if floor.said.last == seq && floor.said.seal != record.seal_digest() => {
+                Err(LedgerError::Fork { log: *log, seq })
+            }
+            Some(_) => Ok(true),
+            None => Ok(false),
+        }
     }
 
     // The record at a place that is not in the store yet.

@@ -14,25 +14,45 @@ use super::gap::{GAP_HEADER_BYTES, Gap, MARK_BYTES, Mark, kept_checksum, put_che
 use super::sparse::Map;
 use super::{JournalReader, segment, sparse};
 use crate::Position;
-use crate::storage::Access;
+use crate::storage::{Access, Storage};
 use ledger_core::LogId;
 use std::ops::Range;
-use std::sync::PoisonError;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
 
 /// What rewriting one segment came to.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct SegmentPruned {
+pub struct SegmentPruned {
     /// Entries that went.
-    pub(crate) entries: u64,
+    pub entries: u64,
     /// The file's length before, in bytes.
-    pub(crate) bytes_before: u64,
+    pub bytes_before: u64,
     /// The file's length now, in bytes.
-    pub(crate) bytes_after: u64,
+    pub bytes_after: u64,
 }
 
 impl JournalReader {
+    /// The disk that the journal lies on.
+    pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
+        &self.catalog().storage
+    }
+
+    /// The journal's folder.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.catalog().dir
+    }
+
+    /// Whether something was pruned from any segment.
+    pub(crate) fn is_pruned(&self) -> bool {
+        let catalog = self.catalog();
+        let segments = self.segments_before(u32::MAX).into_iter();
+        segments
+            .filter_map(|number| catalog.segment(number))
+            .any(|segment| segment.is_pruned())
+    }
+
     /// The numbers of the segments before one.
-    pub(crate) fn segments_before(&self, segment: u32) -> Vec<u32> {
+    pub fn segments_before(&self, segment: u32) -> Vec<u32> {
         let (mut found, mut next) = (Vec::new(), 1);
         while let Some(here) = self.catalog().segment_from(next) {
             let number = here.header.segment;
@@ -76,7 +96,7 @@ impl JournalReader {
     /// # Errors
     /// [`JournalError::NoEntry`] for the newest segment or one that is not there; [`JournalError::Corrupt`] when it is
     /// damaged, and nothing was written; [`JournalError::NoSpace`] and [`JournalError::Io`].
-    pub(crate) fn prune_segment(
+    pub fn prune_segment(
         &self,
         number: u32,
         goes: &dyn Fn(&[u8]) -> bool,

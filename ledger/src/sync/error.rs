@@ -114,6 +114,16 @@ pub enum SyncError {
         /// What the replica has.
         replica: u64,
     },
+    /// The source pruned records that the replica lacks.
+    #[error(
+        "log {log}: the source pruned what is missing here; besides the genesis it begins at seq {first}; ask another source"
+    )]
+    Pruned {
+        /// The log.
+        log: LogId,
+        /// The first seq that the source has, besides the genesis.
+        first: u64,
+    },
     /// The source has nothing of the log.
     #[error("log {0} is not at the source; ask another one")]
     Unknown(LogId),
@@ -149,6 +159,7 @@ impl SyncError {
             Self::Fork(_) => "sync.fork",
             Self::Unproven { .. } => "sync.unproven",
             Self::Behind { .. } => "sync.behind",
+            Self::Pruned { .. } => "sync.pruned",
             Self::Unknown(_) => "sync.unknown-log",
             Self::Ledger(e) => e.code(),
         }

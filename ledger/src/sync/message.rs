@@ -8,6 +8,7 @@
 //! chunk   = 32 log, option mark after, list (bytes record, option payload) records, bool complete
 //! payload = 32 salt, bytes
 //! refusal = 32 log, enum: 0 fork (u64 seq, bytes record) | 1 behind (option u64 newest)
+//!           | 2 pruned (u64 first)
 //! ```
 //!
 //! Contract: one message, one encoding; what is larger than [`MESSAGE_BYTES_MAX`] is refused unread. Messages carry no
@@ -165,6 +166,11 @@ pub enum Reason {
     Behind {
         /// Its newest seq; `None` when it has nothing of the log.
         newest: Option<u64>,
+    },
+    /// The source pruned records that the replica lacks.
+    Pruned {
+        /// The first seq that it has, besides the genesis.
+        first: u64,
     },
 }
 

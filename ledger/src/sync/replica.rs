@@ -191,6 +191,7 @@ impl<S: State> Replica<S> {
                 replica: mark.seq,
             },
             (Reason::Behind { .. }, _) => SyncError::Unknown(log),
+            (Reason::Pruned { first }, _) => SyncError::Pruned { log, first: *first },
         }
     }
 

@@ -11,6 +11,7 @@ use super::message::{
 use crate::error::LedgerError;
 use crate::ledger::Ledger;
 use crate::state::State;
+use ledger_core::SealDigest;
 
 /// Answers requests about the logs of a store. Cheap to clone; see [`crate::sync`] for an example.
 #[derive(Clone)]
@@ -40,7 +41,7 @@ impl<S: State> Source<S> {
     /// that is erased, absent or damaged here is left out.
     ///
     /// # Errors
-    /// [`SyncError::Fork`] when another record stands at the mark here; [`SyncError::Behind`] when the replica has more than
+    /// [`SyncError::Pruned`] when the replica lacks records that went here; [`SyncError::Fork`] when another record stands at the mark here; [`SyncError::Behind`] when the replica has more than
     /// this store; [`SyncError::Unknown`] when the log is not here; [`SyncError::Ledger`] when the store cannot be read.
     ///
     /// ```
@@ -73,6 +74,13 @@ impl<S: State> Source<S> {
             }
         };
         let end = tip.unwrap_or_default();
+        // A replica that lacks any of what went cannot be brought further from here, also not to the genesis alone.
+        if let Some(floor) = self.ledger.shared().pruned.floor(&log)
+            && next < floor.first_kept()
+        {
+            let first = floor.first_kept();
+            return Err(SyncError::Pruned { log, first });
+        }
         let (mut records, mut bytes, mut last) = (Vec::new(), 0, None);
         for receipt in self.ledger.range(&log, next, end) {
             let receipt = receipt?;
@@ -122,6 +130,7 @@ impl<S: State> Source<S> {
                 newest: source_newest,
             },
             Err(SyncError::Unknown(_)) => Reason::Behind { newest: None },
+            Err(SyncError::Pruned { first, .. }) => Reason::Pruned { first },
             Err(other) => return Err(other),
         };
         let log = want.log;
@@ -130,8 +139,24 @@ impl<S: State> Source<S> {
 
     // Whether the replica's log is a prefix of ours.
     fn check_mark(&self, want: &Want, mark: &Mark) -> Result<(), SyncError> {
-        let stands = self.ledger.get(&want.log, mark.seq)?;
+        let stands = match self.ledger.get(&want.log, mark.seq) {
+            Err(LedgerError::Pruned { .. }) => return self.check_pruned_mark(want, mark),
+            stands => stands?,
+        };
         let ours = stands.ok_or(SyncError::Unknown(want.log))?.seal_digest();
+        Self::compare(want, mark, ours)
+    }
+
+    // Of what went, the last seal is known.
+    fn check_pruned_mark(&self, want: &Want, mark: &Mark) -> Result<(), SyncError> {
+        let floor = self.ledger.shared().pruned.floor(&want.log);
+        match floor.filter(|floor| floor.said.last == mark.seq) {
+            Some(floor) => Self::compare(want, mark, floor.said.seal),
+            None => Ok(()),
+        }
+    }
+
+    fn compare(want: &Want, mark: &Mark, ours: SealDigest) -> Result<(), SyncError> {
         if ours == mark.seal {
             return Ok(());
         }
