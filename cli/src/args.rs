@@ -88,8 +88,10 @@ pub(crate) enum Command {
     Replay(commands::replay::ReplayArgs),
     /// Check every receipt of a store, of a bundle, or of a published log
     Verify(commands::verify::VerifyArgs),
-    /// Write one log as a bundle that anybody can verify
+    /// Write one log, or a range of it, as a bundle that anybody can verify
     Export(commands::export::ExportArgs),
+    /// Take a bundle's log into this store, exactly as it is
+    Import(commands::import::ImportArgs),
     /// Write one receipt with its proof for anybody to check
     Prove(commands::prove::ProveArgs),
     /// Publish one log as C2SP tiles for any web server
@@ -129,6 +131,7 @@ impl Command {
             Self::Replay(_) => "replay",
             Self::Verify(_) => "verify",
             Self::Export(_) => "export",
+            Self::Import(_) => "import",
             Self::Prove(_) => "prove",
             Self::Publish(_) => "publish",
             Self::Check(_) => "check",

@@ -154,6 +154,64 @@ impl Tile {
     }
 }
 
+/// A file below `tile/`, by its name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resource {
+    /// A tile of hashes.
+    Tile(Tile),
+    /// A bundle of entries.
+    Entries {
+        /// Its index.
+        index: u64,
+        /// How many entries it holds, 1 to 256.
+        width: u16,
+    },
+}
+
+impl Resource {
+    /// Reads a name, such as `tile/0/x001/x234/067` or `tile/entries/000.p/3`; `None` for any that is not written so.
+    ///
+    /// ```
+    /// use ledger_core::tiles::Resource;
+    /// let entries = Resource::Entries { index: 1_234_067, width: 3 };
+    /// assert_eq!(Resource::parse("tile/entries/x001/x234/067.p/3"), Some(entries));
+    /// assert_eq!(Resource::parse("tile/entries/x000/067"), None);
+    /// ```
+    pub fn parse(path: &str) -> Option<Self> {
+        let (level, name) = path.strip_prefix("tile/")?.split_once('/')?;
+        let (name, width) = match name.split_once(".p/") {
+            Some((name, width)) => (name, width.parse().ok()?),
+            None => (name, u16::try_from(TILE_WIDTH).expect("256 fits")),
+        };
+        let mut index = 0_u64;
+        for group in name.split('/') {
+            let digits = group.strip_prefix('x').unwrap_or(group);
+            index = index.checked_mul(1000)?.checked_add(digits.parse().ok()?)?;
+        }
+        if width == 0 {
+            return None;
+        }
+        let resource = match level {
+            "entries" => Self::Entries { index, width },
+            level => Self::Tile(Tile {
+                level: level.parse().ok().filter(|level| *level < LEVELS)?,
+                index,
+                width,
+            }),
+        };
+        // One name has one spelling.
+        (resource.path() == path).then_some(resource)
+    }
+
+    /// Its name.
+    pub fn path(&self) -> String {
+        match self {
+            Self::Tile(tile) => tile.path(),
+            Self::Entries { index, width } => entries_path(*index, *width),
+        }
+    }
+}
+
 /// How many hashes of a level a tree has.
 fn hashes_at(level: u8, tree_size: u64) -> u64 {
     tree_size.checked_shr(TILE_HEIGHT * u32::from(level)).unwrap_or(0)

@@ -9,6 +9,7 @@
 //! [`crate::prove`] keeps tiles in the same way for itself, without entries.
 
 mod files;
+mod serve;
 
 pub(crate) use files::{Files, read};
 
@@ -104,7 +105,15 @@ impl<S: State> Ledger<S> {
         let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let chain = self.shared().chain(log).ok_or(LedgerError::UnknownLog(*log))?;
         self.checkpoint_key(&chain)?;
-        let before = self.checkpoint_in(files, content, &chain)?;
+        let found = self.checkpoint_in(files, content, &chain)?;
+        if content == Content::Cache
+            && let Some((before, signed)) = &found
+            && (before.tree_size, before.root) == (chain.tree().size(), chain.tree().root())
+        {
+            // The one that was released over this very tree.
+            return Ok(unchanged(before, signed));
+        }
+        let before = found.map(|(before, _)| before);
         if let Some(resumed) = before.and_then(|before| resume(files, before)) {
             // Tiles that do not give the signed root are made anew.
             if let Some(report) = self.extend(&chain, files, content, resumed)? {
@@ -140,7 +149,7 @@ impl<S: State> Ledger<S> {
         files: &Files,
         content: Content,
         chain: &Chain,
-    ) -> Result<Option<Checkpoint>, LedgerError> {
+    ) -> Result<Option<(Checkpoint, String)>, LedgerError> {
         let Some(bytes) = files.read(CHECKPOINT_PATH, CHECKPOINT_BYTES_MAX)? else {
             return Ok(None);
         };
@@ -163,7 +172,7 @@ impl<S: State> Ledger<S> {
             );
             return Err(files.refuse(&why));
         }
-        Ok(Some(checkpoint))
+        Ok(Some((checkpoint, signed)))
     }
 
     // None when the tree at the older checkpoint does not have its root; nothing is written then.
@@ -232,6 +241,21 @@ impl<S: State> Ledger<S> {
     fn write_bundle(&self, files: &mut Files, tree_size: u64, bundle: &[u8]) -> Result<u64, LedgerError> {
         let tile = Tile::at(0, (tree_size - 1) / TILE_WIDTH, tree_size).expect("the tree has leaves");
         files.write(&tiles::entries_path(tile.index(), tile.width()), bundle)
+    }
+}
+
+// Nothing was added to the tiles of a checkpoint.
+fn unchanged(before: &Checkpoint, signed: &str) -> PublishReport {
+    PublishReport {
+        log: before.log,
+        receipts: before.tree_size,
+        receipts_before: before.tree_size,
+        tiles: 0,
+        bundles: 0,
+        mended: 0,
+        bytes: 0,
+        root: before.root,
+        checkpoint: signed.to_owned(),
     }
 }
 

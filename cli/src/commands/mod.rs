@@ -8,6 +8,7 @@ pub(crate) mod demo;
 pub(crate) mod demo_handler;
 pub(crate) mod erase;
 pub(crate) mod export;
+pub(crate) mod import;
 pub(crate) mod init;
 pub(crate) mod input;
 pub(crate) mod invite;
@@ -50,6 +51,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Cli
         Command::Replay(args) => replay::run(context, &args).await,
         Command::Verify(args) => verify::run(context, &args).await,
         Command::Export(args) => export::run(context, &args).await,
+        Command::Import(args) => import::run(context, &args).await,
         Command::Prove(args) => prove::run(context, &args).await,
         Command::Publish(args) => publish::run(context, &args).await,
         Command::Check(args) => check::run(context, &args),

@@ -5,9 +5,9 @@ use super::{ClientError, Events};
 use crate::http::statement_body;
 use crate::http::wire::{
     Answer, AppendBody, Appended, Artifact, Boot, CancelBody, Cancelled, EraseBody, Erased, EventsQuery,
-    ExportBody, Exported, Health, Job, JobFull, JobsQuery, LogKey, Node, Page, Problem, ProveBody, Proved,
-    PublishBody, PublishedLog, Ready, Receipt, ReceiptFull, ReceiptsQuery, RequestBody, Requested, ScanBody,
-    Scanned, Status, VaultQuery,
+    ExportBody, Exported, Health, ImportBody, Imported, Job, JobFull, JobsQuery, LogKey, Node, Page, Problem,
+    ProveBody, Proved, PublishBody, PublishedLog, Ready, Receipt, ReceiptFull, ReceiptsQuery, RequestBody,
+    Requested, ScanBody, Scanned, Status, VaultQuery,
 };
 use axum::Router;
 use form_urlencoded::Serializer;
@@ -141,6 +141,15 @@ impl Api {
     /// [`ClientError`].
     pub async fn verify(&self) -> Result<Answer<serde_json::Value>, ClientError> {
         let incoming = self.send::<()>(Method::POST, "/v1/verify", None).await?;
+        self.read(incoming).await
+    }
+
+    /// `POST /v1/import`: at the local door alone. Takes as long as verifying the bundle does.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn import(&self, body: &ImportBody) -> Result<Answer<Imported>, ClientError> {
+        let incoming = self.send(Method::POST, "/v1/import", Some(body)).await?;
         self.read(incoming).await
     }
 

@@ -273,6 +273,19 @@ async fn push(machine: &Arc<Machine>, node: &MachineId, push: Push) -> Result<Pu
     Ok(PushAnswer { mark })
 }
 
+/// Takes in a machine's records that came another way than by its push, with all that follows from them; how many of them
+/// were new. Blocks until they are durable.
+pub(crate) fn take_in_now(machine: &Machine, run: VerifiedRun, node: &MachineId) -> Result<u64, ServerError> {
+    let (log, node, policy) = (run.log(), node.clone(), machine.config.policy());
+    let taking = machine.ledger.commit(move |tx| take_in(tx, &run, &node, &policy));
+    let new = taking?
+        .receipts
+        .iter()
+        .filter(|receipt| receipt.log() == log)
+        .count();
+    Ok(u64::try_from(new).unwrap_or(u64::MAX))
+}
+
 // Takes a run in, pins it, and decides what follows from it, all in one batch.
 fn take_in(
     tx: &mut Tx<'_, FleetState>,

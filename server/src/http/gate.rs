@@ -52,7 +52,9 @@ impl Size {
             "/v1/fleet/pull" | "/v1/fleet/claim" => Self::Poll,
             "/v1/fleet/join" => Self::Join,
             "/v1/events" => Self::Tail,
-            "/v1/vault/scan" | "/v1/export" | "/v1/verify" | "/v1/prove" | "/v1/publish" => Self::Scan,
+            "/v1/vault/scan" | "/v1/export" | "/v1/import" | "/v1/verify" | "/v1/prove" | "/v1/publish" => {
+                Self::Scan
+            }
             _ => Self::Ordinary,
         }
     }

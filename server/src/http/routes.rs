@@ -6,8 +6,8 @@
 use super::problem::Problem;
 use super::wire;
 use super::{
-    Api, Door, appends, erase, events, export, fleet, gate, health, jobs, nodes, proofs, receipts, reply,
-    requests, status, vault, verify,
+    Api, Door, appends, erase, events, export, fleet, gate, health, import, jobs, nodes, proofs, receipts,
+    reply, requests, status, tiles, vault, verify,
 };
 use crate::machine::Machine;
 use axum::Router;
@@ -51,6 +51,8 @@ fn common() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(nodes::list))
         .routes(routes!(vault::list))
         .routes(routes!(status::show))
+        .routes(routes!(tiles::checkpoint))
+        .routes(routes!(tiles::tile))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(health::boot))
@@ -62,6 +64,7 @@ fn local() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .routes(routes!(vault::scan))
         .routes(routes!(export::export))
+        .routes(routes!(import::import))
         .routes(routes!(erase::erase))
         .routes(routes!(verify::verify))
         .routes(routes!(proofs::prove))

@@ -21,7 +21,7 @@ mod vault;
 pub use envelope::{Answer, AsOf, Page};
 pub use erase::{EraseBody, Erased};
 pub use event::Event;
-pub use export::{ExportBody, Exported};
+pub use export::{ExportBody, Exported, ImportBody, Imported};
 pub use job::{Attempt, Costs, Job, JobFull, Output};
 pub use node::{Gauges, HandlerView, Node};
 pub use problem::Problem;
