@@ -483,12 +483,12 @@ impl<S: State> Ledger<S> {
     ///
     /// # Errors
     /// Each item as [`Ledger::typed`]; after a receipt whose content cannot be read come the next ones.
-    pub fn typed_range<T: TypedKind>(
-        &self,
+    pub fn typed_range<'a, T: TypedKind>(
+        &'a self,
         log: &LogId,
         first: u64,
         last: u64,
-    ) -> impl Iterator<Item = Result<TypedReceipt<T>, TypedError>> {
+    ) -> impl Iterator<Item = Result<TypedReceipt<T>, TypedError>> + use<'a, S, T> {
         self.range(log, first, last)
             .filter_map(|receipt| self.typed_step(receipt))
     }
