@@ -84,6 +84,11 @@ impl Run {
             .saturating_add(u64::try_from(more).unwrap_or(u64::MAX))
     }
 
+    /// The first record's time and the last one's.
+    pub fn times(&self) -> (Hlc, Hlc) {
+        (self.first_time, self.last_time)
+    }
+
     /// Leaf hash and seal digest of each record.
     pub fn records(&self) -> &[(Hash, SealDigest)] {
         &self.records

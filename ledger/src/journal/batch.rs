@@ -6,6 +6,7 @@ use super::format::{
     BATCH_HEADER_BYTES, BATCH_MAGIC, BatchDigest, BatchHeader, ENTRY_HEADER_BYTES, EntryHeader, SALT_BYTES,
     checksum,
 };
+use super::gap::{self, Mark};
 use super::{EntryDraft, PayloadPlace, StoredEntry};
 use crate::Position;
 use ledger_core::limits::{PAYLOAD_BYTES_MAX, RECORD_BYTES_MAX};
@@ -102,7 +103,21 @@ impl<'a> Batch<'a> {
         with_payloads: bool,
     ) -> Result<Self, BatchFault> {
         let (header, digest) = BatchHeader::decode(key, at, bytes).ok_or(BatchFault::Header)?;
-        let body = &bytes[BATCH_HEADER_BYTES as usize..];
+        Self::of_header(key, at, header, digest, bytes, with_payloads)
+    }
+
+    /// The same with its header decoded already.
+    pub(crate) fn of_header(
+        key: &[u8; 32],
+        at: Position,
+        header: BatchHeader,
+        digest: BatchDigest,
+        bytes: &'a [u8],
+        with_payloads: bool,
+    ) -> Result<Self, BatchFault> {
+        let body = bytes
+            .get(BATCH_HEADER_BYTES as usize..)
+            .ok_or(BatchFault::Short)?;
         let (records, rest) = body
             .split_at_checked(header.records_bytes as usize)
             .ok_or(BatchFault::Short)?;
@@ -120,7 +135,9 @@ impl<'a> Batch<'a> {
             segment: at.segment,
             offset: records_at,
         };
-        if checksum(key, place, records) != header.records_checksum {
+        if checksum(key, place, records) != header.records_checksum
+            && !gap::is_kept(key, place, &digest, records)
+        {
             return Err(BatchFault::Records);
         }
         let batch = Self {
@@ -134,7 +151,7 @@ impl<'a> Batch<'a> {
         Ok(batch)
     }
 
-    /// The entries, in order.
+    /// The entries that are there, in order.
     pub(crate) fn entries(&self) -> impl Iterator<Item = EntryView<'a>> + use<'a> {
         let (records, payloads, with_payloads) = (self.records, self.payloads, !self.payloads.is_empty());
         let segment = self.at.segment;
@@ -142,6 +159,9 @@ impl<'a> Batch<'a> {
         let payloads_at = records_at + self.header.records_bytes;
         let mut next = 0_usize;
         std::iter::from_fn(move || {
+            while let Some(mark) = records.get(next..).and_then(Mark::decode) {
+                next += mark.bytes as usize;
+            }
             let rest = records.get(next..).filter(|rest| !rest.is_empty())?;
             let header = EntryHeader::decode(rest)?;
             let offset = records_at + u32::try_from(next).ok()?;
@@ -163,13 +183,19 @@ impl<'a> Batch<'a> {
         })
     }
 
-    // Entry headers are dense, payloads lie in order without gaps, and all sums are those of the header.
+    // Entry headers (and marks) are dense, payloads lie in order without gaps, and all sums are those of the header.
     fn check_entries(&self) -> Option<()> {
         let records_at = self.at.offset.checked_add(BATCH_HEADER_BYTES)?;
         let payloads_at = records_at.checked_add(self.header.records_bytes)?;
         let payloads_end = payloads_at.checked_add(self.header.payloads_bytes)?;
         let (mut next, mut payload_next, mut count) = (0_usize, payloads_at, 0_u32);
         while next < self.records.len() {
+            if let Some(mark) = Mark::decode(&self.records[next..]) {
+                next = next.checked_add(mark.bytes as usize)?;
+                payload_next = payload_next.checked_add(mark.payloads_bytes)?;
+                count = count.checked_add(mark.entries)?;
+                continue;
+            }
             let header = EntryHeader::decode(&self.records[next..])?;
             next = next.checked_add(ENTRY_HEADER_BYTES as usize + usize::from(header.record_bytes))?;
             if header.payload_bytes > 0 {
@@ -182,6 +208,25 @@ impl<'a> Batch<'a> {
         }
         (next == self.records.len() && count == self.header.entries && payload_next == payloads_end)
             .then_some(())
+    }
+}
+
+impl Batch<'_> {
+    /// The entries that were pruned: where the first of each run stood, and what went with it.
+    pub(super) fn marks(&self) -> Vec<(u32, Mark)> {
+        let (mut found, mut next) = (Vec::new(), 0_usize);
+        let records_at = self.at.offset + BATCH_HEADER_BYTES;
+        while let Some(rest) = self.records.get(next..).filter(|rest| !rest.is_empty()) {
+            if let Some(mark) = Mark::decode(rest) {
+                found.push((records_at + u32::try_from(next).unwrap_or(0), mark));
+                next += mark.bytes as usize;
+            } else if let Some(header) = EntryHeader::decode(rest) {
+                next += ENTRY_HEADER_BYTES as usize + usize::from(header.record_bytes);
+            } else {
+                break;
+            }
+        }
+        found
     }
 }
 
@@ -288,6 +333,13 @@ pub(crate) fn encode(
     let (bytes, digest) = header.encode(key, at);
     buffer[begin..header_end].copy_from_slice(&bytes);
     (header, digest)
+}
+
+/// The record of the entry that begins with these bytes.
+pub(crate) fn record_in(bytes: &[u8]) -> Option<&[u8]> {
+    let header = EntryHeader::decode(bytes)?;
+    let begin = ENTRY_HEADER_BYTES as usize;
+    bytes.get(begin..begin + usize::from(header.record_bytes))
 }
 
 /// Where an entry's payload lies.

@@ -16,6 +16,7 @@
 
 use super::batch::Link;
 use super::format::{BatchDigest, Fields, SEGMENT_BYTES_MAX, SegmentHeader, checksum};
+use super::gap::Gap;
 use crate::Position;
 use ledger_core::limits::KIND_BYTES_MAX;
 use ledger_core::{Hlc, LogId, Seal};
@@ -196,6 +197,8 @@ fn take_count(rest: &mut Fields<'_>, item_bytes: usize) -> Option<u32> {
 pub(crate) struct Tally {
     footer: Footer,
     content: blake3::Hasher,
+    // Whether something is gone that the footer counts.
+    pruned: bool,
 }
 
 impl Tally {
@@ -219,7 +222,11 @@ impl Tally {
             kinds: BTreeSet::new(),
             samples: Vec::new(),
         };
-        Self { footer, content }
+        Self {
+            footer,
+            content,
+            pruned: false,
+        }
     }
 
     /// Takes in the header of the next batch. Returns whether its offset became a sample.
@@ -247,35 +254,79 @@ impl Tally {
         is_sample
     }
 
+    /// Takes in a gap, where batches were pruned.
+    pub(super) fn note_gap(&mut self, gap: &Gap) {
+        self.pruned = true;
+        self.footer.batches += u64::from(gap.batches);
+        self.footer.entries += u64::from(gap.entries);
+        self.footer.records_bytes += u64::from(gap.records_bytes);
+        self.footer.payloads_bytes += u64::from(gap.payloads_bytes);
+        self.footer.link = gap.link();
+    }
+
+    /// Entries of the batch taken in last were pruned.
+    pub(super) fn note_mark(&mut self) {
+        self.pruned = true;
+    }
+
+    /// Whether a footer is that of the segment. Where something was pruned, it says what there was before.
+    pub(super) fn agrees(&self, footer: &Footer) -> bool {
+        let found = self.footer();
+        if !self.pruned {
+            return *footer == found;
+        }
+        let counts = |f: &Footer| (f.batches, f.entries, f.records_bytes, f.payloads_bytes, f.link);
+        let within = |(log, here): (&LogId, &Zone)| {
+            footer.zones.get(log).is_some_and(|zone| {
+                here.records <= zone.records
+                    && zone.first_seq <= here.first_seq
+                    && here.last_seq <= zone.last_seq
+            })
+        };
+        counts(&found) == counts(footer)
+            && (!footer.complete || (found.zones.iter().all(within) && found.kinds.is_subset(&footer.kinds)))
+    }
+
     /// Takes in one record of that batch.
     pub(crate) fn note_record(&mut self, record: &[u8]) {
         let Some((kind, seal)) = peek(record) else {
             self.footer.complete = false;
             return;
         };
-        if !self.footer.kinds.contains(kind) {
-            if self.footer.kinds.len() < ZONE_KINDS_MAX {
-                self.footer.kinds.insert(kind.to_owned());
-            } else {
-                self.footer.complete = false;
-            }
+        self.note_kind(kind);
+        let (seq, time) = (seal.seq, seal.time);
+        let zone = Zone {
+            records: 1,
+            first_seq: seq,
+            last_seq: seq,
+            first_time: time,
+            last_time: time,
+        };
+        self.note_zone(seal.log, &zone);
+    }
+
+    /// Takes in the kind of a record.
+    pub(crate) fn note_kind(&mut self, kind: &str) {
+        if self.footer.kinds.contains(kind) {
+            return;
         }
-        if let Some(zone) = self.footer.zones.get_mut(&seal.log) {
-            zone.records += 1;
-            zone.first_seq = zone.first_seq.min(seal.seq);
-            zone.last_seq = zone.last_seq.max(seal.seq);
-            zone.first_time = zone.first_time.min(seal.time);
-            zone.last_time = zone.last_time.max(seal.time);
+        if self.footer.kinds.len() < ZONE_KINDS_MAX {
+            self.footer.kinds.insert(kind.to_owned());
+        } else {
+            self.footer.complete = false;
+        }
+    }
+
+    /// Takes in some records of a log.
+    pub(crate) fn note_zone(&mut self, log: LogId, seen: &Zone) {
+        if let Some(zone) = self.footer.zones.get_mut(&log) {
+            zone.records += seen.records;
+            zone.first_seq = zone.first_seq.min(seen.first_seq);
+            zone.last_seq = zone.last_seq.max(seen.last_seq);
+            zone.first_time = zone.first_time.min(seen.first_time);
+            zone.last_time = zone.last_time.max(seen.last_time);
         } else if self.footer.zones.len() < ZONE_LOGS_MAX {
-            let (seq, time) = (seal.seq, seal.time);
-            let zone = Zone {
-                records: 1,
-                first_seq: seq,
-                last_seq: seq,
-                first_time: time,
-                last_time: time,
-            };
-            self.footer.zones.insert(seal.log, zone);
+            self.footer.zones.insert(log, *seen);
         } else {
             self.footer.complete = false;
         }
@@ -396,12 +447,14 @@ mod tests {
         let mut tally = Tally {
             footer: sample(),
             content: blake3::Hasher::new(),
+            pruned: false,
         };
         tally.note_record(b"no record");
         assert!(!tally.footer().complete);
         let mut tally = Tally {
             footer: sample(),
             content: blake3::Hasher::new(),
+            pruned: false,
         };
         for number in 0..u32::try_from(ZONE_KINDS_MAX).unwrap() {
             assert!(tally.footer.complete || number > 250);

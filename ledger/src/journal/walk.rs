@@ -3,7 +3,8 @@
 //! Contract: every byte of every segment is looked at. A byte is either covered by a check whose failure is told as
 //! [`WalkItem::Damage`] or [`WalkItem::Torn`], or part of a payload (checked by the caller against its commitment), or
 //! behind the end of a cut segment, where nothing means anything. After damage the walk goes on at the next place that
-//! is sound. Memory is bounded by one segment.
+//! is sound. Memory is bounded by one segment. What is sound is read quicker by [`super::blocks`], which hands over to this
+//! walk wherever anything is not.
 
 use super::batch::{Batch, BatchFault, Link, find_header};
 use super::error::JournalError;
@@ -13,9 +14,11 @@ use super::format::{
     BATCH_HEADER_BYTES, BATCHES_START, BatchHeader, ENTRY_HEADER_BYTES, EntryHeader, HeaderFault,
     PreviousKind, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, StoreId,
 };
+use super::gap::{GAP_HEADER_BYTES, Gap};
+use super::sparse::MapFault;
 use super::{StoredEntry, batch, segment};
 use crate::Position;
-use crate::storage::{Access, Storage};
+use crate::storage::{Access, Storage, StorageFile};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,6 +52,13 @@ pub enum WalkItem {
         batch: u64,
         /// The entry.
         entry: StoredEntry,
+    },
+    /// Entries were pruned here.
+    Pruned {
+        /// Where the first of them stood, or the batch that held it.
+        position: Position,
+        /// How many.
+        entries: u32,
     },
     /// Something is wrong.
     Damage {
@@ -85,17 +95,25 @@ pub fn walk(storage: Arc<dyn Storage>, dir: &Path) -> Result<Walk, JournalError>
     if numbers.is_empty() {
         return Err(JournalError::Missing { dir: dir.to_owned() });
     }
-    Ok(Walk {
-        storage,
-        dir: dir.to_owned(),
-        numbers: numbers.into(),
+    Ok(Walk::from(storage, dir, numbers.into(), Border::FIRST))
+}
+
+/// What is known between two segments.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Border {
+    /// The number that the next segment should have.
+    pub(super) expected: u32,
+    pub(super) store: Option<StoreId>,
+    /// What the next batch has to name; unknown after damage.
+    pub(super) link: Option<Link>,
+}
+
+impl Border {
+    pub(super) const FIRST: Border = Border {
         expected: 1,
         store: None,
         link: None,
-        at: None,
-        ready: VecDeque::new(),
-        failed: false,
-    })
+    };
 }
 
 /// See [`walk`]. An error of the disk ends it.
@@ -127,6 +145,87 @@ struct InSegment {
 }
 
 impl Walk {
+    /// A walk over these segments, from a border on.
+    pub(super) fn from(
+        storage: Arc<dyn Storage>,
+        dir: &Path,
+        numbers: VecDeque<u32>,
+        border: Border,
+    ) -> Self {
+        Self {
+            storage,
+            dir: dir.to_owned(),
+            numbers,
+            expected: border.expected,
+            store: border.store,
+            link: border.link,
+            at: None,
+            ready: VecDeque::new(),
+            failed: false,
+        }
+    }
+
+    /// Goes on inside a segment, all of which was sound up to the offset: `tally` is of that, and `self` knows the link.
+    pub(super) fn go_inside(
+        &mut self,
+        header: &SegmentHeader,
+        end: Option<(u32, PreviousKind)>,
+        offset: u32,
+        tally: Tally,
+    ) -> Result<(), JournalError> {
+        let path = segment::path(&self.dir, header.segment);
+        let file = segment::open(self.storage.as_ref(), &self.dir, header.segment, Access::Read)?;
+        let bytes = segment::read_whole(file.as_ref(), u64::from(SEGMENT_BYTES_MAX))
+            .map_err(JournalError::io("read", &path))?;
+        self.at = Some(InSegment {
+            header: header.clone(),
+            bytes: bytes.unwrap_or_default(),
+            offset,
+            end,
+            is_last: self.numbers.is_empty(),
+            tally,
+            whole: true,
+        });
+        Ok(())
+    }
+
+    /// The next item up to the end of one segment, the one that it is in or the next; `None` at its end.
+    pub(crate) fn next_of_segment(&mut self, entered: &mut bool) -> Option<Result<WalkItem, JournalError>> {
+        loop {
+            if let Some(item) = self.ready.pop_front() {
+                return Some(Ok(item));
+            }
+            if self.failed || (self.at.is_none() && *entered) {
+                return None;
+            }
+            *entered = true;
+            if let Err(error) = self.advance()? {
+                return Some(Err(error));
+            }
+        }
+    }
+
+    /// What is known behind the segment that it was in.
+    pub(super) fn border(&self) -> Border {
+        Border {
+            expected: self.expected,
+            store: self.store,
+            link: self.link,
+        }
+    }
+
+    // Takes one step; `None` when nothing is left.
+    fn advance(&mut self) -> Option<Result<(), JournalError>> {
+        if let Some(here) = self.at.take() {
+            self.step(here);
+            return Some(Ok(()));
+        }
+        let number = self.numbers.pop_front()?;
+        let entered = self.enter(number);
+        self.failed = entered.is_err();
+        Some(entered)
+    }
+
     fn damage(&mut self, segment: u32, offset: u32, code: &'static str, what: impl Into<String>) {
         self.ready.push_back(WalkItem::Damage {
             segment,
@@ -135,6 +234,61 @@ impl Walk {
             code,
             proven: true,
         });
+    }
+
+    // A segment's file by its own offsets; `None` when what says which of it is there is damaged.
+    fn open(&mut self, number: u32) -> Result<Option<Arc<dyn StorageFile>>, JournalError> {
+        let opened = match segment::open_mapped(self.storage.as_ref(), &self.dir, number, Access::Read) {
+            Err(JournalError::Corrupt { what, .. }) => {
+                self.damage(number, 0, "journal.map", what);
+                self.link = None;
+                return Ok(None);
+            }
+            opened => opened?,
+        };
+        match opened.fault {
+            Some(MapFault::OneCopy { offset }) => {
+                let what = "one of the two copies of the map of a pruned segment is damaged";
+                self.damage(number, offset, "journal.map-copy", what);
+            }
+            Some(MapFault::Stray { offset }) => {
+                let what = "bytes behind the end of a pruned segment's file";
+                self.damage(number, offset, "journal.stray", what);
+            }
+            None => {}
+        }
+        Ok(Some(opened.file))
+    }
+
+    // Takes a gap: what was pruned here, and what the next batch names.
+    fn pass(&mut self, mut here: InSegment, at: Position, gap: &Gap, limit: usize) {
+        let end = at.offset as usize + gap.gap_bytes as usize;
+        let behind = here.bytes.get((at.offset + GAP_HEADER_BYTES) as usize..end);
+        let fault = if self.link.is_some_and(|link| !gap.follows(link)) {
+            Some((BatchFault::Link.code(), BatchFault::Link.what()))
+        } else if end > limit {
+            Some((BatchFault::Short.code(), BatchFault::Short.what()))
+        } else if behind.is_none_or(|behind| behind.iter().any(|byte| *byte != 0)) {
+            Some((
+                "journal.stray",
+                "bytes where something was pruned that are not zero",
+            ))
+        } else {
+            None
+        };
+        if let Some((code, what)) = fault {
+            self.damage(at.segment, at.offset, code, what);
+            here.whole = false;
+        }
+        here.tally.note_gap(gap);
+        self.pruned(at, gap.entries);
+        self.link = Some(gap.link());
+        here.offset = u32::try_from(end.min(limit)).unwrap_or(u32::MAX);
+        self.at = Some(here);
+    }
+
+    fn pruned(&mut self, position: Position, entries: u32) {
+        self.ready.push_back(WalkItem::Pruned { position, entries });
     }
 
     fn enter(&mut self, number: u32) -> Result<(), JournalError> {
@@ -146,7 +300,10 @@ impl Walk {
         self.expected = number.saturating_add(1);
         let path = segment::path(&self.dir, number);
         let io = |doing| JournalError::io(doing, &path);
-        let file = self.storage.open(&path, Access::Read).map_err(io("open"))?;
+        let file = match self.open(number)? {
+            Some(file) => file,
+            None => return Ok(()),
+        };
         let limit = u64::from(SEGMENT_BYTES_MAX);
         let Some(bytes) = segment::read_whole(file.as_ref(), limit).map_err(io("read"))? else {
             let what = format!("the file is larger than the {limit} bytes that a segment may have");
@@ -200,7 +357,8 @@ impl Walk {
             number: header.first_batch,
             digest: header.previous.digest,
         });
-        let end = self.end_of(number)?;
+        let next = self.numbers.front().copied();
+        let end = end_of(self.storage.as_ref(), &self.dir, number, next)?;
         self.ready.push_back(WalkItem::Segment {
             segment: number,
             store: header.store,
@@ -241,26 +399,6 @@ impl Walk {
         }
     }
 
-    // What the segment behind this one says about where it ends.
-    fn end_of(&self, number: u32) -> Result<Option<(u32, PreviousKind)>, JournalError> {
-        let Some(next) = self
-            .numbers
-            .front()
-            .copied()
-            .filter(|next| Some(*next) == number.checked_add(1))
-        else {
-            return Ok(None);
-        };
-        let path = segment::path(&self.dir, next);
-        let file = self
-            .storage
-            .open(&path, Access::Read)
-            .map_err(JournalError::io("open", &path))?;
-        let header = segment::read_header(file.as_ref()).map_err(JournalError::io("read", &path))?;
-        let previous = header.ok().map(|(header, _)| header.previous);
-        Ok(previous.filter(|p| p.segment == number).map(|p| (p.end, p.kind)))
-    }
-
     // Takes one batch, or ends the segment.
     fn step(&mut self, mut here: InSegment) {
         let number = here.header.segment;
@@ -294,6 +432,11 @@ impl Walk {
                 });
                 here.tally
                     .note_batch(at.offset, &header, &rest[..BATCH_HEADER_BYTES as usize], digest);
+                for (offset, mark) in batch.marks() {
+                    here.tally.note_mark();
+                    let position = Position { offset, ..at };
+                    self.pruned(position, mark.entries);
+                }
                 for entry in batch.entries() {
                     here.tally.note_record(entry.record);
                     self.ready.push_back(WalkItem::Entry {
@@ -308,6 +451,9 @@ impl Walk {
             }
             Err(fault) => fault,
         };
+        if let Some(gap) = Gap::decode(&here.header.key, at, rest) {
+            return self.pass(here, at, &gap, limit);
+        }
         if here.end.is_none() && (rest.iter().all(|byte| *byte == 0) || self.is_footer(&here, at, rest)) {
             return self.end_segment(&here);
         }
@@ -447,7 +593,7 @@ impl Walk {
             );
             return;
         };
-        if here.whole && footer != here.tally.footer() {
+        if here.whole && !here.tally.agrees(&footer) {
             self.damage(
                 number,
                 offset,
@@ -475,6 +621,27 @@ fn nonzero(bytes: &[u8]) -> u64 {
         .map_or(0, |last| last as u64 + 1)
 }
 
+/// What the segment behind this one says about where it ends.
+pub(super) fn end_of(
+    storage: &dyn Storage,
+    dir: &Path,
+    number: u32,
+    next: Option<u32>,
+) -> Result<Option<(u32, PreviousKind)>, JournalError> {
+    let Some(next) = next.filter(|next| Some(*next) == number.checked_add(1)) else {
+        return Ok(None);
+    };
+    let path = segment::path(dir, next);
+    let file = match segment::open(storage, dir, next, Access::Read) {
+        // It is told when the walk gets there.
+        Err(JournalError::Corrupt { .. }) => return Ok(None),
+        opened => opened?,
+    };
+    let header = segment::read_header(file.as_ref()).map_err(JournalError::io("read", &path))?;
+    let previous = header.ok().map(|(header, _)| header.previous);
+    Ok(previous.filter(|p| p.segment == number).map(|p| (p.end, p.kind)))
+}
+
 impl Iterator for Walk {
     type Item = Result<WalkItem, JournalError>;
 
@@ -486,14 +653,8 @@ impl Iterator for Walk {
             if self.failed {
                 return None;
             }
-            if let Some(here) = self.at.take() {
-                self.step(here);
-            } else {
-                let number = self.numbers.pop_front()?;
-                if let Err(error) = self.enter(number) {
-                    self.failed = true;
-                    return Some(Err(error));
-                }
+            if let Err(error) = self.advance()? {
+                return Some(Err(error));
             }
         }
     }

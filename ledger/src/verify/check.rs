@@ -1,112 +1,32 @@
-//! The checks over a stream of entries: payloads and parsing on all cores, chains in order, signatures on all cores.
+//! What is known of the logs during a run, and every comparison with it, in the journal's order.
 //!
-//! Works on one chunk of entries after another: while one is placed and its signatures are checked, the next is read, parsed
-//! and hashed. Signatures of the store's own logs, told by its anchor, go through the
-//! batch equation, which only accelerates what this store admitted strictly before; a batch that fails is checked one by
-//! one to name the culprit. All other signatures are checked strictly.
+//! Takes chunks (see [`super::chunk`]) and careful entries (see [`super::entry`]); whatever does not fit goes the careful way, which
+//! alone makes findings. Signatures are checked elsewhere ([`super::signed`]); their findings come back by ticket and take the
+//! chunk's place in the order.
 
 use super::Options;
+use super::chunk::Chunk;
+use super::entry::{Prepared, finding, prepare};
+use super::excused::Excused;
 use super::heads::{Book, By, Head};
 use super::log::LogState;
-use super::payloads::{self, PayloadFound, Payloads};
+use super::payloads::{self, Payloads};
 use super::report::{Aspect, Finding, Report};
+use super::signed::{self, Job};
 use super::suspect::Suspect;
 use crate::Position;
 use crate::anchor::Anchor;
 use crate::error::LedgerError;
 use crate::journal::StoredEntry;
-use ledger_core::error::{ChainError, RecordError};
-use ledger_core::kinds::{Detail, LogPinned};
-use ledger_core::{
-    FleetId, LogId, Payload, PublicKey, Record, SealDigest, Signature, Stream, VerifyKey, chain, signature,
-    tree,
-};
+use ledger_core::error::RecordError;
+use ledger_core::kinds::{Detail, Erased, LogPinned, ReceiptInadmissible};
+use ledger_core::{Chain, FleetId, LogId, PublicKey, Record, Stream, VerifyKey};
 use rayon::prelude::*;
-use std::collections::{BTreeMap, HashSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
 
-/// Entries of one chunk at most.
-const CHUNK_ENTRIES: usize = 4096;
-/// Below so many entries the work is not spread over threads.
-const PARALLEL_MIN: usize = 64;
-/// Bytes of records and payloads after which a chunk is checked.
-const CHUNK_BYTES: usize = 8 << 20;
-/// Signatures in one batch equation.
-const SIGNATURES_BATCH: usize = 256;
-
-/// One entry, checked by itself.
-pub(super) struct Prepared {
-    position: Position,
-    // What could not be parsed is kept, to be given a name.
-    record: Result<Record, (RecordError, Suspect)>,
-    leaf: tree::Hash,
-    payload: PayloadFound,
-}
-
-/// Collects entries, and has a chunk of them parsed and hashed at a time, each by one thread of the pool.
-pub(super) struct Preparer {
-    chunk: Vec<StoredEntry>,
-    bytes: usize,
-    pool: Option<Arc<rayon::ThreadPool>>,
-}
-
-/// A chunk that is being prepared.
-pub(super) enum Preparing {
-    Done(Vec<Prepared>),
-    Elsewhere(Receiver<Vec<Prepared>>),
-}
-
-impl Preparing {
-    /// Waits for it.
-    pub(super) fn wait(self) -> Vec<Prepared> {
-        match self {
-            Self::Done(entries) => entries,
-            Self::Elsewhere(entries) => entries.recv().expect("parsing and hashing do not panic"),
-        }
-    }
-}
-
-impl Preparer {
-    /// Takes the next entry; a chunk when one is full.
-    pub(super) fn take(&mut self, entry: StoredEntry) -> Option<Preparing> {
-        let payload_bytes = entry.payload.as_ref().map_or(0, |payload| payload.bytes.len());
-        self.bytes += entry.record.len() + payload_bytes;
-        self.chunk.push(entry);
-        (self.chunk.len() >= CHUNK_ENTRIES || self.bytes >= CHUNK_BYTES).then(|| self.flush())
-    }
-
-    /// What was taken since the last chunk.
-    pub(super) fn flush(&mut self) -> Preparing {
-        self.bytes = 0;
-        let entries = std::mem::take(&mut self.chunk);
-        // A thread of a pool must not wait for another of it.
-        if entries.len() < PARALLEL_MIN || rayon::current_thread_index().is_some() {
-            return Preparing::Done(entries.into_iter().map(prepare).collect());
-        }
-        let (done, prepared) = channel();
-        let job = move || {
-            // A panic is told by what never comes; whoever is gone needs nothing.
-            let work = || entries.into_iter().map(prepare).collect();
-            if let Ok(entries) = catch_unwind(AssertUnwindSafe(work)) {
-                drop(done.send(entries));
-            }
-        };
-        match &self.pool {
-            Some(pool) => pool.spawn(job),
-            None => rayon::spawn(job),
-        }
-        Preparing::Elsewhere(prepared)
-    }
-}
-
-impl Prepared {
-    /// Where the entry lies.
-    pub(super) fn position(&self) -> Position {
-        self.position
-    }
-}
+/// Kinds that say something about other records which a verification takes up.
+pub(super) const HEARD: [&str; 3] = [Erased::KIND, LogPinned::KIND, ReceiptInadmissible::KIND];
 
 /// Everything that a run knows so far.
 pub(super) struct Check<'a> {
@@ -121,8 +41,21 @@ pub(super) struct Check<'a> {
     // Machine keys of the logs that the anchor names.
     trusted: HashSet<PublicKey>,
     payloads: Payloads,
+    excused: Excused,
     // Threads of its own, when not all cores shall work.
     pool: Option<Arc<rayon::ThreadPool>>,
+    // Findings behind a chunk whose signatures are still being checked.
+    held: VecDeque<Held>,
+    ticket: u64,
+}
+
+enum Held {
+    Finding(Finding),
+    Chunk {
+        ticket: u64,
+        jobs: usize,
+        found: Vec<(u32, Finding)>,
+    },
 }
 
 impl<'a> Check<'a> {
@@ -154,7 +87,10 @@ impl<'a> Check<'a> {
             anchored: HashSet::new(),
             trusted: HashSet::new(),
             payloads: Payloads::default(),
+            excused: Excused::default(),
             pool,
+            held: VecDeque::new(),
+            ticket: 0,
         };
         for anchored in anchor.iter().flat_map(|anchor| &anchor.logs) {
             check.anchored.insert(anchored.log);
@@ -178,19 +114,111 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// What checks entries by themselves, on another thread than this.
-    pub(super) fn preparer(&self) -> Preparer {
-        Preparer {
-            chunk: Vec::new(),
-            bytes: 0,
-            pool: self.pool.clone(),
+    /// Notes a finding, behind those that come before it in the journal.
+    pub(super) fn found(&mut self, finding: Finding) {
+        let Some(finding) = self.excused.hold(finding) else {
+            return;
+        };
+        if self.held.is_empty() {
+            self.report.found(finding);
+        } else {
+            self.held.push_back(Held::Finding(finding));
         }
     }
 
-    /// Takes the next entries: their places in the logs, and their signatures. Findings keep the journal's order.
-    pub(super) fn take(&mut self, prepared: &[Prepared]) {
+    /// Takes the next block's entries when they all fit what is known; gives them back when not. The signatures that are
+    /// to be checked come back as jobs.
+    pub(super) fn take_chunk(&mut self, chunk: Chunk) -> Result<Vec<Job>, Chunk> {
+        if !self.fits(&chunk) {
+            return Err(chunk);
+        }
+        let mut chunk = chunk;
+        let mut parts = Vec::with_capacity(chunk.parts.len());
+        for (index, part) in chunk.parts.iter_mut().enumerate() {
+            let Some(run) = part.run.take().filter(|run| self.options.wants(&run.log())) else {
+                continue;
+            };
+            let records = u64::try_from(run.records().len()).unwrap_or(u64::MAX);
+            let Some(state) = self.logs.get_mut(&run.log()) else {
+                continue;
+            };
+            self.report.counts.receipts += records;
+            self.report.counts.payloads += part.payloads;
+            state.take_run(run);
+            if let Some(key) = state.key().filter(|_| self.options.full).cloned() {
+                self.report.counts.log_signatures += records;
+                self.report.counts.author_signatures +=
+                    u64::try_from(part.authored.len()).unwrap_or(u64::MAX);
+                parts.push((index, key));
+            }
+        }
+        for (position, record) in std::mem::take(&mut chunk.heard) {
+            self.hear(&record);
+            let log = record.seal().log;
+            if record.statement().kind.as_str() == LogPinned::KIND && self.options.wants(&log) {
+                let mut found = Vec::new();
+                self.pins(0, position, &record, &mut found);
+                found.into_iter().for_each(|(_, finding)| self.found(finding));
+            }
+        }
+        self.ticket += 1;
+        let (ticket, chunk) = (self.ticket, Arc::new(chunk));
+        let job = |(index, key): &(usize, VerifyKey)| {
+            Job::of(ticket, &chunk, *index, key, self.trusted.contains(&key.public()))
+        };
+        let jobs: Vec<Job> = parts.iter().flat_map(job).collect();
+        if !jobs.is_empty() {
+            self.held.push_back(Held::Chunk {
+                ticket,
+                jobs: jobs.len(),
+                found: Vec::new(),
+            });
+        }
+        Ok(jobs)
+    }
+
+    // Whether the careful way would find nothing that is not found here.
+    fn fits(&self, chunk: &Chunk) -> bool {
+        let fits = |run: &ledger_core::chain::Run| {
+            let log = run.log();
+            let waits = self.book.waits_in(&log, run.first_seq(), run.last_seq());
+            !self.options.wants(&log) || (!waits && self.logs.get(&log).is_some_and(|state| state.fits(run)))
+        };
+        chunk.parts.iter().all(|part| part.run.as_ref().is_some_and(fits))
+    }
+
+    /// What a job came to.
+    pub(super) fn answered(&mut self, job: u64, bad: Vec<(u32, Finding)>) {
+        for held in &mut self.held {
+            if let Held::Chunk { ticket, jobs, found } = held
+                && *ticket == job
+            {
+                *jobs -= 1;
+                found.extend(bad);
+                break;
+            }
+        }
+        while let Some(Held::Finding(_) | Held::Chunk { jobs: 0, .. }) = self.held.front() {
+            match self.held.pop_front() {
+                Some(Held::Finding(finding)) => self.report.found(finding),
+                Some(Held::Chunk { mut found, .. }) => {
+                    found.sort_by_key(|(at, _)| *at);
+                    for (_, finding) in found {
+                        if let Some(finding) = self.excused.hold(finding) {
+                            self.report.found(finding);
+                        }
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Takes the next entries with care: each by itself, its place in the logs, its signatures. Findings keep the journal's order.
+    pub(super) fn take(&mut self, entries: Vec<StoredEntry>) {
+        let prepared: Vec<Prepared> = self.on_pool(|| entries.into_par_iter().map(prepare).collect());
         let mut found: Vec<(usize, Finding)> = Vec::new();
-        let mut signed: Vec<(usize, VerifyKey)> = Vec::new();
+        let mut signed: Vec<(usize, VerifyKey, bool)> = Vec::new();
         for (index, entry) in prepared.iter().enumerate() {
             match &entry.record {
                 Ok(record) => self.place(index, entry, record, &mut found, &mut signed),
@@ -198,7 +226,14 @@ impl<'a> Check<'a> {
             }
         }
         if self.options.full {
-            let bad = self.check_signatures(prepared, &signed);
+            let authored = |(index, _, _): &&(usize, VerifyKey, bool)| {
+                let record = prepared[*index].record.as_ref();
+                record.is_ok_and(|record| record.author_signature().is_some())
+            };
+            let authors = signed.iter().filter(authored).count();
+            self.report.counts.log_signatures += u64::try_from(signed.len()).unwrap_or(u64::MAX);
+            self.report.counts.author_signatures += u64::try_from(authors).unwrap_or(u64::MAX);
+            let bad = self.on_pool(|| signed::check(&prepared, &signed));
             found.extend(bad.into_iter().map(|(index, error)| {
                 let entry = &prepared[index];
                 let record = entry.record.as_ref().expect("only parsed records are checked");
@@ -211,7 +246,7 @@ impl<'a> Check<'a> {
         }
         found.sort_by_key(|(index, _)| *index);
         for (_, finding) in found {
-            self.report.found(finding);
+            self.found(finding);
         }
     }
 
@@ -221,10 +256,10 @@ impl<'a> Check<'a> {
         entry: &Prepared,
         record: &Record,
         found: &mut Vec<(usize, Finding)>,
-        signed: &mut Vec<(usize, VerifyKey)>,
+        signed: &mut Vec<(usize, VerifyKey, bool)>,
     ) {
         let log = record.seal().log;
-        self.payloads.hear(record);
+        self.hear(record);
         if !self.options.wants(&log) {
             return;
         }
@@ -258,16 +293,13 @@ impl<'a> Check<'a> {
         for finding in self.book.reached(log, record.seal().seq, state) {
             found.push((index, finding));
         }
-        let own = self.home.is_none() || state.machine_key() == self.home;
-        let is_order = state
-            .chain()
-            .is_some_and(|chain| chain.genesis().stream == Stream::Order);
         if let Some(key) = state.key() {
-            signed.push((index, key.clone()));
+            signed.push((index, key.clone(), self.trusted.contains(&key.public())));
         }
-        if is_order && record.statement().kind.as_str() == LogPinned::KIND {
-            self.pins(index, entry, record, own, found);
+        if record.statement().kind.as_str() == LogPinned::KIND {
+            self.pins(index, entry.position, record, found);
         }
+        let own = self.is_homes(&log);
         let judge = |(code, aspect, text): payloads::Fault| {
             finding(code, aspect, entry.position, record, text.to_owned())
         };
@@ -275,6 +307,17 @@ impl<'a> Check<'a> {
             .payloads
             .take(&mut self.report, record, entry.payload, own, judge);
         found.extend(now.map(|finding| (index, finding)));
+    }
+
+    fn hear(&mut self, record: &Record) {
+        self.payloads.hear(record);
+        let orders = |chain: &Chain| {
+            chain.genesis().stream == Stream::Order && chain.machine_key() == record.statement().author
+        };
+        let chain = self.logs.get(&record.seal().log).and_then(LogState::chain);
+        if chain.is_some_and(orders) {
+            self.excused.hear(record);
+        }
     }
 
     // The first record of a log.
@@ -296,19 +339,24 @@ impl<'a> Check<'a> {
         })
     }
 
-    fn pins(
-        &mut self,
-        index: usize,
-        entry: &Prepared,
-        record: &Record,
-        own: bool,
-        found: &mut Vec<(usize, Finding)>,
-    ) {
+    // What a record of an order log pins.
+    fn pins(&mut self, index: usize, position: Position, record: &Record, found: &mut Vec<(usize, Finding)>) {
+        let order = record.seal().log;
+        let is_order = |chain: &Chain| chain.genesis().stream == Stream::Order;
+        if !self
+            .logs
+            .get(&order)
+            .and_then(LogState::chain)
+            .is_some_and(is_order)
+        {
+            return;
+        }
         let pinned = match LogPinned::decode(&record.statement().detail) {
             Ok(pinned) if record.statement().schema == LogPinned::SCHEMA => pinned,
             // A newer schema, or a record without sense: whoever folds the order tells.
             _ => return,
         };
+        let own = self.is_homes(&order);
         for range in pinned.ranges {
             if !self.options.wants(&range.log) {
                 continue;
@@ -317,9 +365,9 @@ impl<'a> Check<'a> {
                 seal: range.seal,
                 root: range.root,
                 by: By::Pin {
-                    order: record.seal().log,
+                    order,
                     seq: record.seal().seq,
-                    position: entry.position,
+                    position,
                     own,
                 },
             };
@@ -328,58 +376,6 @@ impl<'a> Check<'a> {
                 found.push((index, finding));
             }
         }
-    }
-
-    fn check_signatures(
-        &mut self,
-        prepared: &[Prepared],
-        signed: &[(usize, VerifyKey)],
-    ) -> Vec<(usize, ChainError)> {
-        let record = |index: usize| {
-            prepared[index]
-                .record
-                .as_ref()
-                .expect("only parsed records are checked")
-        };
-        let authors: Vec<usize> = signed
-            .iter()
-            .map(|(index, _)| *index)
-            .filter(|index| record(*index).author_signature().is_some())
-            .collect();
-        self.report.counts.log_signatures += u64::try_from(signed.len()).unwrap_or(u64::MAX);
-        self.report.counts.author_signatures += u64::try_from(authors.len()).unwrap_or(u64::MAX);
-        let (own, others): (Vec<_>, Vec<_>) = signed
-            .iter()
-            .partition(|(_, key)| self.trusted.contains(&key.public()));
-        let strictly = |(index, key): &(usize, VerifyKey)| {
-            let (seal, record) = (record(*index).seal(), record(*index));
-            let valid = signature::verify_seal(key, &record.seal_digest(), record.log_signature());
-            let (log, seq) = (seal.log, seal.seq);
-            (!valid).then_some((*index, ChainError::LogSignature { log, seq }))
-        };
-        let batch = |run: &[&(usize, VerifyKey)]| -> Vec<(usize, ChainError)> {
-            let items: Vec<(SealDigest, Signature)> = run
-                .iter()
-                .map(|(index, _)| (record(*index).seal_digest(), *record(*index).log_signature()))
-                .collect();
-            // All trusted keys are the one machine key of this store.
-            let passes = run
-                .first()
-                .is_none_or(|(_, key)| signature::verify_seals_batch(key, &items));
-            if passes {
-                Vec::new()
-            } else {
-                run.iter().filter_map(|task| strictly(task)).collect()
-            }
-        };
-        let author = |index: usize| Some((index, chain::verify_author(record(index)).err()?));
-        self.on_pool(|| {
-            let mut bad: Vec<(usize, ChainError)> =
-                own.par_chunks(SIGNATURES_BATCH).flat_map_iter(batch).collect();
-            bad.par_extend(others.into_par_iter().filter_map(strictly));
-            bad.par_extend(authors.into_par_iter().filter_map(author));
-            bad
-        })
     }
 
     /// Which receipt a damaged record is, when what is left of it fits the place that a log expects next: by what it says
@@ -415,6 +411,11 @@ impl<'a> Check<'a> {
         }
     }
 
+    // Whether the machine that owns the store writes a log, as far as its records tell.
+    fn is_homes(&self, log: &LogId) -> bool {
+        self.home.is_none() || self.logs.get(log).and_then(LogState::machine_key) == self.home
+    }
+
     /// Whether a log is written by the machine that owns the store.
     pub(super) fn is_own(&self, log: &LogId) -> bool {
         self.anchored.contains(log)
@@ -424,6 +425,7 @@ impl<'a> Check<'a> {
     /// The report, with what is said of the logs.
     pub(super) fn finish(mut self) -> Report {
         self.payloads.judge(&mut self.report);
+        self.excused.judge(&mut self.report);
         self.report.counts.logs = u64::try_from(self.logs.len()).unwrap_or(u64::MAX);
         self.report.counts.heads_compared += self.book.compared();
         let mut logs: Vec<_> = self.logs.values().map(|state| state.report(self.home)).collect();
@@ -436,46 +438,5 @@ impl<'a> Check<'a> {
         let newest = self.logs.values().map(LogState::time).max();
         self.report.set_freshness(newest, self.options.clock.now_us());
         self.report
-    }
-}
-
-fn prepare(entry: StoredEntry) -> Prepared {
-    let erased = entry.is_erased();
-    let leaf = tree::leaf_hash(&entry.record);
-    let record = Record::parse_owned(entry.record).map_err(|(error, bytes)| (error, Suspect::of(bytes)));
-    let payload = match &record {
-        Ok(record) => match (&record.statement().payload, &entry.payload, entry.place) {
-            (None, None, None) => PayloadFound::None,
-            (None, ..) => PayloadFound::Unexpected,
-            (Some(wanted), Some(payload), _) if payload.matches(wanted) => PayloadFound::Fits,
-            (Some(wanted), Some(payload), _) if erased && has_length(payload, wanted.bytes) => {
-                PayloadFound::Erased
-            }
-            (Some(_), None, None) => PayloadFound::Absent,
-            (Some(_), ..) => PayloadFound::Differs,
-        },
-        Err(_) => PayloadFound::None,
-    };
-    Prepared {
-        position: entry.position,
-        record,
-        leaf,
-        payload,
-    }
-}
-
-fn has_length(payload: &Payload, bytes: u32) -> bool {
-    u32::try_from(payload.bytes.len()) == Ok(bytes)
-}
-
-fn finding(code: &'static str, aspect: Aspect, position: Position, record: &Record, text: String) -> Finding {
-    Finding {
-        code,
-        aspect,
-        log: Some(record.seal().log),
-        seq: Some(record.seal().seq),
-        id: Some(record.statement().id),
-        position: Some(position),
-        text,
     }
 }

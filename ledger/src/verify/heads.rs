@@ -151,6 +151,12 @@ impl Book {
         findings
     }
 
+    /// Whether a head waits for a record of this range.
+    pub(super) fn waits_in(&self, log: &LogId, first: u64, last: u64) -> bool {
+        let waiting = self.waiting.get(log);
+        waiting.is_some_and(|seqs| first <= last && seqs.range(first..=last).next().is_some())
+    }
+
     /// What nobody brought. A pin of another machine's order may run ahead of the copies of logs here; it is then only
     /// counted, unless the log is this store's own.
     pub(super) fn missing(&mut self, is_own: impl Fn(&LogId) -> bool) -> (Vec<Finding>, u64) {

@@ -4,15 +4,14 @@
 //! comes a little later than what it pins.
 
 use super::report::{Aspect, LogReport};
+use super::window::Window;
+use ledger_core::chain::Run;
 use ledger_core::error::ChainError;
-use ledger_core::tree::{Hash, Tree};
+use ledger_core::tree::Hash;
 use ledger_core::{Chain, Hlc, LogId, PublicKey, Record, SealDigest, Stream, TreeRoot, VerifyKey};
-use std::collections::VecDeque;
 
 /// How far a record's seq may lie past the expected one to be taken for the log's continuation after a gap.
 const GAP_MAX: u64 = 1 << 32;
-/// Records of a log that stay comparable with a pin that comes later: 4 MiB. Older ones need a second reading.
-const WINDOW_RECORDS: usize = 65_536;
 
 /// What is wrong with a record's place.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,14 +46,6 @@ pub(super) enum Compared {
     OtherRoot,
     /// It lies too far back, or records before it could not be read: only a second reading can tell.
     NotNow,
-}
-
-#[derive(Debug)]
-struct Window {
-    // The tree over everything before `newest`.
-    tree: Tree,
-    last_seal: SealDigest,
-    newest: VecDeque<(Hash, SealDigest)>,
 }
 
 /// One log, as far as it was read.
@@ -106,11 +97,7 @@ impl LogState {
                 state.whole = true;
                 // The order and the pulse are never pinned.
                 if matches!(chain.genesis().stream, Stream::Work | Stream::Facts) {
-                    state.window = Some(Window {
-                        tree: Tree::new(),
-                        last_seal: SealDigest::ZERO,
-                        newest: VecDeque::from([(leaf, record.seal_digest())]),
-                    });
+                    state.window = Some(Window::begin(leaf, record.seal_digest()));
                 }
                 state.chain = Some(chain);
                 (state, None)
@@ -171,12 +158,32 @@ impl LogState {
         self.last_time = record.seal().time;
         self.receipts += 1;
         if let Some(window) = &mut self.window {
-            window.newest.push_back((leaf, self.last_seal));
-            if window.newest.len() > WINDOW_RECORDS {
-                window.shift();
-            }
+            window.push(leaf, self.last_seal);
         }
         faults
+    }
+
+    /// Whether [`LogState::take`] would find nothing about any record of a run.
+    pub(super) fn fits(&self, run: &Run) -> bool {
+        let follows =
+            |chain: &Chain| chain.tip() == (self.next - 1, self.last_seal) && chain.is_followed_by(run);
+        self.named == 0 && self.next > 0 && self.chain.as_ref().is_some_and(follows)
+    }
+
+    /// Takes in a run that fits.
+    pub(super) fn take_run(&mut self, run: Run) {
+        let Some(chain) = &mut self.chain else {
+            return;
+        };
+        let before = self.window.as_ref().map(|_| chain.tree().clone());
+        chain.extend_run(&run);
+        (_, self.last_seal) = chain.tip();
+        self.next = run.last_seq().saturating_add(1);
+        self.last_time = chain.time();
+        self.receipts += u64::try_from(run.records().len()).unwrap_or(u64::MAX);
+        if let (Some(window), Some(before)) = (&mut self.window, before) {
+            window.push_run(before, run.into_records());
+        }
     }
 
     // Without the genesis only links and times can be checked.
@@ -230,23 +237,9 @@ impl LogState {
 
     /// Compares a record before the newest with a head.
     pub(super) fn compare(&mut self, seq: u64, seal: &SealDigest, root: Option<&TreeRoot>) -> Compared {
-        let Some(window) = &mut self.window else {
-            return Compared::NotNow;
-        };
-        while window.tree.size() <= seq {
-            if !window.shift() {
-                return Compared::NotNow;
-            }
-        }
-        if window.tree.size() != seq + 1 {
-            Compared::NotNow
-        } else if window.last_seal != *seal {
-            Compared::OtherSeal
-        } else if root.is_some_and(|root| *root != window.tree.root()) {
-            Compared::OtherRoot
-        } else {
-            Compared::Same
-        }
+        self.window
+            .as_mut()
+            .map_or(Compared::NotNow, |window| window.compare(seq, seal, root))
     }
 
     /// The machine's key, for its log signatures.
@@ -291,17 +284,5 @@ impl LogState {
             root: self.root(),
             time: Some(self.last_time),
         }
-    }
-}
-
-impl Window {
-    // Moves the oldest record into the tree; false when there is none.
-    fn shift(&mut self) -> bool {
-        let Some((leaf, seal)) = self.newest.pop_front() else {
-            return false;
-        };
-        self.tree.push(leaf);
-        self.last_seal = seal;
-        true
     }
 }

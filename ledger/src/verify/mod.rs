@@ -8,13 +8,19 @@
 
 mod bundle;
 mod check;
+mod chunk;
+mod entry;
+mod excused;
 mod heads;
 mod log;
 mod payloads;
 mod report;
+mod signed;
 mod store;
 mod suspect;
 mod tiles;
+mod window;
+mod work;
 
 pub use bundle::verify_bundle;
 pub use report::{Aspect, Counts, FINDINGS_MAX, Finding, Freshness, LogReport, Report};

@@ -88,10 +88,14 @@ pub struct Counts {
     pub erased: u64,
     /// Payloads that are not here for another reason. In other machines' logs that is permitted.
     pub absent: u64,
+    /// Records that were pruned, as gaps and marks in the journal say.
+    pub pruned: u64,
     /// Log signatures that were verified.
     pub log_signatures: u64,
     /// Author signatures that were verified.
     pub author_signatures: u64,
+    /// Records whose author signature does not verify, and of which the order says so: kept, inert, and no finding.
+    pub excused: u64,
     /// Heads of the anchor and of pins that were compared with what is here.
     pub heads_compared: u64,
     /// Segments of the journal; 0 for a bundle.

@@ -1,28 +1,26 @@
 //! Verification of a store's journal, item by item, and of what the anchor beside it knows.
 
-use super::check::{Check, Preparer, Preparing};
+use super::check::Check;
 use super::report::{Aspect, Finding, Report};
 use super::suspect::Suspect;
+use super::work::Work;
 use super::{Options, Progress};
 use crate::Position;
 use crate::anchor::Anchor;
 use crate::error::LedgerError;
-use crate::journal::{JournalError, StoreId, Walk, WalkItem, walk};
+use crate::journal::{StoreId, WalkItem, walk};
 use crate::options::Paths;
 use crate::storage::Access;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
-/// Chunks that are read, parsed and hashed before they are asked for.
-const PIECES_AHEAD: usize = 4;
 /// Readings of a store that is being written: a segment that changes while it is read can look damaged once.
 const READINGS_MAX: u32 = 3;
 
 // Where the journal lies, and what the anchor says.
-struct Place {
-    journal: PathBuf,
+pub(super) struct Place {
+    pub(super) journal: PathBuf,
     anchor_path: Option<PathBuf>,
 }
 
@@ -93,84 +91,20 @@ fn run(
     options: &Options,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, LedgerError> {
-    let mut told = Progress {
+    let told = Progress {
         bytes_total: journal_bytes(place, options)?,
         ..Progress::default()
     };
-    let mut check = Check::new(options, Report::new(dir.to_owned(), options.full), anchor)?;
-    let mut store: Option<StoreId> = None;
-    let mut before = 0;
-    let mut here = 0;
-    let items = walk(Arc::clone(&options.storage), &place.journal)?;
-    let preparer = check.preparer();
-    let mut take = |piece: Piece| -> Result<(), LedgerError> {
-        match piece {
-            Piece::Entries(entries) => {
-                let entries = entries.wait();
-                check.take(&entries);
-                if let Some(last) = entries.last() {
-                    told.bytes = before + u64::from(last.position().offset);
-                    told.receipts = check.report.counts.receipts;
-                    told.findings = check.report.findings_total;
-                    progress(told);
-                }
-            }
-            Piece::Failed(error) => return Err(error.into()),
-            Piece::Item(WalkItem::Segment {
-                segment,
-                store: named,
-                ..
-            }) => {
-                check.report.counts.segments += 1;
-                store.get_or_insert(named);
-                before += here;
-                here = segment_bytes(place, options, segment)?;
-            }
-            Piece::Item(WalkItem::Damage {
-                segment,
-                offset,
-                what,
-                code,
-                ..
-            }) => {
-                let at = Position { segment, offset };
-                damaged(&mut check, place, options, at, code, what);
-            }
-            Piece::Item(WalkItem::Torn {
-                segment,
-                offset,
-                bytes,
-                what,
-            }) => {
-                torn(&mut check, anchor, Position { segment, offset }, bytes, &what);
-            }
-            Piece::Item(WalkItem::Batch { .. } | WalkItem::Entry { .. }) => {}
-        }
-        Ok(())
-    };
-    if rayon::current_thread_index().is_some() {
-        // A thread of a pool must not wait for one that may need that pool.
-        let mut taken = Ok(());
-        read_ahead(items, preparer, |piece| {
-            taken = take(piece);
-            taken.is_ok()
-        });
-        taken?;
-    } else {
-        std::thread::scope(|scope| {
-            let (send, pieces) = sync_channel(PIECES_AHEAD);
-            scope.spawn(move || read_ahead(items, preparer, |piece| send.send(piece).is_ok()));
-            pieces.into_iter().try_for_each(take)
-        })?;
-    }
+    let check = Check::new(options, Report::new(dir.to_owned(), options.full), anchor)?;
+    let (mut check, store, bytes) = Work::new(options, place, anchor, check, told)?.run(progress)?;
     check.report.store = store.map(|store| store.to_string());
-    check.report.counts.bytes = before + here;
+    check.report.counts.bytes = bytes;
     foreign_anchor(&mut check, anchor, store);
     heads(&mut check, place, options)?;
     if check.report.counts.receipts == 0 && options.logs.is_empty() {
         let text =
             "the journal holds no receipt that can be read; a store begins with the genesis of its logs";
-        check.report.found(about(
+        check.found(about(
             Position::START,
             "store.empty",
             Aspect::Completeness,
@@ -178,38 +112,13 @@ fn run(
         ));
     }
     let report = check.finish();
-    told.bytes = report.counts.bytes;
-    told.receipts = report.counts.receipts;
-    told.findings = report.findings_total;
-    progress(told);
+    progress(Progress {
+        bytes: report.counts.bytes,
+        bytes_total: told.bytes_total.max(report.counts.bytes),
+        receipts: report.counts.receipts,
+        findings: report.findings_total,
+    });
     Ok(report)
-}
-
-// What the walk came upon, in its order.
-enum Piece {
-    Entries(Preparing),
-    Item(WalkItem),
-    Failed(JournalError),
-}
-
-// Walks, and checks entries by themselves, until all is read or nobody wants more.
-fn read_ahead(items: Walk, mut preparer: Preparer, mut give: impl FnMut(Piece) -> bool) {
-    for item in items {
-        let wanted = match item {
-            Ok(WalkItem::Batch { .. }) => true,
-            Ok(WalkItem::Entry { entry, .. }) => preparer
-                .take(entry)
-                .is_none_or(|entries| give(Piece::Entries(entries))),
-            other => {
-                let piece = other.map_or_else(Piece::Failed, Piece::Item);
-                give(Piece::Entries(preparer.flush())) && give(piece)
-            }
-        };
-        if !wanted {
-            return;
-        }
-    }
-    give(Piece::Entries(preparer.flush()));
 }
 
 fn about(position: Position, code: &'static str, aspect: Aspect, text: String) -> Finding {
@@ -224,7 +133,7 @@ fn about(position: Position, code: &'static str, aspect: Aspect, text: String) -
     }
 }
 
-fn damaged(
+pub(super) fn damaged(
     check: &mut Check<'_>,
     place: &Place,
     options: &Options,
@@ -244,12 +153,12 @@ fn damaged(
         finding.seq = Some(seq);
         finding.id = suspect.id();
     }
-    check.report.found(finding);
+    check.found(finding);
 }
 
 // A torn tail is what a crash, or a daemon that is writing just now, leaves; but not in a store that was closed, and never
 // where the anchor knows more to be durable.
-fn torn(check: &mut Check<'_>, anchor: Option<&Anchor>, at: Position, bytes: u64, what: &str) {
+pub(super) fn torn(check: &mut Check<'_>, anchor: Option<&Anchor>, at: Position, bytes: u64, what: &str) {
     let acknowledged = anchor.is_some_and(|anchor| anchor.durable > at);
     let closed = anchor.is_some_and(|anchor| anchor.clean);
     if acknowledged || closed {
@@ -259,9 +168,7 @@ fn torn(check: &mut Check<'_>, anchor: Option<&Anchor>, at: Position, bytes: u64
             "the store was closed, so nothing may be torn"
         };
         let text = format!("{what} ({bytes} bytes); {why}");
-        check
-            .report
-            .found(about(at, "journal.torn", Aspect::Integrity, text));
+        check.found(about(at, "journal.torn", Aspect::Integrity, text));
     } else {
         check.report.note(format!(
             "the journal ends with {bytes} bytes at {at} that nothing proves acknowledged ({what}): a batch being written \
@@ -277,7 +184,7 @@ fn foreign_anchor(check: &mut Check<'_>, anchor: Option<&Anchor>, store: Option<
                 "the anchor in DIR/keys belongs to store {}, the data to store {store}",
                 anchor.store
             );
-            check.report.found(about(
+            check.found(about(
                 Position::START,
                 "store.foreign-anchor",
                 Aspect::Integrity,
@@ -299,7 +206,7 @@ fn heads(check: &mut Check<'_>, place: &Place, options: &Options) -> Result<(), 
         for item in walk(Arc::clone(&options.storage), &place.journal)? {
             if let WalkItem::Entry { entry, .. } = item? {
                 for finding in late.take(&entry.record) {
-                    check.report.found(finding);
+                    check.found(finding);
                 }
             }
             if late.is_done() {
@@ -312,9 +219,7 @@ fn heads(check: &mut Check<'_>, place: &Place, options: &Options) -> Result<(), 
     let (missing, ahead) = book.missing(|log| check.is_own(log));
     let dropped = book.dropped();
     check.book = book;
-    missing
-        .into_iter()
-        .for_each(|finding| check.report.found(finding));
+    missing.into_iter().for_each(|finding| check.found(finding));
     if ahead > 0 {
         check.report.note(format!(
             "{ahead} pins of other machines' logs are ahead of the copies here, or of logs that are not here"
