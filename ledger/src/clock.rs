@@ -3,6 +3,18 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A wall clock. It may jump; everything that must rise goes through the hybrid clock.
+///
+/// ```
+/// use ledger::clock::Clock;
+/// struct Stopped;
+/// impl Clock for Stopped {
+///     fn now_us(&self) -> i64 {
+///         1_700_000_000_000_000
+///     }
+/// }
+/// let options: ledger::OpenOptions = ledger::OpenOptions::default().clock(Stopped);
+/// # drop(options);
+/// ```
 pub trait Clock: Send + Sync + 'static {
     /// Microseconds since 1970.
     fn now_us(&self) -> i64;

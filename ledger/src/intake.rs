@@ -12,7 +12,29 @@ use std::sync::Arc;
 /// Below so many records the work is not spread over threads.
 const PARALLEL_MIN: usize = 16;
 
-/// A contiguous run of one log whose signatures were verified strictly.
+/// A contiguous run of one log whose signatures were verified strictly. [`crate::sync`] makes these by itself; whoever has a
+/// transport with chunks of its own hands them to [`crate::Tx::intake`].
+///
+/// ```
+/// use ledger::VerifiedRun;
+/// use ledger::core::Stream;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// let ledger = ledger::Ledger::lone(dir.path().join("log"), "my-agent")?;
+/// let log = ledger.own_log(Stream::Facts).ok_or("a lone log has facts")?;
+/// let mut raw = Vec::new();
+/// for receipt in ledger.range(&log, 0, u64::MAX) {
+///     let receipt = receipt?;
+///     raw.push((receipt.record.bytes().to_vec(), ledger.payload(&receipt)?.present()));
+/// }
+/// let run = VerifiedRun::verify(raw, None)?.ok_or("a log has its genesis")?;
+/// assert_eq!((run.log(), run.inadmissible()), (log, &[][..]));
+///
+/// // What is here already is compared and skipped.
+/// let intake = ledger.commit(move |tx| tx.intake(&run))?.value;
+/// assert_eq!((intake.new.len(), intake.known), (0, 1));
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct VerifiedRun {
     log: LogId,

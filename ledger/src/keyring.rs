@@ -15,6 +15,20 @@ use zeroize::Zeroizing;
 const HEADER: &str = "ledger key v1";
 
 /// All private keys that a machine needs.
+///
+/// A store makes its keys by itself. Making them first lets somebody else know the public halves before there is a store:
+///
+/// ```
+/// use ledger::clock::SystemEntropy;
+/// use ledger::{Keyring, Ledger, Paths};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// let paths = Paths::new(dir.path().join("log"));
+/// let keys = Keyring::create(&paths.keys(), &SystemEntropy)?;
+/// let ledger = Ledger::lone(paths.dir(), "my-agent")?;
+/// assert_eq!(ledger.context().machine_key, keys.machine.public());
+/// # Ok(()) }
+/// ```
 pub struct Keyring {
     /// Signs seals, the machine's own statements, and its requests and answers.
     pub machine: SigningKey,

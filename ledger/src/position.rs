@@ -4,6 +4,13 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Where an entry of the journal begins: the segment's number and the byte offset in it.
+///
+/// ```
+/// use ledger::Position;
+/// let (a, b) = (Position { segment: 1, offset: 900 }, Position { segment: 2, offset: 8 });
+/// assert!(Position::START < a && a < b && a.to_be_bytes() < b.to_be_bytes());
+/// assert_eq!(Position::from_be_bytes(b.to_be_bytes()), b);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Position {
     /// The segment, from 1. 0 stands before everything.

@@ -6,6 +6,19 @@ use ledger_core::{Hlc, LogId, ReceiptId, Record, SealDigest, Statement};
 use std::sync::Arc;
 
 /// One record and where this store keeps it. Cheap to clone.
+///
+/// ```
+/// use ledger::core::{Draft, Kind, Subject};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// let ledger = ledger::Ledger::lone(dir.path().join("log"), "my-agent")?;
+/// let receipt = ledger.append(Draft::custom(Kind::new("x.note")?, Subject::new("chat/1")?))?;
+/// assert_eq!((receipt.seq(), receipt.kind()), (1, "x.note"));
+/// assert_eq!(receipt.statement().author, ledger.context().machine_key); // who said it
+/// assert_eq!(Some(receipt.log()), ledger.own_log(ledger::core::Stream::Facts)); // who sealed it
+/// assert!(receipt.time().unix_ms() > 1_600_000_000_000); // when
+/// # Ok(()) }
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Receipt {
     /// Its place in this store's journal.

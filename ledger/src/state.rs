@@ -63,6 +63,11 @@ impl Changes {
         Self { list: None }
     }
 
+    /// Whether somebody collects.
+    pub fn collects(&self) -> bool {
+        self.list.is_some()
+    }
+
     /// Notes a change. The closure is called only when somebody collects.
     pub fn note(&mut self, change: impl FnOnce() -> Change) {
         if let Some(list) = &mut self.list {
@@ -106,6 +111,63 @@ pub struct Erasing<'a> {
 ///
 /// Folding is deterministic: no clock, no randomness, no I/O, and never a payload. A receipt that the state does not
 /// understand or that has no authority is skipped, never an error: a log must not be wedged by one record.
+///
+/// ```
+/// use ledger::core::{Draft, Kind, MachineId, Stream, Subject};
+/// use ledger::{Change, Changes, Fleet, Ledger, LedgerError, NewStore, OpenOptions, Paths, Receipt, Row, State, StateContext};
+/// use std::{collections::BTreeMap, sync::Arc};
+///
+/// /// Who holds which name: the first one to say so.
+/// #[derive(Clone, Default)]
+/// struct Names(Arc<BTreeMap<String, u64>>); // a clone must be cheap
+///
+/// impl State for Names {
+///     const NAME: &'static str = "names";
+///     const VERSION: u32 = 1;
+///
+///     fn empty(_: &StateContext) -> Self {
+///         Self::default()
+///     }
+///
+///     fn fold(&mut self, receipt: &Receipt, changes: &mut Changes) {
+///         let (name, seq) = (receipt.statement().subject.as_str(), receipt.seq());
+///         if receipt.kind() != "x.name.taken" || self.0.contains_key(name) {
+///             return;
+///         }
+///         Arc::make_mut(&mut self.0).insert(name.to_owned(), seq);
+///         let key = name.as_bytes().to_vec();
+///         changes.note(|| Change { table: 0, key, old: None, new: Some(seq.to_be_bytes().to_vec()) });
+///     }
+///
+///     fn load(&mut self, row: &Row) -> Result<(), String> {
+///         let name = String::from_utf8(row.key.clone()).map_err(|e| e.to_string())?;
+///         let seq = row.value[..].try_into().map_err(|_| "a seq has 8 bytes")?;
+///         Arc::make_mut(&mut self.0).insert(name, u64::from_be_bytes(seq));
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let paths = Paths::new(dir.path().join("log"));
+/// let new = NewStore { machine: MachineId::new("names")?, streams: vec![Stream::Facts], fleet: Fleet::Lone };
+/// let ledger: Ledger<Names> = Ledger::open_or_create(&paths, &new, OpenOptions::default())?;
+///
+/// // Whether it is free and taking it are one step: no other command comes in between.
+/// let take = |name: &str| {
+///     let draft = Draft::custom(Kind::new("x.name.taken")?, Subject::new(name)?);
+///     Ok::<_, LedgerError>(ledger.commit(move |tx| {
+///         if tx.state().0.contains_key(draft.subject.as_str()) {
+///             return Err("taken".to_owned());
+///         }
+///         tx.append(Stream::Facts, draft).map_err(|e| e.to_string())
+///     }))
+/// };
+/// assert!(take("ada")?.is_ok());
+/// assert!(take("ada")?.is_err()); // nothing was appended
+/// assert_eq!(ledger.snapshot().state.0.len(), 1);
+/// # Ok(()) }
+/// ```
 pub trait State: Clone + Send + Sync + 'static {
     /// Names its tables in the derived store.
     const NAME: &'static str;

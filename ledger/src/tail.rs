@@ -9,6 +9,28 @@ use crate::{Position, Receipt};
 use std::time::Duration;
 
 /// Follows a store from a position on. The position of the last receipt seen is all that is needed to resume.
+///
+/// ```
+/// use ledger::core::{Draft, Kind, Subject};
+/// use ledger::{Ledger, Position};
+/// use std::time::Duration;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// let ledger = Ledger::lone(dir.path().join("log"), "my-agent")?;
+/// let note = Draft::custom(Kind::new("x.note")?, Subject::new("chat/1")?);
+/// ledger.append(note.clone())?;
+///
+/// let mut tail = ledger.tail(Position::START);
+/// while let Some(receipt) = tail.next_within(Duration::ZERO)? {
+///     println!("{} {}", receipt.seq(), receipt.kind()); // 0 log.genesis, 1 x.note
+/// }
+/// let kept: [u8; 8] = tail.position().to_be_bytes(); // with whatever was made of the receipts
+///
+/// let said = ledger.append(note)?;
+/// let mut resumed = ledger.tail(Position::from_be_bytes(kept));
+/// assert_eq!(resumed.next_within(Duration::from_secs(1))?, Some(said));
+/// # Ok(()) }
+/// ```
 pub struct Tail<S: State> {
     ledger: Ledger<S>,
     after: Position,
