@@ -191,12 +191,12 @@ fn folding(m: &mut Measured, size: Size) -> Result<(), Failed> {
 }
 
 fn killed(dir: &Path, after: usize) -> Result<Killed, Failed> {
-    let open_ms = child::killed(dir, after)?;
+    child::kill(dir, after)?;
     let journal = dir.join("data").join("journal");
     let killed = Killed {
-        open_ms,
         journal_bytes: bytes_in(&journal)?,
         segment_bytes: newest_segment(&journal)?,
+        open_ms: child::run(Task::Open, dir, 0)?.open_ms,
     };
     std::fs::remove_dir_all(dir)?;
     Ok(killed)

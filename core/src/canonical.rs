@@ -5,6 +5,7 @@
 //! that nothing remains and that encoding the value again gives the same bytes.
 
 use crate::error::DecodeError;
+use postcard::ser_flavors::Flavor;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Encodes a value. The types of this crate cannot fail to encode.
@@ -27,10 +28,34 @@ pub fn decode<T: Serialize + DeserializeOwned>(what: &'static str, bytes: &[u8])
             count: rest.len(),
         });
     }
-    if encode(&value) != bytes {
-        return Err(DecodeError::NotCanonical { what });
+    match postcard::serialize_with_flavor(&value, Same { rest: bytes }) {
+        Ok(true) => Ok(value),
+        _ => Err(DecodeError::NotCanonical { what }),
     }
-    Ok(value)
+}
+
+/// Compares an encoding with bytes while it is made, and gives up at the first that differs.
+struct Same<'a> {
+    rest: &'a [u8],
+}
+
+impl Flavor for Same<'_> {
+    /// Whether no byte was left.
+    type Output = bool;
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.try_extend(&[byte])
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        let rest = self.rest.strip_prefix(bytes);
+        self.rest = rest.ok_or(postcard::Error::SerializeBufferFull)?;
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<bool> {
+        Ok(self.rest.is_empty())
+    }
 }
 
 #[cfg(test)]

@@ -168,20 +168,23 @@ impl OrderTables {
 
     /// Moves the head, founds the order or begins an epoch.
     pub(crate) fn advance(&mut self, receipt: &Receipt, log: &LogRow, changes: &mut Changes) -> Standing {
-        match self.order.get(&()).cloned() {
+        match self.order.shared(&()) {
             None if self.found(receipt, log, changes) => Standing::Began,
             None => Standing::Outside,
-            Some(mut order) if order.log == receipt.log() => {
+            Some(order) if order.log == receipt.log() => {
                 if receipt.seq() <= order.head_seq {
                     return Standing::Outside;
                 }
-                order.head_seq = receipt.seq();
-                order.head_seal = receipt.seal_digest();
-                self.order.set((), order, changes);
+                // The row is changed where it is when nobody else holds it.
+                drop(order);
+                self.order.change(&(), changes, |order| {
+                    order.head_seq = receipt.seq();
+                    order.head_seal = receipt.seal_digest();
+                });
                 Standing::Decision
             }
             Some(order) => {
-                if self.begin_epoch(receipt, log, order, changes) {
+                if self.begin_epoch(receipt, log, Order::clone(&order), changes) {
                     Standing::Began
                 } else {
                     Standing::Outside
@@ -285,10 +288,9 @@ impl OrderTables {
     }
 
     pub(crate) fn count_inert(&mut self, changes: &mut Changes) {
-        if let Some(mut order) = self.order.get(&()).cloned() {
+        self.order.change(&(), changes, |order| {
             order.inert = order.inert.saturating_add(1);
-            self.order.set((), order, changes);
-        }
+        });
     }
 
     pub(crate) fn pin(&mut self, pinned: &LogPinned, at: Place, changes: &mut Changes) {

@@ -79,18 +79,55 @@ where
 
     /// Sets a row and notes the change, if it is one.
     pub fn set(&mut self, key: K, value: V, changes: &mut Changes) {
-        let old = self.rows.get(&key);
-        if old.is_some_and(|old| **old == value) {
+        let number = self.number;
+        if let Some(row) = self.rows.get_mut(&key) {
+            if **row == value {
+                return;
+            }
+            changes.note(|| Change {
+                table: number,
+                key: canonical::encode(&key),
+                old: Some(canonical::encode(row.as_ref())),
+                new: Some(canonical::encode(&value)),
+            });
+            match Arc::get_mut(row) {
+                Some(own) => *own = value,
+                None => *row = Arc::new(value),
+            }
             return;
         }
-        let number = self.number;
         changes.note(|| Change {
             table: number,
             key: canonical::encode(&key),
-            old: old.map(|old| canonical::encode(old.as_ref())),
+            old: None,
             new: Some(canonical::encode(&value)),
         });
         self.rows.insert(key, Arc::new(value));
+    }
+
+    /// Changes a row where it is and notes that, if it is a change; `false` when there is no such row.
+    pub(crate) fn change(&mut self, key: &K, changes: &mut Changes, change: impl FnOnce(&mut V)) -> bool
+    where
+        V: Clone,
+    {
+        let Some(row) = self.rows.get_mut(key) else {
+            return false;
+        };
+        let old = changes.collects().then(|| canonical::encode(row.as_ref()));
+        change(Arc::make_mut(row));
+        if let Some(old) = old {
+            let new = canonical::encode(row.as_ref());
+            if new != old {
+                let number = self.number;
+                changes.note(|| Change {
+                    table: number,
+                    key: canonical::encode(key),
+                    old: Some(old),
+                    new: Some(new),
+                });
+            }
+        }
+        true
     }
 
     /// Takes a row away and notes the change, if there was one.

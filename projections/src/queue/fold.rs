@@ -83,15 +83,15 @@ impl Queue {
             cancel_asked: false,
             conflicts: 0,
         };
-        self.set_job(job, changes);
+        self.set_job(None, job, changes);
         Folded::Done
     }
 
     fn claimed(&mut self, d: JobClaimed, receipt: &Receipt, at: At, changes: &mut Changes) -> Folded {
-        let Some(mut job) = self.jobs.get(&d.job).cloned() else {
+        let Some(before) = self.jobs.shared(&d.job) else {
             return Folded::Inert;
         };
-        let Outcome::To(Phase::Leased) = outcome(job.phase(), Event::Claimed) else {
+        let Outcome::To(Phase::Leased) = outcome(before.phase(), Event::Claimed) else {
             return Folded::Inert;
         };
         let claim_id = (d.machine.clone(), d.claim);
@@ -110,12 +110,13 @@ impl Queue {
             started: false,
             judged: Vec::new(),
         };
+        let mut job = Job::clone(&before);
         job.last_fence = Some(fence);
         job.changed_at = at.time;
         job.state = JobState::Leased(claim.lease(fence));
         self.claims.set(fence, claim, changes);
         self.claim_ids.set(claim_id, fence, changes);
-        self.set_job(job, changes);
+        self.set_job(Some(&before), job, changes);
         Folded::Done
     }
 
@@ -146,7 +147,7 @@ impl Queue {
             (Some((fence, verdict)), Some(report)) => Some((fence, report, verdict)),
             _ => None,
         };
-        let Some(job) = self.jobs.get(&id).cloned() else {
+        let Some(before) = self.jobs.shared(&id) else {
             // A late result of a job that was never here is still judged: its verdict is the receipt itself.
             return match (outcome(Phase::Absent, event), judged) {
                 (Outcome::Note, Some((fence, report, _))) => Folded::Judged(fence, report),
@@ -154,12 +155,12 @@ impl Queue {
                 _ => Folded::Inert,
             };
         };
-        let phase = job.phase();
+        let phase = before.phase();
         let may = outcome(phase, event);
         let next = match may {
             Outcome::Never => return Folded::Inert,
             Outcome::Note => None,
-            Outcome::Stay | Outcome::To(_) => match self.apply(job, detail, at) {
+            Outcome::Stay | Outcome::To(_) => match self.apply(Job::clone(&before), detail, at) {
                 Some(next) => Some(next),
                 None => return Folded::Inert,
             },
@@ -174,14 +175,12 @@ impl Queue {
                 next.phase()
             );
             next.changed_at = at.time;
-            if let Some(started) = next
-                .lease()
-                .filter(|lease| lease.started)
-                .map(|lease| lease.fence)
+            if let Some(started) = fence_started(&next)
+                && fence_started(&before) != Some(started)
             {
                 self.note_started(&started, changes);
             }
-            self.set_job(next, changes);
+            self.set_job(Some(&before), next, changes);
         }
         match judged {
             Some((fence, report, verdict)) => {
@@ -284,31 +283,27 @@ impl Queue {
     }
 
     fn note_started(&mut self, fence: &Fence, changes: &mut Changes) {
-        if let Some(claim) = self.claims.get(fence).filter(|claim| !claim.started).cloned() {
-            self.claims.set(
-                *fence,
-                Claim {
-                    started: true,
-                    ..claim
-                },
-                changes,
-            );
+        if self.claims.get(fence).is_some_and(|claim| !claim.started) {
+            self.claims.change(fence, changes, |claim| claim.started = true);
         }
     }
 
     fn judge(&mut self, fence: &Fence, report: ReceiptId, verdict: RunVerdict, changes: &mut Changes) {
-        let Some(mut claim) = self.claims.get(fence).cloned() else {
-            return;
-        };
-        if claim.judged.iter().any(|judged| judged.report == report) {
-            return;
-        }
-        if claim.judged.len() >= JUDGED_MAX {
-            claim.judged.remove(0);
-        }
-        claim.judged.push(Judged { report, verdict });
-        self.claims.set(*fence, claim, changes);
+        self.claims.change(fence, changes, |claim| {
+            if claim.judged.iter().any(|judged| judged.report == report) {
+                return;
+            }
+            if claim.judged.len() >= JUDGED_MAX {
+                claim.judged.remove(0);
+            }
+            claim.judged.push(Judged { report, verdict });
+        });
     }
+}
+
+/// The claim in force, when its machine reported the start.
+fn fence_started(job: &Job) -> Option<Fence> {
+    job.lease().filter(|lease| lease.started).map(|lease| lease.fence)
 }
 
 fn with_lease(state: JobState, lease: Lease) -> JobState {

@@ -1,7 +1,8 @@
 //! The queue's tables and their indexes.
 //!
 //! Rows (jobs, claims, handlers) are kept; indexes follow from them and are built again when rows are loaded. Every
-//! change of a job goes through `Queue::set_job`, which moves the indexes along.
+//! change of a job goes through `Queue::set_job`, which moves the indexes along; what they go by besides (handler,
+//! priority, place of acceptance) is the job's for life.
 
 use super::job::{Claim, Handler, Job, JobState, RunVerdict, Standing};
 use super::table::Phase;
@@ -140,11 +141,9 @@ impl Queue {
         }
     }
 
-    pub(super) fn set_job(&mut self, job: Job, changes: &mut Changes) {
-        if let Some(old) = self.jobs.get(&job.id).cloned() {
-            self.unindex(&old);
-        }
-        self.index(&job);
+    /// Puts a job in the place of what it was before, if it was.
+    pub(super) fn set_job(&mut self, before: Option<&Job>, job: Job, changes: &mut Changes) {
+        self.reindex(before, &job);
         self.jobs.set(job.id, job, changes);
     }
 
@@ -169,12 +168,8 @@ impl Queue {
 
     pub(crate) fn load_job(&mut self, row: &Row) -> Result<(), String> {
         let id = self.jobs.load(row)?;
-        let job = self
-            .jobs
-            .get(&id)
-            .cloned()
-            .ok_or("a row that was loaded is there")?;
-        self.index(&job);
+        let job = self.jobs.shared(&id).ok_or("a row that was loaded is there")?;
+        self.reindex(None, &job);
         Ok(())
     }
 
@@ -184,43 +179,60 @@ impl Queue {
         Ok(())
     }
 
-    fn index(&mut self, job: &Job) {
-        self.by_age.insert(job.accepted, job.id);
-        self.by_phase.insert((job.phase(), job.accepted, job.id));
-        if job.phase() == Phase::Ready {
-            self.ready.insert(ready_key(job), job.id);
+    // Moves a job in the indexes from where it was to where it is. Most events touch few of them.
+    fn reindex(&mut self, before: Option<&Job>, job: &Job) {
+        if before.is_none() {
+            self.by_age.insert(job.accepted, job.id);
         }
-        if let Some(lease) = job.lease() {
-            self.by_machine
-                .insert((lease.machine.clone(), job.accepted, job.id));
+        let phase = before.map(Job::phase);
+        if phase != Some(job.phase()) {
+            if let Some(phase) = phase {
+                self.by_phase.remove(&(phase, job.accepted, job.id));
+            }
+            self.by_phase.insert((job.phase(), job.accepted, job.id));
         }
-        if job.phase().is_final() {
-            return;
+        match (phase == Some(Phase::Ready), job.phase() == Phase::Ready) {
+            (true, false) => drop(self.ready.remove(&ready_key(job))),
+            (false, true) => drop(self.ready.insert(ready_key(job), job.id)),
+            _ => {}
         }
-        if let Some(key) = &job.spec.unique_key {
-            self.by_unique_key.insert((key.clone(), job.accepted, job.id));
+        let (was, is) = (before.and_then(leased_to), leased_to(job));
+        if was != is {
+            if let Some(machine) = was {
+                self.by_machine.remove(&(machine.clone(), job.accepted, job.id));
+            }
+            if let Some(machine) = is {
+                self.by_machine.insert((machine.clone(), job.accepted, job.id));
+            }
         }
-        if let Some(at) = next_time(job) {
-            self.timed.insert((at, job.id));
+        let (was, is) = (before.and_then(held_key), held_key(job));
+        if was != is {
+            if let Some(key) = was {
+                self.by_unique_key.remove(&(key.clone(), job.accepted, job.id));
+            }
+            if let Some(key) = is {
+                self.by_unique_key.insert((key.clone(), job.accepted, job.id));
+            }
+        }
+        let (was, is) = (before.and_then(next_time), next_time(job));
+        if was != is {
+            if let Some(at) = was {
+                self.timed.remove(&(at, job.id));
+            }
+            if let Some(at) = is {
+                self.timed.insert((at, job.id));
+            }
         }
     }
+}
 
-    fn unindex(&mut self, job: &Job) {
-        self.by_phase.remove(&(job.phase(), job.accepted, job.id));
-        if job.phase() == Phase::Ready {
-            self.ready.remove(&ready_key(job));
-        }
-        if let Some(lease) = job.lease() {
-            self.by_machine
-                .remove(&(lease.machine.clone(), job.accepted, job.id));
-        }
-        if let Some(key) = &job.spec.unique_key {
-            self.by_unique_key.remove(&(key.clone(), job.accepted, job.id));
-        }
-        if let Some(at) = next_time(job) {
-            self.timed.remove(&(at, job.id));
-        }
-    }
+fn leased_to(job: &Job) -> Option<&MachineId> {
+    job.lease().map(|lease| &lease.machine)
+}
+
+/// The unique key that a job holds: until it is final.
+fn held_key(job: &Job) -> Option<&String> {
+    job.spec.unique_key.as_ref().filter(|_| !job.phase().is_final())
 }
 
 fn ready_key(job: &Job) -> ReadyKey {
@@ -231,8 +243,11 @@ fn ready_key(job: &Job) -> ReadyKey {
     )
 }
 
-/// The next time at which the ticker has to look at a job.
+/// The next time at which the ticker has to look at a job; never at one that is final.
 fn next_time(job: &Job) -> Option<i64> {
+    if job.phase().is_final() {
+        return None;
+    }
     let own = match &job.state {
         JobState::Scheduled { not_before } => Some(*not_before),
         JobState::Suspect { failover_at, .. } => *failover_at,
