@@ -10,6 +10,15 @@ use data_encoding::BASE64;
 pub const ORIGIN_PREFIX: &str = "ledger.log/v1/";
 
 /// The head of a log's tree.
+///
+/// ```
+/// use ledger_core::{LogId, SigningKey, TreeRoot, checkpoint::Checkpoint};
+/// let (log, key) = (LogId([1; 32]), SigningKey::from_seed([7; 32]));
+/// let head = Checkpoint { log, tree_size: 12, root: TreeRoot([2; 32]) };
+/// let signed = head.sign(&key); // a C2SP signed note, for whoever has the key pinned
+/// assert_eq!(Checkpoint::open(&signed, &log, &key.verifier()), Ok(head));
+/// assert!(Checkpoint::open(&signed.replace("12", "13"), &log, &key.verifier()).is_err());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Checkpoint {
     /// The log.

@@ -6,6 +6,13 @@
 use std::fmt;
 
 /// A time of the hybrid logical clock.
+///
+/// ```
+/// use ledger_core::Hlc;
+/// let first = Hlc::default().tick(1000);
+/// let second = first.tick(900); // the wall clock was set back; time rises all the same
+/// assert!(second > first && second.unix_ms() == 1000 && second.counter() == 1);
+/// ```
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
 )]

@@ -3,6 +3,15 @@
 use std::fmt;
 
 /// The id that an author gives a statement; with the author key it names the statement for ever.
+///
+/// ```
+/// use ledger_core::{ReceiptId, digest};
+/// let drawn = ReceiptId::v7(1_700_000_000_000, [7; 10]); // milliseconds since 1970, and ten random bytes
+/// assert_eq!(ReceiptId::parse(&drawn.to_string()), Some(drawn));
+/// // The same parts give the same id for ever: whoever says it again after a crash says it once.
+/// let derived = digest::derived_id(&[b"conversation/42", b"step 7"]);
+/// assert!(derived.is_admissible() && derived == digest::derived_id(&[b"conversation/42", b"step 7"]));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReceiptId(pub [u8; 16]);
 

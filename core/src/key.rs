@@ -87,6 +87,13 @@ impl VerifyKey {
 }
 
 /// A private key. Has no `Debug` and no `Clone` on purpose; its memory is wiped when it goes.
+///
+/// ```
+/// use ledger_core::{PublicKey, SigningKey};
+/// let key = SigningKey::from_seed([7; 32]); // 32 bytes from the operating system's random generator
+/// assert_eq!(PublicKey::from_hex(&key.public().to_hex()), Some(key.public()));
+/// assert!(PublicKey([0; 32]).verifier().is_err()); // of small order: anybody could sign for it
+/// ```
 pub struct SigningKey {
     key: ed25519_dalek::SigningKey,
     expanded: ExpandedSecretKey,

@@ -60,6 +60,13 @@ impl Kind {
     ///
     /// # Errors
     /// [`StatementError::Kind`].
+    ///
+    /// ```
+    /// use ledger_core::Kind;
+    /// let kind = Kind::new("x.tool.call").unwrap();
+    /// assert!(kind.is_custom() && kind.family() == "x");
+    /// assert_eq!(Kind::new("Tool Call").unwrap_err().code(), "statement.kind");
+    /// ```
     pub fn new(text: &str) -> Result<Self, StatementError> {
         Self::check(text)?;
         Ok(Self(text.into()))
@@ -101,6 +108,12 @@ impl Subject {
     ///
     /// # Errors
     /// [`StatementError::Subject`].
+    ///
+    /// ```
+    /// use ledger_core::Subject;
+    /// assert_eq!(Subject::new("conversation/42").unwrap().as_str(), "conversation/42");
+    /// assert_eq!(Subject::new("two\nlines").unwrap_err().code(), "statement.subject");
+    /// ```
     pub fn new(text: &str) -> Result<Self, StatementError> {
         Self::check(text)?;
         Ok(Self(text.into()))
@@ -128,6 +141,11 @@ impl MachineId {
     ///
     /// # Errors
     /// [`StatementError::MachineId`].
+    ///
+    /// ```
+    /// use ledger_core::MachineId;
+    /// assert!(MachineId::new("mac-mini").is_ok() && MachineId::new("Mac mini").is_err());
+    /// ```
     pub fn new(text: &str) -> Result<Self, StatementError> {
         Self::check(text)?;
         Ok(Self(text.into()))

@@ -51,6 +51,14 @@ impl VerifierKey {
     ///
     /// # Errors
     /// [`NoteError::Malformed`] for another form, another kind of key, or a key id that is not this key's.
+    ///
+    /// ```
+    /// use ledger_core::{LogId, SigningKey, checkpoint, note::VerifierKey};
+    /// let key = SigningKey::from_seed([7; 32]).verifier();
+    /// let pin = VerifierKey::new(checkpoint::origin(&LogId([1; 32])), key);
+    /// assert_eq!(VerifierKey::parse(&pin.to_text())?.name(), pin.name()); // a line of `ledger keys`
+    /// # Ok::<(), ledger_core::NoteError>(())
+    /// ```
     pub fn parse(text: &str) -> Result<Self, NoteError> {
         let wrong = NoteError::Malformed("a verifier key is name+keyid+base64, of Ed25519");
         let mut parts = text.splitn(3, '+');

@@ -199,6 +199,16 @@ pub fn consistency_proof(leaves: &[Hash], old_size: usize) -> Option<Vec<Hash>> 
 }
 
 /// Verifies an audit path (RFC 9162 section 2.1.3.2).
+///
+/// ```
+/// use ledger_core::tree::{Tree, inclusion_proof, leaf_hash, verify_inclusion};
+/// let leaves = [leaf_hash(b"record 0"), leaf_hash(b"record 1"), leaf_hash(b"record 2")];
+/// let mut tree = Tree::new();
+/// leaves.iter().for_each(|leaf| tree.push(*leaf));
+/// let path = inclusion_proof(&leaves, 1).unwrap();
+/// assert!(verify_inclusion(leaves[1], 1, tree.size(), &path, tree.root()));
+/// assert!(!verify_inclusion(leaves[1], 2, tree.size(), &path, tree.root()));
+/// ```
 pub fn verify_inclusion(leaf: Hash, index: u64, size: u64, proof: &[Hash], root: TreeRoot) -> bool {
     if index >= size {
         return false;
