@@ -130,7 +130,12 @@ impl ServerError {
             | Self::Invitation(_)
             | Self::WrongRole(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::NotFound(_) | Self::Ledger(LedgerError::UnknownLog(_)) => StatusCode::NOT_FOUND,
+            Self::NotFound(_)
+            | Self::Ledger(
+                LedgerError::UnknownLog(_)
+                | LedgerError::UnknownReceipt { .. }
+                | LedgerError::NoCheckpointKey { .. },
+            ) => StatusCode::NOT_FOUND,
             Self::Gateway(_) => StatusCode::BAD_GATEWAY,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }

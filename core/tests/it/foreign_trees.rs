@@ -4,7 +4,7 @@
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
 use ledger_core::checkpoint::{Checkpoint, log_of_origin, origin};
 use ledger_core::note::{self, VerifierKey};
-use ledger_core::tiles::{self, Tile, TileBuilder, TileTree, TilesError};
+use ledger_core::tiles::{self, Resource, Tile, TileBuilder, TileTree, TilesError};
 use ledger_core::tree::{self, Hash};
 use ledger_core::{LogId, SigningKey, TreeRoot};
 use proptest::prelude::*;
@@ -178,10 +178,75 @@ proptest! {
             for index in (before >> 8)..now.div_ceil(256) {
                 let tile = Tile::at(level, index, size).unwrap();
                 prop_assert!(theirs.contains(&tile.path()), "{} of {}", tile.path(), size);
+                prop_assert_eq!(Resource::parse(&tile.path()), Some(Resource::Tile(tile)));
             }
         }
         let data = tlog_tiles::Tile::new(8, 0, size, 7, true);
         prop_assert_eq!(c2sp(&data.path()), tiles::entries_path(size, 7));
+        let entries = Resource::Entries { index: size, width: 7 };
+        prop_assert_eq!(Resource::parse(&c2sp(&data.path())), Some(entries));
+    }
+
+    #[test]
+    fn a_name_that_is_read_is_the_name_that_is_written(name in "tile/([0-9]|entries|64)(/x?[0-9]{1,4}){1,4}(\\.p/[0-9]{0,4})?", any in "\\PC{0,40}") {
+        for name in [name, format!("tile/{any}")] {
+            if let Some(resource) = Resource::parse(&name) {
+                prop_assert_eq!(resource.path(), name);
+            }
+        }
+    }
+
+    #[test]
+    fn partial_tiles_of_any_width_read_back_and_belong_to_their_tree(size in 1u64..2000, at in any::<prop::sample::Index>()) {
+        let (files, builder) = publish(&[size]);
+        let mut tree = files.tree(size);
+        let prefix = at.index(usize::try_from(size).unwrap()) as u64 + 1;
+        let peaks = tree.peaks(prefix).unwrap();
+        let (_, before) = publish(&[prefix]);
+        prop_assert_eq!(tree::Tree::from_peaks(prefix, peaks), Some(before.tree()));
+        let height = prefix.ilog2();
+        let path = tree.path_of_first(height).unwrap();
+        let (_, perfect) = publish(&[1 << height]);
+        prop_assert!(tree::verify_inclusion(tree::leaf_hash(&leaf(0)), 0, 1 << height, &path, perfect.root()));
+        // What a reader of an older size asks for is the beginning of the wider one.
+        for tile in Tile::all(prefix) {
+            let wide = files.read(Tile::at(tile.level(), tile.index(), size).unwrap()).unwrap();
+            let narrow = before.partials().into_iter().find(|(partial, _)| *partial == tile);
+            if let Some((_, hashes)) = narrow {
+                prop_assert_eq!(&wide[..usize::from(tile.width())], hashes.as_slice());
+            }
+        }
+        prop_assert_eq!(builder.size(), size);
+    }
+
+    #[test]
+    fn of_several_signatures_ours_counts_and_no_bit_of_it_may_differ(seed in any::<[u8; 32]>(), others in prop::collection::vec(any::<[u8; 32]>(), 1..4), size in any::<u64>(), place in any::<prop::sample::Index>(), at in any::<prop::sample::Index>()) {
+        let key = SigningKey::from_seed(seed);
+        let checkpoint = Checkpoint { log: LogId([9; 32]), tree_size: size, root: TreeRoot([8; 32]) };
+        let signed = checkpoint.sign(&key);
+        let (text, ours) = signed.split_at(signed.rfind("\n\n").unwrap() + 2);
+        // Witnesses under names of their own, one of them under ours with another key.
+        let mut lines: Vec<String> = others.iter().enumerate().map(|(n, seed)| {
+            let name = if n == 0 { origin(&checkpoint.log) } else { format!("witness.example/{n}") };
+            let note = note::sign(&text[..text.len() - 1], &name, &SigningKey::from_seed(*seed)).unwrap();
+            note[text.len()..].to_owned()
+        }).collect();
+        let index = place.index(lines.len() + 1);
+        lines.insert(index, ours.to_owned());
+        let note = format!("{text}{}", lines.concat());
+        prop_assert_eq!(Checkpoint::open(&note, &checkpoint.log, &key.verifier()), Ok(checkpoint));
+        let theirs = Note::from_bytes(note.as_bytes()).unwrap();
+        let vkey = note::verifier_key(&origin(&checkpoint.log), &key.public());
+        let known = VerifierList::new(vec![Box::new(StandardVerifier::new(&vkey).unwrap())]);
+        prop_assert_eq!(theirs.verify(&known).unwrap().0.len(), 1);
+        // A flipped bit in the text or in our line.
+        let from = text.len() + lines[..index].concat().len();
+        let covered: Vec<usize> = (0..text.len()).chain(from..from + ours.len()).collect();
+        let mut bad = note.into_bytes();
+        bad[covered[at.index(covered.len())]] ^= 1;
+        if let Ok(bad) = String::from_utf8(bad) {
+            prop_assert!(Checkpoint::open(&bad, &checkpoint.log, &key.verifier()).is_err());
+        }
     }
 
     #[test]
