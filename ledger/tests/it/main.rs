@@ -7,16 +7,20 @@
 
 mod bitflip;
 mod bundle;
+mod damage;
 mod disk;
 mod embedding;
 mod erase;
 mod full_disk;
+mod fuzz;
 mod import;
 mod intake;
 mod journal;
 mod kills;
+mod pipeline;
 mod proofs;
 mod properties;
+mod prune;
 mod real;
 mod recovery;
 mod review;

@@ -13,8 +13,7 @@ use ledger::{
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 
 /// A state that counts the receipts about each subject.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -225,7 +224,12 @@ impl Numbers {
 
 /// What the next write to a segment meets.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(AtomicU8);
+pub(crate) struct Faults {
+    now: Mutex<u8>,
+    // Syncs that are held up.
+    held: Mutex<u32>,
+    changed: Condvar,
+}
 
 impl Faults {
     pub(crate) const NONE: u8 = 0;
@@ -234,12 +238,33 @@ impl Faults {
     /// The write succeeds, and the sync behind it fails.
     pub(crate) const SYNC: u8 = 2;
 
+    /// A sync does not return until another fault is set, which it then meets.
+    pub(crate) const HELD: u8 = 3;
+
     pub(crate) fn set(&self, fault: u8) {
-        self.0.store(fault, Ordering::SeqCst);
+        *self.now.lock().unwrap() = fault;
+        self.changed.notify_all();
+    }
+
+    /// Waits until a sync is held up.
+    pub(crate) fn wait_for_a_held_sync(&self) {
+        let held = self.held.lock().unwrap();
+        drop(self.changed.wait_while(held, |held| *held == 0).unwrap());
     }
 
     fn is(&self, fault: u8) -> bool {
-        self.0.load(Ordering::SeqCst) == fault
+        *self.now.lock().unwrap() == fault
+    }
+
+    fn pass(&self) {
+        if !self.is(Self::HELD) {
+            return;
+        }
+        *self.held.lock().unwrap() += 1;
+        self.changed.notify_all();
+        let now = self.now.lock().unwrap();
+        drop(self.changed.wait_while(now, |now| *now == Self::HELD).unwrap());
+        *self.held.lock().unwrap() -= 1;
     }
 }
 
@@ -281,6 +306,7 @@ impl StorageFile for FailingFile {
         self.file.write_at(offset, bytes)
     }
     fn sync_data(&self) -> io::Result<()> {
+        self.faults.pass();
         if self.faults.is(Faults::SYNC) {
             return Err(io::Error::other("injected"));
         }
