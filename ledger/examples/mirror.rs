@@ -5,9 +5,9 @@
 //! ended. Each frame is its length (u32 big-endian) and a sync message; the pipe could as well be ssh, a socket or a
 //! modem. An empty frame says that the mirror is done; then each side sends its head, and both compare.
 
-use ledger::core::{Draft, FleetId, Head, Kind, LogId, MachineId, Stream, Subject, canonical};
+use ledger::core::{Draft, FleetId, Head, Kind, LogId, Stream, Subject, canonical};
 use ledger::sync::{MESSAGE_BYTES_MAX, Replica, Source};
-use ledger::{Fleet, Ledger, NewStore, OpenOptions, Paths};
+use ledger::{Ledger, NewStore, OpenOptions, Paths};
 use std::error::Error;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -47,11 +47,7 @@ fn compare(ours: Head, theirs: &[u8]) -> Outcome<()> {
 fn mirror(dir: &str, fleet: &str, log: &str) -> Outcome<()> {
     let fleet = FleetId::from_hex(fleet).ok_or("a fleet is 64 hex characters")?;
     let log = LogId::from_hex(log).ok_or("a log is 64 hex characters")?;
-    let new = NewStore {
-        machine: MachineId::new("mirror")?,
-        streams: vec![Stream::Facts],
-        fleet: Fleet::Join(fleet),
-    };
+    let new = NewStore::join("mirror", fleet)?;
     let store: Ledger = Ledger::open_or_create(&Paths::new(dir), &new, OpenOptions::default())?;
     let mut replica = Replica::new(store.clone(), log)?;
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());

@@ -50,6 +50,50 @@ pub struct NewStore {
     pub fleet: Fleet,
 }
 
+impl NewStore {
+    /// A log of facts that stands alone: a fleet of its own, what [`crate::Ledger::lone`] founds.
+    ///
+    /// # Errors
+    /// [`LedgerError::Statement`] for a name that is no [`MachineId`].
+    pub fn lone(machine: &str) -> Result<Self, LedgerError> {
+        Self::of(machine, Fleet::Lone)
+    }
+
+    /// A store in a fleet that exists, with facts of its own: what keeps copies of another store's logs.
+    ///
+    /// # Errors
+    /// [`LedgerError::Statement`] for a name that is no [`MachineId`].
+    ///
+    /// ```
+    /// use ledger::{Ledger, NewStore, OpenOptions, Paths};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let agent = Ledger::lone(dir.path().join("agent"), "my-agent")?;
+    /// let new = NewStore::join("mirror", agent.context().fleet)?;
+    /// let mirror: Ledger = Ledger::create(&Paths::new(dir.path().join("mirror")), &new, OpenOptions::default())?;
+    /// assert_eq!(mirror.context().fleet, agent.context().fleet);
+    /// # Ok(()) }
+    /// ```
+    pub fn join(machine: &str, fleet: FleetId) -> Result<Self, LedgerError> {
+        Self::of(machine, Fleet::Join(fleet))
+    }
+
+    fn of(machine: &str, fleet: Fleet) -> Result<Self, LedgerError> {
+        Ok(Self {
+            machine: MachineId::new(machine)?,
+            streams: vec![Stream::Facts],
+            fleet,
+        })
+    }
+
+    /// The same with these logs to write.
+    #[must_use]
+    pub fn streams(mut self, streams: impl Into<Vec<Stream>>) -> Self {
+        self.streams = streams.into();
+        self
+    }
+}
+
 fn io(what: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> LedgerError {
     let path = path.to_owned();
     move |source| LedgerError::Io { what, path, source }

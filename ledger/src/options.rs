@@ -12,15 +12,11 @@ use std::sync::Arc;
 /// Built up from [`OpenOptions::default`].
 ///
 /// ```
-/// use ledger::core::{MachineId, Stream};
-/// use ledger::{Fleet, Ledger, NewStore, OpenOptions, Paths};
+/// use ledger::core::Stream;
+/// use ledger::{Ledger, NewStore, OpenOptions, Paths};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
-/// let new = NewStore {
-///     machine: MachineId::new("my-agent")?,
-///     streams: vec![Stream::Work, Stream::Facts],
-///     fleet: Fleet::Lone,
-/// };
+/// let new = NewStore::lone("my-agent")?.streams([Stream::Work, Stream::Facts]);
 /// let options = OpenOptions::default().queue_commands_max(64).segment_bytes(8 << 20);
 /// let ledger: Ledger = Ledger::open_or_create(&Paths::new(dir.path().join("log")), &new, options)?;
 /// assert!(ledger.own_log(Stream::Work).is_some());

@@ -113,8 +113,8 @@ pub struct Erasing<'a> {
 /// understand or that has no authority is skipped, never an error: a log must not be wedged by one record.
 ///
 /// ```
-/// use ledger::core::{Draft, Kind, MachineId, Stream, Subject};
-/// use ledger::{Change, Changes, Fleet, Ledger, LedgerError, NewStore, OpenOptions, Paths, Receipt, Row, State, StateContext};
+/// use ledger::core::{Draft, Kind, Stream, Subject};
+/// use ledger::{Change, Changes, Ledger, LedgerError, NewStore, OpenOptions, Paths, Receipt, Row, State, StateContext};
 /// use std::{collections::BTreeMap, sync::Arc};
 ///
 /// /// Who holds which name: the first one to say so.
@@ -150,7 +150,7 @@ pub struct Erasing<'a> {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
 /// # let paths = Paths::new(dir.path().join("log"));
-/// let new = NewStore { machine: MachineId::new("names")?, streams: vec![Stream::Facts], fleet: Fleet::Lone };
+/// let new = NewStore::lone("my-agent")?;
 /// let ledger: Ledger<Names> = Ledger::open_or_create(&paths, &new, OpenOptions::default())?;
 ///
 /// // Whether it is free and taking it are one step: no other command comes in between.

@@ -13,23 +13,19 @@
 //! came earlier is for the replica's [`crate::State::erases`] to say. A crash leaves the replica with a
 //! prefix of the log; asking goes on behind it.
 //!
-//! The copy belongs to the fleet of the log: make its store with [`crate::Fleet::Join`].
+//! The copy belongs to the fleet of the log: make its store with [`crate::NewStore::join`].
 //!
 //! ```
-//! use ledger::core::{Draft, Kind, MachineId, Stream, Subject};
+//! use ledger::core::{Draft, Kind, Stream, Subject};
 //! use ledger::sync::{Replica, Source};
-//! use ledger::{Fleet, Ledger, NewStore, OpenOptions, Paths};
+//! use ledger::{Ledger, NewStore, OpenOptions, Paths};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! let agent = Ledger::lone(dir.path().join("agent"), "my-agent")?;
 //! agent.append(Draft::custom(Kind::new("x.note")?, Subject::new("chat/1")?))?;
 //! let log = agent.own_log(Stream::Facts).ok_or("an agent has facts")?;
 //!
-//! let new = NewStore {
-//!     machine: MachineId::new("mirror")?,
-//!     streams: vec![Stream::Facts],
-//!     fleet: Fleet::Join(agent.context().fleet),
-//! };
+//! let new = NewStore::join("mirror", agent.context().fleet)?;
 //! let mirror: Ledger = Ledger::create(&Paths::new(dir.path().join("mirror")), &new, OpenOptions::default())?;
 //!
 //! let source = Source::new(agent.clone());
