@@ -2,11 +2,13 @@
 
 mod doors;
 mod erase;
+mod imports;
 mod openapi;
 mod pages;
 mod problems;
 mod sockets;
 mod tails;
+mod tiles;
 mod writes;
 
 use ledger::core::{Draft, Kind, SigningKey, Subject};
