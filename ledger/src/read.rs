@@ -153,6 +153,27 @@ impl<S: State> Ledger<S> {
     ///
     /// # Errors
     /// [`LedgerError::Pruned`] when it went, and the first that is there; [`LedgerError`] when the store cannot be read.
+    ///
+    /// ```
+    /// use ledger::core::{Draft, Kind, Subject};
+    /// use ledger::{LedgerError, PayloadState};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let ledger = ledger::Ledger::lone(dir.path().join("log"), "my-agent")?;
+    /// let (kind, chat) = (Kind::new("x.note")?, Subject::new("chat/1")?);
+    /// let said = ledger.append(Draft::custom(kind, chat.clone()).payload("text/plain", b"hello".to_vec())?)?;
+    ///
+    /// assert_eq!(ledger.get(&said.log(), said.seq())?, Some(said.clone())); // by place
+    /// assert_eq!(ledger.find(&said.id())?, [said.clone()]); // by the author's id
+    /// assert_eq!(ledger.by_subject(&chat)?, [said.clone()]); // by what it is about
+    /// assert_eq!(ledger.seq_at(&said.log(), said.time())?, said.seq()); // by time
+    /// let kind = |r: Result<ledger::Receipt, LedgerError>| r.map(|receipt| receipt.kind().to_owned());
+    /// let kinds: Vec<String> = ledger.range(&said.log(), 0, 9).map(kind).collect::<Result<_, _>>()?;
+    /// assert_eq!(kinds, ["log.genesis", "x.note"]);
+    /// let PayloadState::Present(payload) = ledger.payload(&said)? else { return Err("it is here".into()) };
+    /// assert_eq!(payload.bytes, b"hello");
+    /// # Ok(()) }
+    /// ```
     pub fn get(&self, log: &LogId, seq: u64) -> Result<Option<Receipt>, LedgerError> {
         self.shared().get(log, seq)
     }
@@ -240,6 +261,7 @@ pub struct Range<'a, S: State> {
 impl<S: State> Range<'_, S> {
     fn step(&mut self) -> Result<Option<Receipt>, LedgerError> {
         while self.next < self.end {
+            self.shared.check_kept(&self.log, self.next)?;
             if self.left == 0 && !self.enter_run()? {
                 return Ok(None);
             }
@@ -266,7 +288,6 @@ impl<S: State> Range<'_, S> {
 
     // Goes to the run that holds the next seq; false when the store does not have it.
     fn enter_run(&mut self) -> Result<bool, LedgerError> {
-        self.shared.check_kept(&self.log, self.next)?;
         let Some(run) = self.shared.index.run_at(&self.log, self.next)? else {
             return Ok(false);
         };

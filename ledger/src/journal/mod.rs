@@ -7,23 +7,29 @@
 //! What a crash leaves: a whole last batch, a part of it, or nothing of it, behind batches that are all whole; or a file
 //! `NNNNNNNN.new`, a segment that was being made and holds nothing that is not elsewhere too. Opening heals both.
 
-mod batch;
+pub(crate) mod batch;
+pub(crate) mod blocks;
 mod catalog;
 pub mod error;
 mod examine;
 pub mod footer;
 pub mod format;
+mod gap;
 mod heal;
 mod open;
+mod prune;
 mod reader;
 mod scrub;
 mod segment;
+mod sparse;
 mod walk;
 mod writer;
 
 pub use error::{JournalError, Outcome};
 pub use format::StoreId;
 pub use open::{OpenContext, Opened};
+pub use prune::SegmentPruned;
+pub(crate) use prune::is_pruned;
 pub use reader::{JournalReader, Scan};
 pub use walk::{Walk, WalkItem, walk};
 pub use writer::Journal;

@@ -156,6 +156,21 @@ impl JournalReader {
     }
 }
 
+/// Whether something was pruned from any segment in a folder, or may have been.
+///
+/// # Errors
+/// [`JournalError::Io`].
+pub(crate) fn is_pruned(storage: &dyn Storage, dir: &Path) -> Result<bool, JournalError> {
+    for number in segment::list(storage, dir)?.0 {
+        match segment::open_mapped(storage, dir, number, Access::Read) {
+            Ok(opened) if opened.map.is_none() => {}
+            Ok(_) | Err(JournalError::Corrupt { .. }) => return Ok(true),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
 fn file_bytes(catalog: &Catalog, number: u32) -> Result<u64, JournalError> {
     let path = segment::path(&catalog.dir, number);
     let file = catalog.storage.open(&path, Access::Read);

@@ -247,9 +247,16 @@ impl Book {
     /// [`LedgerError`] when the journal cannot be read.
     pub(crate) fn from_walk(storage: Arc<dyn Storage>, dir: &Path) -> Result<Self, LedgerError> {
         let mut book = Self::default();
+        let mut home = None;
         for item in walk(storage, dir)? {
             if let WalkItem::Entry { entry, .. } = item? {
-                book.hear(&entry.record);
+                // A store begins with the genesis of a log of its own.
+                if home.is_none() {
+                    home = Record::parse(&entry.record)
+                        .ok()
+                        .map(|first| first.statement().author);
+                }
+                book.hear(&entry.record, home.as_ref());
             }
         }
         Ok(book)
@@ -262,13 +269,12 @@ impl Book {
     pub(crate) fn from_reader(reader: &JournalReader, machine: &PublicKey) -> Result<Self, LedgerError> {
         let mut book = Self::default();
         for entry in reader.scan(crate::Position::START) {
-            book.hear(&entry?.record);
+            book.hear(&entry?.record, Some(machine));
         }
-        book.keep(machine);
         Ok(book)
     }
 
-    fn hear(&mut self, record: &[u8]) {
+    fn hear(&mut self, record: &[u8], machine: Option<&PublicKey>) {
         // Most records are none: look before parsing.
         let kind = LogPruned::KIND.as_bytes();
         if !record.windows(kind.len()).any(|window| window == kind) {
@@ -277,6 +283,9 @@ impl Book {
         let Some(floor) = Record::parse(record).ok().and_then(Floor::of) else {
             return;
         };
+        if machine.is_some_and(|machine| *machine != floor.record.statement().author) {
+            return;
+        }
         let entry = self.entries.entry(floor.said.log).or_default();
         let further = |before: &Arc<Floor>| before.said.last < floor.said.last;
         if entry.floor.as_ref().is_none_or(further) {

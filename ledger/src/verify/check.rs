@@ -11,6 +11,7 @@ use super::excused::Excused;
 use super::heads::{Book, By, Head};
 use super::log::LogState;
 use super::payloads::{self, Payloads};
+use super::pruned::PrunedLogs;
 use super::report::{Aspect, Finding, Report};
 use super::signed::{self, Job};
 use super::suspect::Suspect;
@@ -19,14 +20,19 @@ use crate::anchor::Anchor;
 use crate::error::LedgerError;
 use crate::journal::StoredEntry;
 use ledger_core::error::RecordError;
-use ledger_core::kinds::{Detail, Erased, LogPinned, ReceiptInadmissible};
+use ledger_core::kinds::{Detail, Erased, LogPinned, LogPruned, ReceiptInadmissible};
 use ledger_core::{Chain, FleetId, LogId, PublicKey, Record, Stream, VerifyKey};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 /// Kinds that say something about other records which a verification takes up.
-pub(super) const HEARD: [&str; 3] = [Erased::KIND, LogPinned::KIND, ReceiptInadmissible::KIND];
+pub(super) const HEARD: [&str; 4] = [
+    Erased::KIND,
+    LogPinned::KIND,
+    LogPruned::KIND,
+    ReceiptInadmissible::KIND,
+];
 
 /// Everything that a run knows so far.
 pub(super) struct Check<'a> {
@@ -42,6 +48,7 @@ pub(super) struct Check<'a> {
     trusted: HashSet<PublicKey>,
     payloads: Payloads,
     excused: Excused,
+    pub(super) pruned: PrunedLogs,
     // Threads of its own, when not all cores shall work.
     pool: Option<Arc<rayon::ThreadPool>>,
     // Findings behind a chunk whose signatures are still being checked.
@@ -88,6 +95,7 @@ impl<'a> Check<'a> {
             trusted: HashSet::new(),
             payloads: Payloads::default(),
             excused: Excused::default(),
+            pruned: PrunedLogs::default(),
             pool,
             held: VecDeque::new(),
             ticket: 0,
@@ -267,7 +275,8 @@ impl<'a> Check<'a> {
         let faults = match self.logs.get_mut(&log) {
             Some(state) => state.take(record, entry.leaf),
             None => {
-                let (state, fault) = LogState::begin(record, entry.leaf);
+                let (mut state, fault) = LogState::begin(record, entry.leaf);
+                state.set_floor(self.pruned.floor(&log));
                 found.extend(
                     self.welcome(log, &state, entry.position)
                         .map(|finding| (index, finding)),
@@ -311,6 +320,7 @@ impl<'a> Check<'a> {
 
     fn hear(&mut self, record: &Record) {
         self.payloads.hear(record);
+        self.pruned.hear(record);
         let orders = |chain: &Chain| {
             chain.genesis().stream == Stream::Order && chain.machine_key() == record.statement().author
         };
@@ -426,6 +436,7 @@ impl<'a> Check<'a> {
     pub(super) fn finish(mut self) -> Report {
         self.payloads.judge(&mut self.report);
         self.excused.judge(&mut self.report);
+        self.pruned.judge(self.home, &mut self.report);
         self.report.counts.logs = u64::try_from(self.logs.len()).unwrap_or(u64::MAX);
         self.report.counts.heads_compared += self.book.compared();
         let mut logs: Vec<_> = self.logs.values().map(|state| state.report(self.home)).collect();

@@ -5,10 +5,12 @@
 
 use super::report::{Aspect, LogReport};
 use super::window::Window;
+use crate::prune::book::{Floor, Place};
 use ledger_core::chain::Run;
 use ledger_core::error::ChainError;
 use ledger_core::tree::Hash;
 use ledger_core::{Chain, Hlc, LogId, PublicKey, Record, SealDigest, Stream, TreeRoot, VerifyKey};
+use std::sync::Arc;
 
 /// How far a record's seq may lie past the expected one to be taken for the log's continuation after a gap.
 const GAP_MAX: u64 = 1 << 32;
@@ -63,6 +65,8 @@ pub(super) struct LogState {
     // Damaged records behind the newest good one that were named already.
     named: u64,
     window: Option<Window>,
+    // Below what it is pruned.
+    floor: Option<Arc<Floor>>,
 }
 
 impl LogState {
@@ -79,6 +83,7 @@ impl LogState {
             whole: false,
             named: 0,
             window: None,
+            floor: None,
         };
         if seal.seq != 0 {
             let fault = Fault {
@@ -106,9 +111,62 @@ impl LogState {
         }
     }
 
+    /// Says below what the log is pruned.
+    pub(super) fn set_floor(&mut self, floor: Option<Arc<Floor>>) {
+        self.floor = floor;
+    }
+
+    // Whether a record is one that is to go, behind one that went; goes on behind them all at the first that stays.
+    fn is_left(&mut self, seq: u64) -> bool {
+        let Some(floor) = &self.floor else {
+            return false;
+        };
+        match floor.place(self.next, seq) {
+            Place::Left => return true,
+            Place::Follows => return false,
+            Place::First => {}
+        }
+        if let Some(chain) = &mut self.chain
+            && chain.advance_to(&floor.snapshot()).is_ok()
+        {
+            (self.next, self.named) = (floor.first_kept(), 0);
+            (self.last_seal, self.last_time) = (floor.said.seal, floor.said.time);
+        }
+        false
+    }
+
+    // What the receipt about what was pruned says of the newest record, when it says something else.
+    fn differs(&self) -> Option<Fault> {
+        let (floor, chain) = (self.floor.as_ref()?, self.chain.as_ref()?);
+        let (seq, seal) = chain.tip();
+        let same = if seq == floor.said.last {
+            seal == floor.said.seal && *chain.tree() == floor.tree()
+        } else if seq == floor.said.head.seq {
+            seal == floor.said.head.seal && chain.tree().root() == floor.said.head.root
+        } else {
+            true
+        };
+        (self.whole && !same).then(|| Fault {
+            code: "prune.differs",
+            aspect: Aspect::Integrity,
+            seq,
+            text: "the receipt about what was pruned says another seal or root here".to_owned(),
+        })
+    }
+
+    // Whether the receipt about what was pruned says something of a record in a run.
+    fn is_watched(&self, run: &Run) -> bool {
+        let within = |seq| (run.first_seq()..=run.last_seq()).contains(&seq);
+        let floor = self.floor.as_ref();
+        floor.is_some_and(|floor| within(floor.said.last) || within(floor.said.head.seq))
+    }
+
     /// Takes in the next record of the log, whatever is wrong with its place.
     pub(super) fn take(&mut self, record: &Record, leaf: Hash) -> Vec<Fault> {
         let seq = record.seal().seq;
+        if self.is_left(seq) {
+            return Vec::new();
+        }
         if seq < self.next || seq - self.next > GAP_MAX {
             // A repeated or far record takes no place of its own.
             let error = ChainError::Seq {
@@ -160,6 +218,7 @@ impl LogState {
         if let Some(window) = &mut self.window {
             window.push(leaf, self.last_seal);
         }
+        faults.extend(self.differs());
         faults
     }
 
@@ -167,7 +226,7 @@ impl LogState {
     pub(super) fn fits(&self, run: &Run) -> bool {
         let follows =
             |chain: &Chain| chain.tip() == (self.next - 1, self.last_seal) && chain.is_followed_by(run);
-        self.named == 0 && self.next > 0 && self.chain.as_ref().is_some_and(follows)
+        self.named == 0 && self.next > 0 && !self.is_watched(run) && self.chain.as_ref().is_some_and(follows)
     }
 
     /// Takes in a run that fits.

@@ -14,6 +14,7 @@ mod excused;
 mod heads;
 mod log;
 mod payloads;
+mod pruned;
 mod report;
 mod signed;
 mod store;

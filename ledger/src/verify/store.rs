@@ -1,6 +1,7 @@
 //! Verification of a store's journal, item by item, and of what the anchor beside it knows.
 
 use super::check::Check;
+use super::pruned::PrunedLogs;
 use super::report::{Aspect, Finding, Report};
 use super::suspect::Suspect;
 use super::work::Work;
@@ -95,7 +96,8 @@ fn run(
         bytes_total: journal_bytes(place, options)?,
         ..Progress::default()
     };
-    let check = Check::new(options, Report::new(dir.to_owned(), options.full), anchor)?;
+    let mut check = Check::new(options, Report::new(dir.to_owned(), options.full), anchor)?;
+    check.pruned = PrunedLogs::load(&options.storage, &place.journal, &mut check.report)?;
     let (mut check, store, bytes) = Work::new(options, place, anchor, check, told)?.run(progress)?;
     check.report.store = store.map(|store| store.to_string());
     check.report.counts.bytes = bytes;

@@ -1,0 +1,379 @@
+//! Pruning frees the disk, and everything else goes on: reading, proofs, verification, openings, crashes.
+
+use crate::stores::{assert_clean, copy, fact, temp, verify};
+use ledger::core::kinds::{Detail, LogPruned};
+use ledger::core::{Draft, Kind, LogId, MachineId, Stream, Subject, proof};
+use ledger::storage::{Access, DiskStorage, Storage, StorageFile};
+use ledger::{Fleet, Ledger, LedgerError, NewStore, OpenOptions, Paths, Position, Pruning};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Small, so that a few receipts fill several.
+const SEGMENT_BYTES: u32 = 16 * 1024;
+
+fn options() -> OpenOptions {
+    OpenOptions {
+        segment_bytes: Some(SEGMENT_BYTES),
+        ..OpenOptions::default()
+    }
+}
+
+fn founded(dir: &Path) -> Ledger {
+    let new = NewStore {
+        machine: MachineId::new("studio").unwrap(),
+        streams: vec![Stream::Facts, Stream::Pulse],
+        fleet: Fleet::Lone,
+    };
+    Ledger::create(&Paths::new(dir), &new, options()).unwrap()
+}
+
+fn reopened(dir: &Path) -> Ledger {
+    Ledger::open(&Paths::new(dir), options()).unwrap()
+}
+
+fn pulse(number: u64) -> Draft {
+    Draft::custom(
+        Kind::new("x.pulse").unwrap(),
+        Subject::new(&format!("beat/{number}")).unwrap(),
+    )
+}
+
+fn pulse_log(ledger: &Ledger) -> LogId {
+    ledger.own_log(Stream::Pulse).unwrap()
+}
+
+/// Pulses alone, pulses in a batch with facts, pulses with a payload, and facts alone.
+fn live(ledger: &Ledger, rounds: std::ops::Range<u64>) {
+    for round in rounds {
+        ledger.append_to(Stream::Pulse, pulse(round)).unwrap();
+        if round % 3 == 0 {
+            ledger.append(fact("alone")).unwrap();
+        }
+        if round % 4 == 0 {
+            ledger
+                .commit(move |tx| {
+                    tx.append(Stream::Pulse, pulse(round).payload("text/plain", vec![7; 300])?)?;
+                    tx.append(Stream::Facts, fact("mixed").payload("text/plain", vec![8; 200])?)?;
+                    tx.append(Stream::Pulse, pulse(round))?;
+                    tx.append(Stream::Pulse, pulse(round))
+                })
+                .unwrap();
+        }
+    }
+}
+
+fn journal_blocks(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let files = std::fs::read_dir(Paths::new(dir).journal()).unwrap();
+    files.map(|file| file.unwrap().metadata().unwrap().blocks()).sum()
+}
+
+#[test]
+fn pruning_frees_the_disk_and_everything_else_stays() {
+    let dir = temp();
+    let ledger = founded(dir.path());
+    live(&ledger, 0..200);
+    let (log, facts) = (pulse_log(&ledger), ledger.own_log(Stream::Facts).unwrap());
+    let tip = ledger.head(&log).unwrap();
+    let before: Vec<_> = ledger
+        .scan(Position::START)
+        .map(Result::unwrap)
+        .filter(|receipt| receipt.log() == facts || receipt.seq() == 0 || receipt.seq() >= 300)
+        .collect();
+    let gone = ledger.get(&log, 120).unwrap().unwrap();
+    let blocks = journal_blocks(dir.path());
+
+    let refused = ledger.prune(&Pruning::below(log, 300, "test")).unwrap_err();
+    assert_eq!(refused.code(), "ledger.not-prunable", "{refused}");
+    ledger.checkpoint(&log).unwrap();
+    let pruned = ledger.prune(&Pruning::below(log, 300, "test")).unwrap().unwrap();
+    assert_eq!((pruned.first, pruned.last), (1, 299));
+    let freed = blocks - journal_blocks(dir.path());
+    println!(
+        "{} records, {} bytes, {freed} of {blocks} blocks",
+        pruned.records, pruned.bytes_freed
+    );
+    assert!(freed * 512 > 60_000, "{freed} of {blocks} blocks");
+    let said = LogPruned::decode(&pruned.said.statement().detail).unwrap();
+    assert_eq!(
+        (said.seal, said.head.seq),
+        (
+            ledger.get(&log, 300).unwrap().unwrap().record.seal().prev,
+            tip.seq
+        )
+    );
+
+    let check = |ledger: &Ledger, is_rebuilt: bool| {
+        let after: Vec<_> = ledger
+            .scan(Position::START)
+            .map(Result::unwrap)
+            .filter(|receipt| receipt.position < pruned.said.position)
+            .collect();
+        assert_eq!(after, before);
+        for receipt in &before {
+            assert_eq!(
+                ledger.get(&receipt.log(), receipt.seq()).unwrap().as_ref(),
+                Some(receipt)
+            );
+            assert_eq!(ledger.find(&receipt.id()).unwrap(), [receipt.clone()]);
+            assert!(ledger.payload(receipt).is_ok());
+        }
+        for seq in [1, 120, 299] {
+            let error = ledger.get(&log, seq).unwrap_err();
+            assert!(matches!(error, LedgerError::Pruned { first: 300, .. }), "{error}");
+        }
+        match ledger.find(&gone.id()) {
+            Ok(found) => assert!(found.is_empty() && is_rebuilt, "an index made anew never knew it"),
+            Err(error) => assert_eq!((error.code(), is_rebuilt), ("ledger.pruned", false)),
+        }
+        assert!(ledger.by_subject(&gone.statement().subject).unwrap().is_empty());
+        let ranged: Vec<u64> = ledger
+            .range(&log, 300, u64::MAX)
+            .map(|r| r.unwrap().seq())
+            .collect();
+        assert_eq!(ranged, (300..=ledger.head(&log).unwrap().seq).collect::<Vec<_>>());
+        let mut over = ledger.range(&log, 0, u64::MAX);
+        assert_eq!(over.next().unwrap().unwrap().seq(), 0);
+        assert_eq!(over.next().unwrap().unwrap_err().code(), "ledger.pruned");
+        assert!(over.next().is_none());
+        let pin = ledger.verifier_key(&log).unwrap();
+        for seq in [300, 301, 340, ledger.head(&log).unwrap().seq] {
+            let text = ledger.prove(&log, seq).unwrap();
+            proof::check(&text, std::slice::from_ref(&pin)).unwrap();
+        }
+        let other = ledger.verifier_key(&facts).unwrap();
+        proof::check(&ledger.prove(&facts, 3).unwrap(), &[other]).unwrap();
+        assert_eq!(
+            ledger.head(&log).unwrap().root,
+            ledger.snapshot().logs[&log].tree().root()
+        );
+        assert_eq!(ledger.seq_at(&log, ledger::core::Hlc(0)).unwrap(), 300);
+    };
+    check(&ledger, false);
+    let receipts = ledger.snapshot().receipts;
+    ledger.close().unwrap();
+    let report = assert_clean(dir.path());
+    println!("{report}");
+    assert_eq!(report.counts.pruned, 299);
+    let ledger = reopened(dir.path());
+    check(&ledger, false);
+    assert_eq!(ledger.head(&log).unwrap(), tip);
+    live(&ledger, 200..210);
+    drop(ledger);
+    std::fs::remove_dir_all(Paths::new(dir.path()).derived()).unwrap();
+    let ledger = reopened(dir.path());
+    check(&ledger, true);
+    assert!(ledger.snapshot().receipts > receipts);
+    let rebuilt = ledger.snapshot().receipts;
+    assert_eq!(
+        ledger
+            .prune(&Pruning::below(log, 300, "again"))
+            .unwrap()
+            .map(|p| p.records),
+        None
+    );
+    drop(ledger);
+    assert_eq!(assert_clean(dir.path()).counts.receipts + 299, rebuilt);
+}
+
+/// Passes everything on to the disk, counts what changes something, and from one such operation on does nothing any more: the
+/// process is as good as dead.
+#[derive(Debug, Default)]
+struct Mortal {
+    operations: AtomicU64,
+    last: AtomicU64,
+    // Whether the operation that is hit is done all the same.
+    done: AtomicBool,
+}
+
+#[derive(Debug)]
+struct MortalFile(Arc<dyn StorageFile>, Arc<Mortal>);
+
+#[derive(Debug, Clone)]
+struct MortalDisk(Arc<Mortal>);
+
+impl Mortal {
+    fn operation<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let number = self.operations.fetch_add(1, Ordering::SeqCst);
+        let last = self.last.load(Ordering::SeqCst);
+        if number < last {
+            return act();
+        }
+        if number == last && self.done.load(Ordering::SeqCst) {
+            drop(act());
+        }
+        Err(io::Error::other("killed"))
+    }
+}
+
+impl StorageFile for MortalFile {
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read_at(offset, into)
+    }
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.1.operation(|| self.0.write_at(offset, bytes))
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.1.operation(|| Ok(()))
+    }
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.1.operation(|| self.0.set_len(bytes))
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+}
+
+impl Storage for MortalDisk {
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn StorageFile>> {
+        Ok(Arc::new(MortalFile(
+            DiskStorage.open(path, access)?,
+            Arc::clone(&self.0),
+        )))
+    }
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
+        let file = self.0.operation(|| DiskStorage.create_new(path))?;
+        Ok(Arc::new(MortalFile(file, Arc::clone(&self.0))))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.operation(|| DiskStorage.rename(from, to))
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.operation(|| DiskStorage.remove(path))
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        DiskStorage.list(dir)
+    }
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        DiskStorage.exists(path)
+    }
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        DiskStorage.create_dir_all(dir)
+    }
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        self.0.operation(|| Ok(()))
+    }
+}
+
+fn mortal_options(mortal: &Arc<Mortal>) -> OpenOptions {
+    OpenOptions {
+        segment_bytes: Some(4096),
+        storage: Arc::new(MortalDisk(Arc::clone(mortal))),
+        ..OpenOptions::default()
+    }
+}
+
+/// A small store with some sealed segments, closed, and its pulse log's head.
+fn small(dir: &Path) -> (LogId, u64) {
+    let new = NewStore {
+        machine: MachineId::new("studio").unwrap(),
+        streams: vec![Stream::Facts, Stream::Pulse],
+        fleet: Fleet::Lone,
+    };
+    let mortal = Arc::new(Mortal::default());
+    mortal.last.store(u64::MAX, Ordering::SeqCst);
+    let ledger: Ledger = Ledger::create(&Paths::new(dir), &new, mortal_options(&mortal)).unwrap();
+    live(&ledger, 0..16);
+    let log = pulse_log(&ledger);
+    ledger.checkpoint(&log).unwrap();
+    let tip = ledger.head(&log).unwrap().seq;
+    ledger.close().unwrap();
+    (log, tip)
+}
+
+/// What a reopened store must be, whatever was interrupted: pruned to the end or not at all. Whether it is pruned.
+fn judge(dir: &Path, log: LogId, below: u64, what: &str) -> bool {
+    // From disk, before recovery.
+    let report = verify(dir);
+    assert!(report.is_clean(), "{what}: {report}");
+    let alive = Arc::new(Mortal::default());
+    alive.last.store(u64::MAX, Ordering::SeqCst);
+    let ledger: Ledger =
+        Ledger::open(&Paths::new(dir), mortal_options(&alive)).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let first = ledger.first_kept(&log);
+    assert!(first == 1 || first == below, "{what}: {first}");
+    let tip = ledger.head(&log).unwrap().seq;
+    let kept: Vec<u64> = ledger.range(&log, first, tip).map(|r| r.unwrap().seq()).collect();
+    assert_eq!(kept, (first..=tip).collect::<Vec<_>>(), "{what}");
+    let there = ledger
+        .scan(Position::START)
+        .map(Result::unwrap)
+        .filter(|r| r.log() == log);
+    let there: Vec<u64> = there.map(|r| r.seq()).collect();
+    let newest = ledger.snapshot().end.segment;
+    if first == below {
+        // Opening finished it: what is left is in the newest segment alone.
+        let left = ledger.scan(Position::START).map(Result::unwrap);
+        let left =
+            left.filter(|r| r.log() == log && (1..below).contains(&r.seq()) && r.position.segment < newest);
+        assert_eq!(left.count(), 0, "{what}");
+    } else {
+        assert_eq!(there, (0..=tip).collect::<Vec<_>>(), "{what}");
+    }
+    let pin = ledger.verifier_key(&log).unwrap();
+    proof::check(&ledger.prove(&log, tip).unwrap(), &[pin]).unwrap();
+    ledger.append_to(Stream::Pulse, pulse(9)).unwrap();
+    ledger.close().unwrap();
+    std::fs::remove_dir_all(Paths::new(dir).derived()).unwrap();
+    let ledger: Ledger = Ledger::open(&Paths::new(dir), mortal_options(&alive)).unwrap();
+    assert_eq!(ledger.head(&log).unwrap().seq, tip + 1, "{what}");
+    assert_eq!(ledger.first_kept(&log), first, "{what}");
+    drop(ledger);
+    assert_clean(dir);
+    first == below
+}
+
+/// One pruning, killed at an operation: whether it is pruned, and the segments rewritten when it came to its end.
+fn killed_at(origin: &Path, (log, below): (LogId, u64), number: u64, done: bool) -> (bool, Option<u64>) {
+    let dir = temp();
+    copy(origin, dir.path());
+    let mortal = Arc::new(Mortal::default());
+    mortal.last.store(u64::MAX, Ordering::SeqCst);
+    mortal.done.store(done, Ordering::SeqCst);
+    let ledger: Ledger = Ledger::open(&Paths::new(dir.path()), mortal_options(&mortal)).unwrap();
+    let before = mortal.operations.load(Ordering::SeqCst);
+    mortal.last.store(before.saturating_add(number), Ordering::SeqCst);
+    let outcome = ledger.prune(&Pruning::below(log, below, "test"));
+    // From here on the process is dead, whether it noticed or not.
+    mortal.last.store(0, Ordering::SeqCst);
+    drop(ledger);
+    let what = format!("operation {number}, done {done}: {:?}", outcome.as_ref().err());
+    let is_pruned = judge(dir.path(), log, below, &what);
+    let segments = outcome.ok().map(|report| report.unwrap().segments);
+    assert!(is_pruned || segments.is_none(), "{what}");
+    (is_pruned, segments)
+}
+
+#[test]
+fn whatever_operation_a_pruning_is_killed_at_the_log_is_pruned_or_it_is_not() {
+    let origin = temp();
+    let (log, tip) = small(origin.path());
+    let wish = (log, tip - 3);
+    let (next, ended) = (AtomicU64::new(0), AtomicU64::new(0));
+    let outcomes = std::sync::Mutex::new(Vec::new());
+    // Most of the time is waiting for the disk.
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                // Until some runs end clean: the anchor is written beside, now and then.
+                while ended.load(Ordering::SeqCst) < 6 {
+                    let case = next.fetch_add(1, Ordering::SeqCst);
+                    assert!(case < 1000, "it never ends");
+                    let (is_pruned, segments) = killed_at(origin.path(), wish, case / 2, case % 2 == 1);
+                    ended.fetch_add(u64::from(segments.is_some()), Ordering::SeqCst);
+                    outcomes.lock().unwrap().push((is_pruned, segments));
+                }
+            });
+        }
+    });
+    let outcomes = outcomes.into_inner().unwrap();
+    let pruned = outcomes.iter().filter(|(pruned, _)| *pruned).count();
+    let rewritten = outcomes.iter().filter_map(|(_, segments)| *segments).max();
+    println!(
+        "{} kills, {pruned} times pruned, {rewritten:?} segments",
+        outcomes.len()
+    );
+    assert!(pruned > 20 && outcomes.len() - pruned > 4 && rewritten > Some(2));
+}
