@@ -134,12 +134,9 @@ impl<S: State> Ledger<S> {
     /// use ledger::core::{Draft, Kind, Stream, Subject};
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let dir = tempfile::tempdir()?;
-    /// # let new = NewStore {
-    /// #     machine: ledger::core::kind::MachineId::new("my-agent")?,
-    /// #     streams: vec![Stream::Facts, Stream::Pulse],
-    /// #     fleet: ledger::Fleet::Lone,
-    /// # };
-    /// let ledger: ledger::Ledger = ledger::Ledger::create(&Paths::new(dir.path()), &new, OpenOptions::default())?;
+    /// # let paths = Paths::new(dir.path().join("log"));
+    /// let new = NewStore::lone("my-agent")?.streams([Stream::Facts, Stream::Pulse]);
+    /// let ledger: ledger::Ledger = ledger::Ledger::create(&paths, &new, OpenOptions::default())?;
     /// for _ in 0..20 {
     ///     ledger.append_to(Stream::Pulse, Draft::custom(Kind::new("x.beat")?, Subject::new("me")?))?;
     /// }
