@@ -3,13 +3,14 @@
 use crate::stores::{assert_clean, entries, fact, fact_with, found, join, open, raw, take_in, temp};
 use ledger::anchor::Anchor;
 use ledger::bundle::ExportReport;
-use ledger::core::bundle::BundleCheck;
+use ledger::core::bundle::{BundleCheck, FrameKind};
 use ledger::core::checkpoint::Checkpoint;
 use ledger::core::{LogId, Stream};
 use ledger::storage::DiskStorage;
 use ledger::verify::{Options, verify_bundle};
 use ledger::{Ledger, Paths, State};
 use std::io::Write;
+use std::path::Path;
 
 fn export<S: State>(ledger: &Ledger<S>, log: &LogId) -> (Vec<u8>, ExportReport) {
     let mut bytes = Vec::new();
@@ -94,6 +95,76 @@ fn checkpoints_of_one_log_never_contradict_each_other_and_the_anchor_knows_the_l
         assert_eq!(ledger::core::tree::root_of(&leaves[..size]), report.root.0);
     }
     assert_clean(dir.path());
+}
+
+/// Where a bundle goes; a crash at the moment when its checkpoint leaves is kept as a copy of the store.
+struct Witness<'a> {
+    dir: &'a Path,
+    crashed: &'a Path,
+    log: LogId,
+    written: Vec<u8>,
+    released: bool,
+}
+
+impl Write for Witness<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if bytes[0] == FrameKind::End.byte() && bytes[5..].starts_with(b"ledger.log/v1/") {
+            // Nobody has it yet, and the disk knows of it already.
+            let path = Paths::new(self.dir).anchor();
+            let anchor = Anchor::load(&DiskStorage, &path).unwrap().unwrap();
+            let known = anchor.logs.iter().find(|known| known.log == self.log).unwrap();
+            let text = std::str::from_utf8(&bytes[5..]).unwrap();
+            let size: u64 = text.lines().nth(1).unwrap().parse().unwrap();
+            assert_eq!(known.checkpoint_size, size);
+            assert!(known.head.seq + 1 >= size, "all that it covers is durable");
+            crate::stores::copy(self.dir, self.crashed);
+            self.released = true;
+        }
+        self.written.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_crash_while_a_checkpoint_leaves_makes_no_second_story_of_what_it_covers() {
+    for whole in [true, false] {
+        let (dir, crashed) = (temp(), temp());
+        let crashed = crashed.path().join("copy");
+        let ledger = found(dir.path(), "studio", false);
+        let log = ledger.own_log(Stream::Facts).unwrap();
+        for _ in 0..5 {
+            ledger.append(fact("n")).unwrap();
+        }
+        let mut out = Witness {
+            dir: dir.path(),
+            crashed: &crashed,
+            log,
+            written: Vec::new(),
+            released: false,
+        };
+        let report = if whole {
+            ledger.export(&log, &mut out)
+        } else {
+            ledger.export_range(&log, 3, 4, &mut out)
+        };
+        let before = report.unwrap();
+        assert!(out.released && BundleCheck::of_bytes(&out.written).is_clean());
+        drop(ledger);
+        // What a killed process left goes on, otherwise than the first one would have.
+        let ledger = open(&crashed);
+        ledger.append(fact("something else")).unwrap();
+        let (_, after) = export(&ledger, &log);
+        assert!(after.tree_size > before.tree_size);
+        let leaves: Vec<_> = ledger
+            .range(&log, 0, before.tree_size - 1)
+            .map(|receipt| ledger::core::tree::leaf_hash(receipt.unwrap().record.bytes()))
+            .collect();
+        assert_eq!(ledger::core::tree::root_of(&leaves), before.root.0);
+        ledger.close().unwrap();
+    }
 }
 
 #[test]
