@@ -167,7 +167,20 @@ impl Anchor {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(AnchorError::io("open", path)(error)),
         };
-        newest(file.as_ref(), path).map(|(_, anchor)| Some(anchor))
+        newest(file.as_ref(), path).map(|found| Some(found.anchor))
+    }
+
+    /// What is wrong with the slot that does not count, in words; `None` when nothing is, or when there is no anchor. A
+    /// write that a crash interrupted leaves such a slot, and so does damage: the anchor may then say less than it did.
+    ///
+    /// # Errors
+    /// As [`Anchor::load`].
+    pub fn oddity(storage: &dyn Storage, path: &Path) -> Result<Option<&'static str>, AnchorError> {
+        match storage.open(path, Access::Read) {
+            Ok(file) => newest(file.as_ref(), path).map(|found| found.oddity),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(AnchorError::io("open", path)(error)),
+        }
     }
 
     fn encode_slot(&self, generation: u64) -> Result<Vec<u8>, AnchorError> {
@@ -226,7 +239,7 @@ fn decode_slot(slot: &[u8], path: &Path) -> Result<Option<(u64, Anchor)>, Anchor
     Ok(Some((generation, anchor)))
 }
 
-fn newest(file: &dyn StorageFile, path: &Path) -> Result<(u64, Anchor), AnchorError> {
+fn newest(file: &dyn StorageFile, path: &Path) -> Result<Newest, AnchorError> {
     let mut bytes = vec![0; 2 * SLOT_BYTES];
     let read = file
         .read_at(0, &mut bytes)
@@ -237,14 +250,39 @@ fn newest(file: &dyn StorageFile, path: &Path) -> Result<(u64, Anchor), AnchorEr
             .get(number * SLOT_BYTES..(number + 1) * SLOT_BYTES)
             .unwrap_or(&[])
     };
-    let found = [decode_slot(slot(0), path)?, decode_slot(slot(1), path)?];
-    found
-        .into_iter()
-        .flatten()
-        .max_by_key(|(generation, _)| *generation)
-        .ok_or_else(|| AnchorError::Damaged {
+    let mut found = [decode_slot(slot(0), path)?, decode_slot(slot(1), path)?];
+    let generations = [0, 1].map(|number: usize| found[number].as_ref().map(|(generation, _)| *generation));
+    let at = usize::from(generations[1] > generations[0]);
+    let Some((generation, anchor)) = found[at].take() else {
+        return Err(AnchorError::Damaged {
             path: path.to_owned(),
-        })
+        });
+    };
+    let never_written = generation == 0 && slot(1).iter().all(|byte| *byte == 0);
+    let oddity = if generation % 2 != at as u64 {
+        Some("its slots stand in each other's place")
+    } else if never_written
+        || generation
+            .checked_sub(1)
+            .is_some_and(|before| generations[1 - at] == Some(before))
+    {
+        None
+    } else {
+        Some("one of its two slots is not sound")
+    };
+    Ok(Newest {
+        generation,
+        anchor,
+        oddity,
+    })
+}
+
+// The slot that counts, and what is wrong with the other.
+#[derive(Debug)]
+struct Newest {
+    generation: u64,
+    anchor: Anchor,
+    oddity: Option<&'static str>,
 }
 
 /// The anchor's file, open for writing. Whoever holds it holds the store's lock.
@@ -298,16 +336,17 @@ impl AnchorFile {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(AnchorError::io("open", path)(error)),
         };
-        let (generation, anchor) = newest(file.as_ref(), path)?;
-        Ok(Some((
-            Self {
-                file,
-                path: path.to_owned(),
-                generation,
-                poisoned: false,
-            },
-            anchor,
-        )))
+        let found = newest(file.as_ref(), path)?;
+        if let Some(oddity) = found.oddity {
+            tracing::warn!(path = %path.display(), "anchor: {oddity}; the other counts, and the next write mends it");
+        }
+        let anchor_file = Self {
+            file,
+            path: path.to_owned(),
+            generation: found.generation,
+            poisoned: false,
+        };
+        Ok(Some((anchor_file, found.anchor)))
     }
 
     /// Writes the slot that is not the newest; durable when it returns.
@@ -391,20 +430,57 @@ mod tests {
             let mut torn = whole.clone();
             torn[SLOT_BYTES + bit / 8] ^= 1 << (bit % 8);
             let found = newest(&Bytes(torn), &path).unwrap();
-            assert_eq!(found, (2, sample(2)), "bit {bit}");
+            assert_eq!((found.generation, found.anchor), (2, sample(2)), "bit {bit}");
+            assert_eq!(
+                found.oddity,
+                Some("one of its two slots is not sound"),
+                "bit {bit}"
+            );
         }
         for length in 0..whole.len() {
             let found = newest(&Bytes(whole[..length].to_vec()), &path);
             if length < SLOT_BYTES {
                 assert_eq!(found.unwrap_err().code(), "anchor.damaged");
             } else {
-                assert_eq!(found.unwrap().0, 2);
+                assert_eq!(found.unwrap().generation, 2);
             }
         }
         let (mut file, anchor) = AnchorFile::open(disk, &path).unwrap().unwrap();
         assert_eq!(anchor, sample(3));
         file.write(&sample(4)).unwrap();
         assert_eq!(Anchor::load(&DiskStorage, &path).unwrap(), Some(sample(4)));
+    }
+
+    #[test]
+    fn what_is_odd_about_its_slots_is_told_and_nothing_is_odd_about_a_sound_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("anchor");
+        let oddity = || Anchor::oddity(&DiskStorage, &path).unwrap();
+        assert_eq!(oddity(), None, "there is none");
+        let mut file = AnchorFile::create(Arc::new(DiskStorage), &path, &sample(0)).unwrap();
+        assert_eq!(oddity(), None, "one slot was never written");
+        for epoch in 1..=4 {
+            file.write(&sample(epoch)).unwrap();
+            assert_eq!(oddity(), None);
+        }
+        let whole = std::fs::read(&path).unwrap();
+        let (first, second) = whole.split_at(SLOT_BYTES);
+        for (slots, said) in [
+            ([second, first], "its slots stand in each other's place"),
+            ([first, first], "one of its two slots is not sound"),
+            ([second, second], "its slots stand in each other's place"),
+            ([first, &[0; SLOT_BYTES]], "one of its two slots is not sound"),
+            ([first, &[]], "one of its two slots is not sound"),
+        ] {
+            std::fs::write(&path, slots.concat()).unwrap();
+            assert_eq!(oddity(), Some(said));
+        }
+        // The next write mends it.
+        std::fs::write(&path, first).unwrap();
+        let (mut file, _) = AnchorFile::open(Arc::new(DiskStorage), &path).unwrap().unwrap();
+        file.write(&sample(5)).unwrap();
+        assert_eq!(oddity(), None);
+        assert_eq!(Anchor::load(&DiskStorage, &path).unwrap(), Some(sample(5)));
     }
 
     #[test]
