@@ -4,6 +4,7 @@
 mod bad_input;
 mod daily;
 mod erase;
+mod fuzz;
 mod help;
 mod kill;
 mod proofs;
