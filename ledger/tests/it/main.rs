@@ -21,6 +21,7 @@ mod pipeline;
 mod proofs;
 mod properties;
 mod prune;
+mod python;
 mod real;
 mod recovery;
 mod review;
