@@ -186,6 +186,28 @@ impl<S: State> Default for OpenOptions<S> {
 }
 
 /// An open store. Clones share it; when the last clone goes, it is closed cleanly.
+///
+/// ```
+/// use ledger::core::{Draft, Kind, ReceiptId, Subject};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// let ledger = ledger::Ledger::lone(dir.path().join("log"), "my-agent")?;
+/// let note = Draft::custom(Kind::new("x.note")?, Subject::new("chat/1")?);
+///
+/// // Under an id of one's own it is said once, however often it is tried.
+/// let id = ReceiptId::v7(1_700_000_000_000, *b"step-00042");
+/// let first = ledger.append(note.clone().id(id))?;
+/// assert_eq!(ledger.append(note.clone().id(id))?, first);
+///
+/// // A command decides inside the commit, and appends all of its receipts or none.
+/// let committed = ledger.commit(move |tx| {
+///     tx.expect_head(ledger::core::Stream::Facts, 1)?;
+///     tx.append(ledger::core::Stream::Facts, note.cause(id))
+/// })?;
+/// assert_eq!(committed.receipts[0].seq(), 2);
+/// assert_eq!(ledger.snapshot().receipts, 3); // the genesis is the first
+/// # Ok(()) }
+/// ```
 pub struct Ledger<S: State = ()> {
     inner: Arc<Inner<S>>,
 }
@@ -377,6 +399,21 @@ impl<S: State> Ledger<S> {
     }
 
     /// Seals in its facts what somebody else said and signed.
+    ///
+    /// ```
+    /// use ledger::core::{Draft, Kind, ReceiptId, SigningKey, Subject};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let ledger = ledger::Ledger::lone(dir.path().join("log"), "my-agent")?;
+    /// let author = SigningKey::from_seed([7; 32]); // somebody else's, elsewhere
+    /// let note = Draft::custom(Kind::new("x.note")?, Subject::new("chat/1")?);
+    /// let (id, now_us, salt) = (ReceiptId::v7(1_700_000_000_000, [1; 10]), 1_700_000_000_000_000, [2; 32]);
+    /// let said = note.into_statement(ledger.context().fleet, author.public(), id, now_us, salt)?.sign(&author);
+    ///
+    /// let receipt = ledger.append_signed(said.verify()?)?;
+    /// assert_eq!(receipt.statement().author, author.public());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`LedgerError`].

@@ -38,7 +38,26 @@ impl CommitError<LedgerError> {
 
 type Outcome<T, E> = Result<Committed<T>, CommitError<E>>;
 
-/// The answer to a command, when it comes.
+/// The answer to a command, when it comes: block on it, or await it under any executor.
+///
+/// ```
+/// use ledger::core::{Draft, Kind, Stream, Subject};
+/// use ledger::{CommitError, Ledger, LedgerError, Receipt};
+///
+/// async fn say(ledger: &Ledger, draft: Draft) -> Result<Receipt, LedgerError> {
+///     let committed = ledger.append_ticket(Stream::Facts, draft).await;
+///     ledger.settled(&committed.map_err(CommitError::into_ledger)?)
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// let ledger = Ledger::lone(dir.path().join("log"), "my-agent")?;
+/// let note = Draft::custom(Kind::new("x.note")?, Subject::new("chat/1")?);
+/// let committed = ledger.append_ticket(Stream::Facts, note).wait()?; // the same without an executor
+/// assert_eq!(committed.receipts.len(), 1);
+/// # drop(say);
+/// # Ok(()) }
+/// ```
 #[must_use = "the outcome of a command is known only through its ticket"]
 pub struct Ticket<T, E> {
     receiver: oneshot::AsyncReceiver<Outcome<T, E>>,
