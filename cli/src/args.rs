@@ -84,6 +84,8 @@ pub(crate) enum Command {
     Append(commands::append::AppendArgs),
     /// Destroy the payload of a receipt; the receipt stays, and everything verifies
     Erase(commands::erase::EraseArgs),
+    /// Free the space of old pulses; the rest still verifies
+    Prune(commands::prune::PruneArgs),
     /// Tell what happened, across all machines, in order
     Replay(commands::replay::ReplayArgs),
     /// Check every receipt of a store, of a bundle, or of a published log
@@ -128,6 +130,7 @@ impl Command {
             Self::Vault(_) => "vault",
             Self::Append(_) => "append",
             Self::Erase(_) => "erase",
+            Self::Prune(_) => "prune",
             Self::Replay(_) => "replay",
             Self::Verify(_) => "verify",
             Self::Export(_) => "export",

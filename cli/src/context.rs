@@ -51,6 +51,11 @@ impl Store {
         self.held.is_none()
     }
 
+    /// The store itself, when this process holds it.
+    pub(crate) fn held(&self) -> Option<&Arc<Machine>> {
+        self.held.as_ref()
+    }
+
     /// The fleet of the store.
     pub(crate) async fn fleet(&self) -> Result<FleetId, CliError> {
         let fleet = self.api.status().await?.item.fleet;

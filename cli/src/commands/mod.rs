@@ -18,6 +18,7 @@ pub(crate) mod keys;
 pub(crate) mod nodes;
 pub(crate) mod pins;
 pub(crate) mod prove;
+pub(crate) mod prune;
 pub(crate) mod publish;
 pub(crate) mod replay;
 pub(crate) mod status;
@@ -48,6 +49,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Cli
         Command::Vault(args) => vault::run(context, &args).await,
         Command::Append(args) => append::run(context, &args).await,
         Command::Erase(args) => erase::run(context, &args).await,
+        Command::Prune(args) => prune::run(context, &args).await,
         Command::Replay(args) => replay::run(context, &args).await,
         Command::Verify(args) => verify::run(context, &args).await,
         Command::Export(args) => export::run(context, &args).await,

@@ -4,10 +4,12 @@
 mod bad_input;
 mod daily;
 mod erase;
+mod full_disk;
 mod fuzz;
 mod help;
 mod kill;
 mod proofs;
+mod prune;
 mod tour;
 
 use serde_json::Value;
