@@ -7,6 +7,8 @@ use crate::id::ReceiptId;
 use blake3::hazmat::{HasherExt, hash_derive_key_context};
 use std::sync::LazyLock;
 
+mod lanes;
+
 macro_rules! bytes32 {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -153,6 +155,24 @@ pub fn seal_digest(bytes: &[u8]) -> SealDigest {
 /// The commitment to a payload under its salt.
 pub fn commitment(salt: &[u8; 32], payload: &[u8]) -> Commitment {
     Commitment(keyed(&KEY_PAYLOAD, &[salt, payload]))
+}
+
+/// [`statement_digest`] of each, several at once.
+pub fn statement_digests(statements: &[&[u8]]) -> Vec<StatementDigest> {
+    let digests = lanes::digests(&KEY_STATEMENT, statements);
+    digests.into_iter().map(StatementDigest).collect()
+}
+
+/// [`seal_digest`] of each, several at once.
+pub fn seal_digests(seals: &[&[u8]]) -> Vec<SealDigest> {
+    let digests = lanes::digests(&KEY_SEAL, seals);
+    digests.into_iter().map(SealDigest).collect()
+}
+
+/// [`commitment`] of each, several at once; each is 32 bytes of salt and then the payload.
+pub fn commitments(salted: &[&[u8]]) -> Vec<Commitment> {
+    let digests = lanes::digests(&KEY_PAYLOAD, salted);
+    digests.into_iter().map(Commitment).collect()
 }
 
 /// Plain BLAKE3 of content.
