@@ -20,7 +20,7 @@ Examples:
   ledger export --log facts --since yesterday --out news.bundle
   ledger export --log facts --from 1200 --to 1300 --out range.bundle
 
-A range stands alone: with the log's genesis, a signed checkpoint, and the hashes that connect them with it.")]
+A range stands alone: with the log's genesis, a signed checkpoint, and the hashes between them.")]
 pub(crate) struct ExportArgs {
     /// Which of this machine's logs: work, facts, pulse, order, or a LogId
     #[arg(long)]

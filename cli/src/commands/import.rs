@@ -14,8 +14,8 @@ use std::path::PathBuf;
 Examples:
   ledger import laptop-facts.bundle      again and again: what is here already is skipped
 
-The log must be of this machine's fleet. Everything is verified before it is kept; a log of this machine's own is only
-compared. A range is taken in where it continues what is here.")]
+The log must be of this machine's fleet. Everything is verified before it is kept; a log of this
+machine's own is only compared. A range is taken in where it continues what is here.")]
 pub(crate) struct ImportArgs {
     /// The bundle, as `ledger export` wrote it
     file: PathBuf,

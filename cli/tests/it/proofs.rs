@@ -186,3 +186,68 @@ fn a_published_log_grows_verifies_and_shows_damage() {
     assert_eq!(envelope["result"]["findings"][0]["code"], "note.not-pinned");
     good(stranger.path(), &verify);
 }
+
+#[test]
+fn a_range_stands_alone_and_a_bundle_is_taken_in_or_refused_with_its_reason() {
+    let (studio, stranger) = (founded(), nobody());
+    for _ in 0..4 {
+        good(
+            studio.path(),
+            &["append", "--kind", "x.note", "--subject", "project/site"],
+        );
+    }
+    let keys = good(studio.path(), &["keys", "--own"]);
+    let mut keys = keys.as_array().unwrap().iter();
+    let key = keys.find(|key| key["stream"] == "facts").unwrap()["key"]
+        .as_str()
+        .unwrap();
+    let (whole, range) = (stranger.path().join("f.bundle"), stranger.path().join("r.bundle"));
+    let exported = good(
+        studio.path(),
+        &["export", "--log", "facts", "--out", text(&whole)],
+    );
+    let part = [
+        "export",
+        "--log",
+        "facts",
+        "--from",
+        "2",
+        "--to",
+        "3",
+        "--out",
+        text(&range),
+    ];
+    let ranged = good(studio.path(), &part);
+    assert_eq!((&ranged["first"], &ranged["receipts"]), (&2.into(), &2.into()));
+    assert_eq!(ranged["root"], exported["root"], "of one checkpoint");
+    for file in [&whole, &range] {
+        good(stranger.path(), &["verify", text(file), "--key", key]);
+    }
+    let news = stranger.path().join("news.bundle");
+    let since = ["export", "--log", "facts", "--since", "1h", "--out", text(&news)];
+    assert_eq!(good(studio.path(), &since)["first"], 0);
+    bad(studio.path(), &part, "input.exists", 65);
+    let beyond = stranger.path().join("beyond.bundle");
+    let beyond = ["export", "--log", "facts", "--from", "99", "--out", text(&beyond)];
+    bad(studio.path(), &beyond, "receipt.unknown", 66);
+
+    // Into the store that wrote it: compared, and found to be there.
+    let known = good(studio.path(), &["import", text(&whole)]);
+    assert_eq!(
+        (&known["new"], &known["known"]),
+        (&0.into(), &exported["receipts"])
+    );
+    let other = founded();
+    bad(other.path(), &["import", text(&whole)], "import.other-fleet", 65);
+    bad(other.path(), &["import", "nowhere.bundle"], "input.not-found", 66);
+    let bytes = fs::read(&range).unwrap();
+    let mut flipped = bytes.clone();
+    let middle = bytes.len() - 40;
+    flipped[middle] ^= 1;
+    fs::write(&range, &flipped).unwrap();
+    let (status, envelope) = json(stranger.path(), &["verify", text(&range)]);
+    assert_eq!((status, &envelope["ok"]), (1, &false.into()), "{envelope}");
+    bad(studio.path(), &["import", text(&range)], "note.signature", 1);
+    fs::write(&range, &bytes[..bytes.len() / 2]).unwrap();
+    bad(studio.path(), &["import", text(&range)], "bundle.truncated", 1);
+}
