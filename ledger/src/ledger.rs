@@ -20,6 +20,7 @@ use crate::prune::Pruned;
 use crate::recovery::RecoveryReport;
 use crate::state::{State, StateContext};
 use crate::storage::{DiskStorage, Storage};
+use crate::tail::Wakers;
 use crate::{Position, Receipt};
 use ledger_core::statement::VerifiedStatement;
 use ledger_core::{Chain, Draft, Head, Hlc, LogId, ReceiptId, Stream};
@@ -68,6 +69,7 @@ pub(crate) struct Shared<S: State> {
     published: RwLock<Arc<Published<S>>>,
     progress: (Mutex<Position>, Condvar),
     watchers: RwLock<Vec<Watcher>>,
+    pub(crate) wakers: Wakers,
     closed: Mutex<Option<String>>,
 }
 
@@ -93,6 +95,7 @@ impl<S: State> Shared<S> {
         *self.published.write().expect("published lock") = published;
         *self.progress.0.lock().expect("progress lock") = end;
         self.progress.1.notify_all();
+        self.wakers.wake_all();
         for watcher in self.watchers.read().expect("watchers lock").iter() {
             watcher(end);
         }
@@ -265,6 +268,7 @@ impl<S: State> Ledger<S> {
             published: RwLock::new(Arc::new(parts.published)),
             progress: (Mutex::new(end), Condvar::new()),
             watchers: RwLock::default(),
+            wakers: Wakers::default(),
             closed: Mutex::default(),
         });
         let inbox = Arc::new(Commands::new(options.queue_commands_max));

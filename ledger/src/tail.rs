@@ -6,7 +6,30 @@ use crate::ledger::Ledger;
 use crate::read::receipt_of;
 use crate::state::State;
 use crate::{Position, Receipt};
+use std::future::{Future, poll_fn};
+use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+
+/// Tasks that wait for the next batch. Each is woken once and comes again if it still waits.
+#[derive(Default)]
+pub(crate) struct Wakers {
+    list: Mutex<Vec<Waker>>,
+}
+
+impl Wakers {
+    fn add(&self, waker: &Waker) {
+        let mut list = self.list.lock().expect("wakers lock");
+        if !list.iter().any(|known| known.will_wake(waker)) {
+            list.push(waker.clone());
+        }
+    }
+
+    pub(crate) fn wake_all(&self) {
+        let waiting = std::mem::take(&mut *self.list.lock().expect("wakers lock"));
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
 
 /// Follows a store from a position on. The position of the last receipt seen is all that is needed to resume.
 ///
@@ -62,6 +85,44 @@ impl<S: State> Tail<S> {
         }
         self.ledger.wait_past(self.read_to, timeout);
         self.ready()
+    }
+
+    /// The next receipt, however long it takes: a future for any executor, woken by the commit that brings it. Dropping the
+    /// future loses nothing. It reads from the disk when it is polled, some microseconds a receipt.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the store cannot be read.
+    ///
+    /// ```
+    /// # use ledger::{Ledger, LedgerError, Position, Receipt, core::Kind};
+    /// async fn first_of(ledger: &Ledger, kind: &Kind) -> Result<Receipt, LedgerError> {
+    ///     let mut tail = ledger.tail(Position::START);
+    ///     loop {
+    ///         let receipt = tail.next_receipt().await?;
+    ///         if receipt.kind() == kind.as_str() {
+    ///             return Ok(receipt);
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn next_receipt(&mut self) -> impl Future<Output = Result<Receipt, LedgerError>> + Send + '_ {
+        poll_fn(|context| self.poll_next(context))
+    }
+
+    /// What [`Tail::next_receipt`] does when it is polled, for streams of one's own.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the store cannot be read.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Receipt, LedgerError>> {
+        if let Some(receipt) = self.ready()? {
+            return Poll::Ready(Ok(receipt));
+        }
+        self.ledger.shared().wakers.add(context.waker());
+        // What became durable before the waker was known woke nobody.
+        match self.ready()? {
+            Some(receipt) => Poll::Ready(Ok(receipt)),
+            None => Poll::Pending,
+        }
     }
 
     /// The store that it follows.

@@ -289,6 +289,42 @@ fn a_ticket_is_a_future_for_any_executor() {
 }
 
 #[test]
+fn a_tail_can_be_awaited_and_every_waiting_one_is_woken() {
+    let (_dir, ledger) = lone();
+    let gauge = |n| Gauge(n, 0).draft(subject()).unwrap();
+    let (began, begun) = channel();
+    let following: Vec<_> = (0..3)
+        .map(|_| {
+            let (mut tail, began) = (ledger.tail(Position::START), began.clone());
+            std::thread::spawn(move || {
+                block_on(async {
+                    let mut kinds = vec![tail.next_receipt().await.unwrap().kind().to_owned()];
+                    began.send(()).unwrap();
+                    for _ in 0..2 {
+                        kinds.push(tail.next_receipt().await.unwrap().kind().to_owned());
+                    }
+                    kinds
+                })
+            })
+        })
+        .collect();
+    for _ in &following {
+        begun.recv_timeout(PATIENCE).unwrap();
+    }
+    ledger.append(gauge(1)).unwrap();
+    ledger.append(gauge(2)).unwrap();
+    for follower in following {
+        assert_eq!(follower.join().unwrap(), ["log.genesis", "x.gauge", "x.gauge"]);
+    }
+    // A future that is dropped while it waits loses nothing.
+    let mut tail = ledger.tail(ledger.snapshot().end);
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(pin!(tail.next_receipt()).poll(&mut context).is_pending());
+    let said = ledger.append(gauge(3)).unwrap();
+    assert_eq!(block_on(tail.next_receipt()).unwrap(), said);
+}
+
+#[test]
 fn a_batch_is_said_whole_or_not_at_all_and_repetitions_in_it_give_the_first_receipt() {
     let (_dir, ledger) = lone();
     let log = ledger.own_log(Stream::Facts).unwrap();
