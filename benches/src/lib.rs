@@ -59,10 +59,10 @@ impl Size {
         jobs: 20_000,
         memory: 250_000,
         peers: peers::Effort {
-            grouped: 25_000,
+            grouped: 15_000,
             each: 5_000,
-            lone: 300,
-            within: Duration::from_millis(1_200),
+            lone: 200,
+            within: Duration::from_millis(500),
         },
     };
     /// Whether it runs at all.

@@ -28,6 +28,8 @@ const GAP: i32 = 8;
 const NAMES: i32 = 300;
 const HALF: i32 = 250;
 const BETWEEN: i32 = 95;
+/// How many of the ledger's own costs the scale shows at most.
+const COST_SCALE: f64 = 1.5;
 const BACKGROUND: RGBColor = RGBColor(252, 252, 250);
 const INK: RGBColor = RGBColor(36, 41, 47);
 const COLOURS: [RGBColor; 5] = [
@@ -70,7 +72,10 @@ pub fn draw(path: &Path, title: &str, foot: &str, bars: &[Bar]) -> Result<(), Fa
         HPos::Left,
     )?;
     let most = |of: fn(&Bar) -> f64| bars.iter().map(of).fold(1e-9, f64::max);
-    let (rate_most, cost_most) = (most(|bar| bar.per_second), most(|bar| bar.cpu_us));
+    // What costs many times as much would make the rest too small to be told apart; its bar is cut.
+    let own = bars.iter().filter(|bar| bar.group == 0).map(|bar| bar.cpu_us);
+    let cost_most = most(|bar| bar.cpu_us).min(COST_SCALE * own.fold(1e-9, f64::max));
+    let rate_most = most(|bar| bar.per_second);
     let mut y = HEAD;
     let mut group = bars.first().map_or(0, |bar| bar.group);
     for bar in bars {
@@ -106,6 +111,13 @@ fn one(area: &Area<'_>, x: i32, y: i32, bar: &Bar, share: f64, figure: &str) -> 
     let end = x + pixels(share);
     let shape = Rectangle::new([(x, y + 4), (end, y + LINE - 4)], colour.filled());
     area.draw(&shape).map_err(told)?;
+    if share > 1.0 {
+        for at in [end - 22, end - 16] {
+            let cut = [(at, y + LINE - 2), (at + 6, y + 2)];
+            area.draw(&PathElement::new(cut, BACKGROUND.stroke_width(2)))
+                .map_err(told)?;
+        }
+    }
     write(area, (end + 6, y + LINE / 2), figure, 13, HPos::Left)
 }
 

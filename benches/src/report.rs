@@ -222,21 +222,11 @@ pub fn peers(m: &Measured) -> Table {
             micros(a.lone_us),
         ]);
     };
-    push("ledger", true, own(m));
-    for signed in [true, false] {
-        for (store, _, appends) in m.peers.iter().filter(|(_, of, _)| *of == signed) {
-            push(store.name(), signed, *appends);
-        }
+    push("ledger", true, Appends::median(&m.own));
+    for (store, signed, rounds) in &m.peers {
+        push(store.name(), *signed, Appends::median(rounds));
     }
     table
-}
-
-fn own(m: &Measured) -> Appends {
-    Appends {
-        grouped: median_cost(&m.tickets),
-        each: median_cost(&m.threads),
-        lone_us: median(m.lone.iter().map(|l| l.append_us).collect()),
-    }
 }
 
 /// The bars of the plot.
@@ -247,19 +237,24 @@ pub fn bars(m: &Measured) -> Vec<Bar> {
         per_second: cost.per_second,
         cpu_us: cost.cpu_us,
     };
-    let ledger = own(m);
+    let ledger = Appends::median(&m.own);
     let mut bars = vec![
         bar("ledger, signed, 64 tickets".to_owned(), 0, ledger.grouped),
         bar("ledger, signed, 64 threads".to_owned(), 0, ledger.each),
     ];
     let stores = crate::peers::Store::ALL;
     for (n, store) in stores.into_iter().enumerate() {
-        let of = |signed: bool| m.peers.iter().find(|(s, with, _)| *s == store && *with == signed);
-        let name = store.name();
-        if let (Some((_, _, with)), Some((_, _, without))) = (of(true), of(false)) {
-            bars.push(bar(format!("{name}, signed, shared"), n + 1, with.grouped));
-            bars.push(bar(format!("{name}, shared"), n + 1, without.grouped));
-            bars.push(bar(format!("{name}, a transaction each"), n + 1, without.each));
+        let of = |signed: bool| {
+            let mut found = m.peers.iter();
+            let found = found.find(|(of, with, _)| *of == store && *with == signed);
+            found.map(|(_, _, rounds)| Appends::median(rounds))
+        };
+        let name = store.name().split(',').next().unwrap_or_default();
+        if let (Some(with), Some(without)) = (of(true), of(false)) {
+            let mut push = |how: &str, cost| bars.push(bar(format!("{name}, {how}"), n + 1, cost));
+            push("signed, shared transactions", with.grouped);
+            push("shared transactions", without.grouped);
+            push("a transaction each", without.each);
         }
     }
     bars

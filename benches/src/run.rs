@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 const APPENDING_WITHIN: Duration = Duration::from_secs(28);
 const VERIFYING_WITHIN: Duration = Duration::from_secs(16);
 
+/// Rounds of the ledger and other stores in turns.
+const COMPARED_ROUNDS: usize = 3;
+
 /// A small log that is killed, beside the big one.
 const KILLED_SMALL: usize = 20_000;
 
@@ -87,8 +90,10 @@ pub struct Measured {
     pub bench_bytes: (f64, f64),
     /// The same of a job's record.
     pub job_bytes: (f64, f64),
-    /// Other stores: which, whether signed, what they came to.
-    pub peers: Vec<(Store, bool, Appends)>,
+    /// The ledger in turns with other stores.
+    pub own: Vec<Appends>,
+    /// Other stores: which, whether signed, what they came to in each round.
+    pub peers: Vec<(Store, bool, Vec<Appends>)>,
     /// An opening of a small store after a kill.
     pub killed: Option<Killed>,
     /// Stores in processes of their own.
@@ -103,12 +108,7 @@ pub fn run(dir: &Path, size: Size, large: Option<usize>) -> Result<Measured, Fai
     let mut m = Measured::default();
     let key = SigningKey::from_seed(sign::SEED);
     appending(&mut m, dir, size, &key)?;
-    for signed in [false, true] {
-        for store in Store::ALL {
-            let appends = peers::measure(store, signed, &dir.join("peer"), size.peers)?;
-            m.peers.push((store, signed, appends));
-        }
-    }
+    comparing(&mut m, dir, size, &key)?;
     actors(&mut m, dir, size)?;
     verifying(&mut m, &dir.join("store"), size, &key)?;
     std::fs::remove_dir_all(dir.join("store"))?;
@@ -144,6 +144,27 @@ fn appending(m: &mut Measured, dir: &Path, size: Size, key: &SigningKey) -> Resu
     m.bench_bytes = beside_payload(&store, said)?;
     for _ in 0..size.rounds {
         m.opens_ms.push(read::open(&store)?);
+    }
+    Ok(())
+}
+
+// The ledger and other stores in turns, each in an empty folder of its own.
+fn comparing(m: &mut Measured, dir: &Path, size: Size, key: &SigningKey) -> Result<(), Failed> {
+    let stores = || [true, false].map(|signed| Store::ALL.map(|store| (store, signed, Vec::new())));
+    m.peers = stores().into_iter().flatten().collect();
+    for _ in 0..size.rounds.min(COMPARED_ROUNDS) {
+        let own = dir.join("own");
+        let ledger = Ledger::lone(&own, "bench")?;
+        m.own.push(Appends {
+            grouped: append::tickets(&ledger, size.appends)?,
+            each: append::threads(&ledger, size.appends)?,
+            lone_us: lone::measure(&ledger, dir, key, 2 * size.appends, size.lone)?.append_us,
+        });
+        ledger.close()?;
+        std::fs::remove_dir_all(own)?;
+        for (store, signed, appends) in &mut m.peers {
+            appends.push(peers::measure(*store, *signed, &dir.join("peer"), size.peers)?);
+        }
     }
     Ok(())
 }

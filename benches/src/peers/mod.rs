@@ -10,7 +10,7 @@ mod plain;
 mod redb;
 mod sqlite;
 
-use crate::measure::{Cost, Counted, counted, median, wall_us};
+use crate::measure::{Cost, Counted, counted, median, median_cost, wall_us};
 use crate::{CALLERS, Failed, PAYLOAD_BYTES};
 use ed25519_dalek::{Signer, SigningKey};
 use rayon::prelude::*;
@@ -172,6 +172,18 @@ pub struct Appends {
     pub each: Cost,
     /// One caller alone, microseconds of wall time, the middle.
     pub lone_us: f64,
+}
+
+impl Appends {
+    /// The medians of some rounds.
+    pub fn median(rounds: &[Appends]) -> Self {
+        let costs = |of: fn(&Appends) -> Cost| rounds.iter().map(of).collect::<Vec<Cost>>();
+        Self {
+            grouped: median_cost(&costs(|round| round.grouped)),
+            each: median_cost(&costs(|round| round.each)),
+            lone_us: median(rounds.iter().map(|round| round.lone_us).collect()),
+        }
+    }
 }
 
 /// Measures one store in an empty folder.
