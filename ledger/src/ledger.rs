@@ -159,7 +159,8 @@ pub(crate) struct Parts<S: State> {
     pub(crate) step: Step,
 }
 
-/// How an open ledger behaves. [`OpenOptions::default`] suits most.
+/// How an open ledger behaves. [`OpenOptions::default`] suits most; its methods change what does not.
+#[non_exhaustive]
 pub struct OpenOptions<S: State = ()> {
     /// Commands that may wait for the committer before callers are told that it is busy.
     pub queue_commands_max: usize,

@@ -94,10 +94,7 @@ impl Machine {
     /// [`ServerError::Ledger`].
     pub fn open(dir: &Path, config: Config) -> Result<Arc<Self>, ServerError> {
         let central = Central::new(&config);
-        let options = OpenOptions {
-            batch_hook: Some(central.batch_hook()),
-            ..OpenOptions::default()
-        };
+        let options = OpenOptions::default().batch_hook(central.batch_hook());
         let ledger: Ledger<FleetState> = Ledger::open(&Paths::new(dir), options)?;
         let mut boot = [0; 16];
         SystemEntropy.fill(&mut boot);

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 const SECRET: &[u8] = b"the customer's name is Xanthippe Quackenbush-Zylberstein, and nobody may know it";
 
 // Segments of little fill, to be read fast.
-const SMALL: Option<u32> = Some(16 * 1024);
+const SMALL: u32 = 16 * 1024;
 
 const ZEROS: [u8; 4096] = [0; 4096];
 
@@ -319,13 +319,11 @@ impl Storage for Dying {
 }
 
 fn open_dying(dir: &Path, left: &Arc<AtomicI64>) -> Result<Ledger<Counter>, LedgerError> {
-    let options = OpenOptions {
-        storage: Arc::new(Dying {
+    let options = OpenOptions::default()
+        .storage(Dying {
             left: Arc::clone(left),
-        }),
-        segment_bytes: SMALL,
-        ..OpenOptions::default()
-    };
+        })
+        .segment_bytes(SMALL);
     Ledger::open(&Paths::new(dir), options)
 }
 
@@ -336,10 +334,7 @@ fn an_erasure_that_a_crash_interrupts_anywhere_is_finished_at_the_next_open() {
     let (template, said, salt) = (0..10)
         .find_map(|_| {
             let (origin, template) = (temp(), temp());
-            let options = OpenOptions {
-                segment_bytes: SMALL,
-                ..OpenOptions::default()
-            };
+            let options = OpenOptions::default().segment_bytes(SMALL);
             let ledger = found_with(origin.path(), "studio", false, options);
             let secret = ledger.append(fact_with("a", SECRET)).unwrap();
             let salt = salt_of(&ledger, &secret);
@@ -450,10 +445,7 @@ fn a_power_cut_while_erasing_leaves_a_journal_in_which_it_can_be_done_again() {
 #[test]
 fn one_batch_erases_many_in_many_segments() {
     let dir = temp();
-    let options = OpenOptions {
-        segment_bytes: SMALL,
-        ..OpenOptions::default()
-    };
+    let options = OpenOptions::default().segment_bytes(SMALL);
     let ledger = found_with(dir.path(), "studio", false, options);
     let secrets: Vec<Receipt> = (0..40)
         .map(|_| ledger.append(fact_with("a", &SECRET.repeat(20))).unwrap())

@@ -130,10 +130,7 @@ fn cursor(ledger: &Ledger<Counter>) -> Option<Vec<u8>> {
 }
 
 fn store(dir: &Path) -> Ledger<Counter> {
-    let options = OpenOptions {
-        segment_bytes: Some(SEGMENT_BYTES),
-        ..OpenOptions::default()
-    };
+    let options = OpenOptions::default().segment_bytes(SEGMENT_BYTES);
     found_with(dir, "studio", false, options)
 }
 

@@ -26,10 +26,7 @@ fn child_that_appends_until_it_is_killed() {
     let Ok(dir) = std::env::var(CHILD_DIR) else {
         return;
     };
-    let options = OpenOptions {
-        segment_bytes: Some(64 * 1024),
-        ..OpenOptions::default()
-    };
+    let options = OpenOptions::default().segment_bytes(64 * 1024);
     let ledger: Ledger<Counter> = Ledger::open(&Paths::new(dir), options).unwrap();
     std::thread::scope(|scope| {
         for thread in 0..4 {

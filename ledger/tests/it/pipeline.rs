@@ -16,10 +16,7 @@ const CROWD: u64 = 16;
 fn gated(dir: &Path) -> (Ledger<Counter>, Arc<Faults>) {
     let failing = Failing::default();
     let faults = Arc::clone(&failing.faults);
-    let options = OpenOptions {
-        storage: Arc::new(failing),
-        ..OpenOptions::default()
-    };
+    let options = OpenOptions::default().storage(failing);
     let ledger = found_with(dir, "studio", false, options);
     // The zeros written ahead are synced with the first append; the syncs that follow are the batches' own.
     ledger.append(fact("kept")).unwrap();

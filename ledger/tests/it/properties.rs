@@ -194,10 +194,7 @@ impl<'a> Side<'a> {
 
 fn run(steps: Vec<Step>) {
     let dirs = [temp(), temp()];
-    let options = OpenOptions {
-        segment_bytes: Some(12 * 1024),
-        ..OpenOptions::default()
-    };
+    let options = OpenOptions::default().segment_bytes(12 * 1024);
     let ledger = found_with(dirs[0].path(), "gateway", true, options);
     let order = ledger.own_log(Stream::Order).unwrap();
     let node = join(dirs[1].path(), "node", ledger.context().fleet);

@@ -2,8 +2,10 @@
 
 use crate::stores::{assert_clean, copy, fact, temp, verify};
 use ledger::core::kinds::{Detail, LogPruned};
-use ledger::core::{Draft, Kind, LogId, MachineId, Stream, Subject, proof};
+use ledger::core::note::{self, VerifierKey};
+use ledger::core::{Draft, Kind, LogId, MachineId, SigningKey, Stream, Subject, proof};
 use ledger::storage::{Access, DiskStorage, Storage, StorageFile};
+use ledger::sync::{Replica, Source, SyncError, Want};
 use ledger::{Fleet, Ledger, LedgerError, NewStore, OpenOptions, Paths, Position, Pruning};
 use std::io;
 use std::path::Path;
@@ -14,10 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 const SEGMENT_BYTES: u32 = 16 * 1024;
 
 fn options() -> OpenOptions {
-    OpenOptions {
-        segment_bytes: Some(SEGMENT_BYTES),
-        ..OpenOptions::default()
-    }
+    OpenOptions::default().segment_bytes(SEGMENT_BYTES)
 }
 
 fn founded(dir: &Path) -> Ledger {
@@ -186,6 +185,8 @@ struct Mortal {
     last: AtomicU64,
     // Whether the operation that is hit is done all the same.
     done: AtomicBool,
+    // Whether there is no room for another segment.
+    full: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -234,6 +235,11 @@ impl Storage for MortalDisk {
         )))
     }
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
+        let name = path.file_name().unwrap().to_string_lossy();
+        let is_segment = name.starts_with(|c: char| c.is_ascii_digit());
+        if is_segment && self.0.full.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let file = self.0.operation(|| DiskStorage.create_new(path))?;
         Ok(Arc::new(MortalFile(file, Arc::clone(&self.0))))
     }
@@ -258,11 +264,9 @@ impl Storage for MortalDisk {
 }
 
 fn mortal_options(mortal: &Arc<Mortal>) -> OpenOptions {
-    OpenOptions {
-        segment_bytes: Some(4096),
-        storage: Arc::new(MortalDisk(Arc::clone(mortal))),
-        ..OpenOptions::default()
-    }
+    OpenOptions::default()
+        .segment_bytes(4096)
+        .storage(MortalDisk(Arc::clone(mortal)))
 }
 
 /// A small store with some sealed segments, closed, and its pulse log's head.
@@ -376,4 +380,224 @@ fn whatever_operation_a_pruning_is_killed_at_the_log_is_pruned_or_it_is_not() {
         outcomes.len()
     );
     assert!(pruned > 20 && outcomes.len() - pruned > 4 && rewritten > Some(2));
+}
+
+#[test]
+fn a_full_disk_in_the_middle_does_no_harm_and_the_next_pruning_frees_the_rest() {
+    let dir = temp();
+    let (log, tip) = small(dir.path());
+    let mortal = Arc::new(Mortal::default());
+    mortal.last.store(u64::MAX, Ordering::SeqCst);
+    let ledger: Ledger = Ledger::open(&Paths::new(dir.path()), mortal_options(&mortal)).unwrap();
+    let wish = Pruning::below(log, tip - 3, "test");
+    mortal.full.store(true, Ordering::SeqCst);
+    assert_eq!(ledger.prune(&wish).unwrap_err().code(), "journal.no-space");
+    // It is said, and so it is gone, though not a byte is free.
+    assert_eq!(ledger.get(&log, 2).unwrap_err().code(), "ledger.pruned");
+    ledger.append_to(Stream::Pulse, pulse(1)).unwrap();
+    mortal.full.store(false, Ordering::SeqCst);
+    let pruned = ledger.prune(&wish).unwrap().unwrap();
+    assert!(pruned.segments > 2 && pruned.bytes_freed > 0);
+    assert_eq!(ledger.prune(&wish).unwrap().map(|pruned| pruned.segments), None);
+    ledger.close().unwrap();
+    assert_clean(dir.path());
+}
+
+#[test]
+fn what_is_known_of_pruned_logs_is_held_to_the_journal_and_made_again_from_it() {
+    let dir = temp();
+    let (log, tip) = small(dir.path());
+    let before = temp();
+    copy(dir.path(), before.path());
+    let ledger = reopened(dir.path());
+    ledger
+        .prune(&Pruning::below(log, tip - 3, "test"))
+        .unwrap()
+        .unwrap();
+    ledger.close().unwrap();
+    let file = |dir: &Path| Paths::new(dir).journal().join("pruned");
+    let sound = std::fs::read(file(dir.path())).unwrap();
+    for at in (0..sound.len()).step_by(7) {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 1 << (at % 8);
+        std::fs::write(file(dir.path()), bytes).unwrap();
+        let report = verify(dir.path());
+        let codes: Vec<_> = report.findings.iter().map(|finding| finding.code).collect();
+        assert_eq!(codes, ["journal.pruned-file"], "byte {at}: {report}");
+    }
+    std::fs::remove_file(file(dir.path())).unwrap();
+    assert_eq!(verify(dir.path()).findings[0].code, "journal.pruned-file");
+    std::fs::remove_dir_all(Paths::new(dir.path()).derived()).unwrap();
+    let ledger = reopened(dir.path());
+    assert_eq!(ledger.first_kept(&log), tip - 3);
+    assert_eq!(ledger.head(&log).unwrap().seq, tip);
+    drop(ledger);
+    assert_clean(dir.path());
+    // A store that never said it.
+    std::fs::write(file(before.path()), sound).unwrap();
+    let report = verify(before.path());
+    assert!(
+        report
+            .findings
+            .iter()
+            .any(|finding| finding.code == "prune.unsaid"),
+        "{report}"
+    );
+    let opened: Result<Ledger, _> = Ledger::open(&Paths::new(before.path()), options());
+    assert_eq!(opened.map(drop).unwrap_err().code(), "ledger.pruned-unsaid");
+}
+
+fn joined(dir: &Path, machine: &str, fleet: Fleet, streams: Vec<Stream>) -> Ledger {
+    let new = NewStore {
+        machine: MachineId::new(machine).unwrap(),
+        streams,
+        fleet,
+    };
+    Ledger::create(&Paths::new(dir), &new, options()).unwrap()
+}
+
+fn follow(replica: &mut Replica, source: &Source) -> Result<(), SyncError> {
+    while !replica.is_complete() {
+        let answer = source.reply(&replica.ask()?)?;
+        replica.hear(&answer)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_node_needs_a_cosigned_checkpoint_and_a_copy_may_go_at_any_time() {
+    let (gateway_dir, node_dir, third_dir) = (temp(), temp(), temp());
+    let key = |seed| SigningKey::from_seed([seed; 32]);
+    let fleet = Fleet::Found {
+        root_key: key(1).public(),
+        recovery_key: key(2).public(),
+    };
+    let gateway = joined(
+        gateway_dir.path(),
+        "gateway",
+        fleet,
+        vec![Stream::Facts, Stream::Order],
+    );
+    let fleet = || Fleet::Join(gateway.context().fleet);
+    let node = joined(
+        node_dir.path(),
+        "node",
+        fleet(),
+        vec![Stream::Facts, Stream::Pulse],
+    );
+    let third = joined(third_dir.path(), "third", fleet(), vec![Stream::Facts]);
+    live(&node, 0..60);
+    let log = pulse_log(&node);
+    let mut replica = Replica::new(gateway.clone(), log).unwrap();
+    follow(&mut replica, &Source::new(node.clone())).unwrap();
+    let old = Source::new(node.clone())
+        .answer(&Want { log, after: None })
+        .unwrap();
+
+    // The copy.
+    let facts = node.own_log(Stream::Facts).unwrap();
+    assert_eq!(
+        gateway.prune(&Pruning::below(facts, 1, "no")).unwrap_err().code(),
+        "ledger.unknown-log"
+    );
+    let copied = gateway
+        .prune(&Pruning::below(log, 40, "copies"))
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        LogPruned::decode(&copied.said.statement().detail)
+            .unwrap()
+            .checkpoint,
+        0
+    );
+    assert_eq!(gateway.get(&log, 7).unwrap_err().code(), "ledger.pruned");
+    // It goes on as before, also when an old answer comes late.
+    live(&node, 60..70);
+    let mut replica = Replica::new(gateway.clone(), log).unwrap();
+    assert!(replica.take(old).unwrap().known > 50);
+    let mut replica = Replica::new(gateway.clone(), log).unwrap();
+    follow(&mut replica, &Source::new(node.clone())).unwrap();
+    assert_eq!(gateway.head(&log), node.head(&log));
+    let mut late = Replica::new(third.clone(), log).unwrap();
+    let told = follow(&mut late, &Source::new(gateway.clone())).unwrap_err();
+    assert!(matches!(told, SyncError::Pruned { first: 40, .. }), "{told}");
+    follow(&mut late, &Source::new(node.clone())).unwrap();
+    assert!(
+        follow(
+            &mut Replica::new(third, log).unwrap(),
+            &Source::new(gateway.clone())
+        )
+        .is_ok()
+    );
+
+    // The node's own.
+    let checkpoint = node.checkpoint(&log).unwrap();
+    let wish = Pruning::below(log, 50, "30 days");
+    assert_eq!(node.prune(&wish).unwrap_err().code(), "ledger.not-prunable");
+    let witness = VerifierKey::new("gateway.example", key(7).verifier());
+    let stranger = VerifierKey::new("stranger.example", key(8).verifier());
+    let text = format!("{}\n", checkpoint.split("\n\n").next().unwrap());
+    let cosigned = note::sign(&text, "gateway.example", &key(7)).unwrap();
+    let cosigned = format!("{checkpoint}{}\n", cosigned.lines().last().unwrap());
+    for (note, pin) in [(&checkpoint, &witness), (&cosigned, &stranger)] {
+        let wish = wish.clone().cosigned(note, std::slice::from_ref(pin));
+        assert_eq!(node.prune(&wish).unwrap_err().code(), "ledger.not-prunable");
+    }
+    let pins = [witness];
+    let pruned = node
+        .prune(&wish.clone().cosigned(&cosigned, &pins))
+        .unwrap()
+        .unwrap();
+    let said = LogPruned::decode(&pruned.said.statement().detail).unwrap();
+    assert_eq!(
+        (pruned.last, said.checkpoint),
+        (49, node.head(&log).unwrap().seq + 1)
+    );
+    live(&node, 70..140);
+    let further = Pruning::below(log, node.head(&log).unwrap().seq, "30 days").cosigned(&cosigned, &pins);
+    let refused = node.prune(&further).unwrap_err();
+    assert_eq!(
+        refused.code(),
+        "ledger.not-prunable",
+        "the old checkpoint does not cover that"
+    );
+    for ledger in [gateway, node] {
+        ledger.close().unwrap();
+    }
+    assert_clean(gateway_dir.path());
+    assert_clean(node_dir.path());
+}
+
+#[test]
+fn everything_older_goes_again_and_again_and_an_export_says_why_it_cannot_be_whole() {
+    let dir = temp();
+    let ledger = founded(dir.path());
+    let log = pulse_log(&ledger);
+    let mut kept = 1;
+    for round in 0..4 {
+        live(&ledger, round * 40..round * 40 + 40);
+        let cutoff = ledger.clock().now_us() / 1000;
+        // Clocks tick in milliseconds here.
+        std::thread::sleep(std::time::Duration::from_millis(3));
+        live(&ledger, 200..203);
+        ledger.checkpoint(&log).unwrap();
+        let cutoff = u64::try_from(cutoff).unwrap();
+        let pruned = ledger
+            .prune(&Pruning::older_than(log, cutoff, "old"))
+            .unwrap()
+            .unwrap();
+        assert_eq!(pruned.first, kept);
+        kept = ledger.first_kept(&log);
+        assert_eq!(pruned.last + 1, kept);
+        assert!(ledger.get(&log, kept).unwrap().unwrap().time().unix_ms() >= cutoff);
+    }
+    let refused = ledger.export(&log, &mut Vec::new()).unwrap_err();
+    assert_eq!(refused.code(), "ledger.pruned", "{refused}");
+    let facts = ledger.own_log(Stream::Facts).unwrap();
+    ledger.export(&facts, &mut Vec::new()).unwrap();
+    let refused = ledger.prune(&Pruning::below(facts, 3, "no")).unwrap_err();
+    assert_eq!(refused.code(), "ledger.not-prunable");
+    ledger.close().unwrap();
+    let report = assert_clean(dir.path());
+    assert!(report.counts.pruned >= kept - 1 - 60, "{report}");
 }

@@ -156,10 +156,7 @@ fn a_failed_batch_leaves_nothing_and_closes_the_store_until_it_is_opened_again()
         let dir = temp();
         let failing = Failing::default();
         let faults = Arc::clone(&failing.faults);
-        let options = OpenOptions {
-            storage: Arc::new(failing),
-            ..OpenOptions::default()
-        };
+        let options = OpenOptions::default().storage(failing);
         let ledger = found_with(dir.path(), "studio", false, options);
         let log = ledger.own_log(Stream::Facts).unwrap();
         ledger.append(fact("kept").id(id(1))).unwrap();
@@ -242,10 +239,7 @@ fn assert_same(found: &[String], wanted: &[String]) {
 }
 
 fn busy_store(dir: &Path) -> Ledger<Counter> {
-    let options = OpenOptions {
-        segment_bytes: Some(16 * 1024),
-        ..OpenOptions::default()
-    };
+    let options = OpenOptions::default().segment_bytes(16 * 1024);
     let ledger = found_with(dir, "studio", false, options);
     for round in 0..40_u64 {
         let committed = ledger.commit(move |tx| {

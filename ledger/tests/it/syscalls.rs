@@ -103,10 +103,7 @@ const SWEEPS: [(Script, Thread); 8] = [
 const HURTS: [&str; 3] = ["signal=SIGKILL", "error=EIO", "error=ENOSPC"];
 
 fn options() -> OpenOptions<Counter> {
-    OpenOptions {
-        segment_bytes: Some(SEGMENT_BYTES),
-        ..OpenOptions::default()
-    }
+    OpenOptions::default().segment_bytes(SEGMENT_BYTES)
 }
 
 fn lone() -> NewStore {

@@ -390,10 +390,7 @@ fn pins_are_compared_with_the_logs_that_they_pin_whenever_they_come() {
 #[test]
 fn a_store_is_verified_while_it_is_written() {
     let dir = temp();
-    let options = OpenOptions {
-        segment_bytes: Some(32 * 1024),
-        ..OpenOptions::default()
-    };
+    let options = OpenOptions::default().segment_bytes(32 * 1024);
     let ledger = found_with(dir.path(), "studio", false, options);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -453,10 +450,7 @@ fn a_folder_without_a_journal_is_no_store() {
 #[test]
 fn damaged_blocks_are_found_and_nothing_panics_or_hangs() {
     let dir = temp();
-    let options = OpenOptions {
-        segment_bytes: Some(8 * 1024),
-        ..OpenOptions::default()
-    };
+    let options = OpenOptions::default().segment_bytes(8 * 1024);
     let ledger = found_with(dir.path(), "studio", false, options);
     for number in 0..60_u8 {
         ledger.append(fact_with("n", &[number; 100])).unwrap();

@@ -157,10 +157,7 @@ async fn a_job_with_a_time_is_never_forgotten_when_the_wall_clock_steps_back() {
     setup::init(&dir.path().join("g"), &MachineId::new("central").unwrap()).unwrap();
     let start = ledger::clock::SystemClock.now_us();
     let clock = Stepping(Arc::new(AtomicI64::new(start + 30_000_000)));
-    let options = OpenOptions {
-        clock: Arc::new(clock.clone()),
-        ..OpenOptions::default()
-    };
+    let options = OpenOptions::default().clock(clock.clone());
     let ledger: Ledger<FleetState> = Ledger::open(&Paths::new(dir.path().join("g")), options).unwrap();
     let own = ledger.context().machine.clone();
     let declared = HandlerDeclared {
