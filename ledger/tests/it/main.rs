@@ -13,6 +13,7 @@ mod embedding;
 mod erase;
 mod full_disk;
 mod fuzz;
+mod gaps;
 mod import;
 mod intake;
 mod journal;
