@@ -1,7 +1,8 @@
 //! The private keys of one machine, in files of their own: one purpose each, 0600 in a directory of 0700.
 //!
-//! A file holds a line naming format and purpose, and a line with the seed in hex. A directory or file that others may
-//! read, that is a symbolic link, or that belongs to somebody else is refused, as ssh does.
+//! A file holds a line naming format and purpose, a line with the seed in hex, and a line with the public key in hex, so that a
+//! damaged seed is no other key (older files lack the last one). A directory or file that others may read, that is a
+//! symbolic link, or that belongs to somebody else is refused, as ssh does.
 
 use crate::clock::Entropy;
 use crate::error::LedgerError;
@@ -13,6 +14,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 const HEADER: &str = "ledger key v1";
+const PUBLIC: &str = "public";
 
 /// All private keys that a machine needs.
 ///
@@ -143,15 +145,18 @@ pub fn create_key(path: &Path, purpose: &str, entropy: &dyn Entropy) -> Result<S
         .mode(0o600)
         .open(&unfinished)
         .map_err(io)?;
+    let key = SigningKey::from_seed(*seed);
+    let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
     let text = Zeroizing::new(format!(
-        "{HEADER} {purpose}\n{}\n",
-        data_encoding::HEXLOWER.encode(&seed[..])
+        "{HEADER} {purpose}\n{}\n{PUBLIC} {}\n",
+        Zeroizing::new(hex(&seed[..])).as_str(),
+        hex(&key.public().0)
     ));
     file.write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::rename(&unfinished, path))
         .map_err(io)?;
-    Ok(SigningKey::from_seed(*seed))
+    Ok(key)
 }
 
 /// Reads a key file of a purpose.
@@ -176,16 +181,24 @@ pub fn read_key(path: &Path, purpose: &str) -> Result<SigningKey, LedgerError> {
             "not a key for the purpose {purpose:?}; each key has one purpose"
         )));
     }
+    let (seed, public) = rest.trim_end().split_once('\n').unwrap_or((rest.trim_end(), ""));
     let seed = Zeroizing::new(
         data_encoding::HEXLOWER
-            .decode(rest.trim_end().as_bytes())
+            .decode(seed.as_bytes())
             .map_err(|_| bad("the seed is not hex"))?,
     );
     let seed: [u8; 32] = seed
         .as_slice()
         .try_into()
         .map_err(|_| bad("the seed has not 32 bytes"))?;
-    Ok(SigningKey::from_seed(seed))
+    let key = SigningKey::from_seed(seed);
+    let named = format!("{PUBLIC} {}", data_encoding::HEXLOWER.encode(&key.public().0));
+    if !public.is_empty() && public != named {
+        return Err(bad(
+            "the seed is not that of the public key beside it; restore the file from a backup",
+        ));
+    }
+    Ok(key)
 }
 
 fn check_private(path: &Path, dir: bool) -> Result<(), LedgerError> {
@@ -224,6 +237,45 @@ mod tests {
     use super::*;
     use crate::clock::SystemEntropy;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_key_file_that_is_damaged_or_cut_anywhere_is_refused_and_never_another_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("actor.key");
+        let made = create_key(&path, "actor", &SystemEntropy).unwrap().public();
+        let whole = fs::read(&path).unwrap();
+        let read = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            read_key(&path, "actor").map(|key| key.public())
+        };
+        for bit in 0..whole.len() * 8 {
+            let mut damaged = whole.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            // The newline at the end is no part of the key.
+            match read(&damaged) {
+                Ok(key) => assert!(key == made && bit / 8 + 1 == whole.len(), "bit {bit} is silent"),
+                Err(e) => assert!(
+                    matches!(e.code(), "ledger.key-file" | "ledger.io"),
+                    "bit {bit}: {e}"
+                ),
+            }
+        }
+        for length in 0..whole.len() {
+            assert!(
+                read(&whole[..length]).map_or(true, |key| key == made),
+                "length {length}"
+            );
+        }
+        // As older programs wrote it.
+        let seed_end = whole
+            .iter()
+            .enumerate()
+            .filter(|(_, byte)| **byte == b'\n')
+            .nth(1)
+            .unwrap()
+            .0;
+        assert_eq!(read(&whole[..=seed_end]).unwrap(), made);
+    }
 
     #[test]
     fn keys_read_back_and_a_loose_mode_a_link_and_a_wrong_purpose_are_refused() {
