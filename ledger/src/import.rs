@@ -6,6 +6,7 @@
 //! end: a bundle of one run is taken in wholly or not at all. A log of this machine's own is compared and never written, an
 //! erased payload never comes back ([`crate::Tx::intake`]). Which log to trust the caller decides, by the fleet.
 
+use crate::Receipt;
 use crate::commit::CommitError;
 use crate::error::LedgerError;
 use crate::intake::{RawRecord, VerifiedRun};
@@ -244,6 +245,23 @@ struct Known<'a, S: State> {
     ours: std::iter::Peekable<crate::read::Range<'a, S>>,
 }
 
+impl<'a, S: State> Known<'a, S> {
+    // Our record at a seq, which is never asked for twice; none where it was pruned.
+    fn at(&mut self, ledger: &'a Ledger<S>, seq: u64) -> Result<Option<Receipt>, LedgerError> {
+        loop {
+            match self.ours.peek() {
+                Some(Ok(ours)) if ours.seq() > seq => return Ok(None),
+                Some(Err(LedgerError::Pruned { first, .. })) if seq < *first => return Ok(None),
+                Some(Err(LedgerError::Pruned { first, .. })) => {
+                    self.ours = ledger.range(&self.header.log, *first, u64::MAX).peekable();
+                }
+                Some(Ok(ours)) if ours.seq() < seq => drop(self.ours.next()),
+                _ => return self.ours.next().transpose(),
+            }
+        }
+    }
+}
+
 struct Import<'a, 'b, S: State> {
     ledger: &'a Ledger<S>,
     take: &'b mut TakeRun<'b>,
@@ -311,11 +329,8 @@ impl<S: State> Import<'_, '_, S> {
         let seq = known.header.first + self.check.so_far().records - 1;
         self.skips = seq < known.size;
         if self.skips {
-            // What was pruned here is not compared.
-            let ours = known
-                .ours
-                .next_if(|ours| ours.as_ref().map_or(true, |ours| ours.seq() <= seq));
-            if ours.transpose()?.is_some_and(|ours| ours.record.bytes() != bytes) {
+            let ours = known.at(self.ledger, seq)?;
+            if ours.is_some_and(|ours| ours.record.bytes() != bytes) {
                 return Err(ImportError::Fork { log, seq });
             }
             self.known += 1;

@@ -180,7 +180,7 @@ fn frames_of_a_range_out_of_order_or_of_another_range_are_found() {
         Some((None, "bundle.tree-size"))
     );
     // What version 1 does not know.
-    let whole = [&ledger_core::bundle::MAGIC[..], &frames[0].1, &frames[1].1].concat();
+    let whole = [ledger_core::bundle::MAGIC, &frames[0].1, &frames[1].1].concat();
     assert_eq!(found(&[&whole])[1], (None, "bundle.frame"));
 }
 

@@ -23,7 +23,13 @@ impl<S: State> Ledger<S> {
     pub fn tile(&self, log: &LogId, resource: &Resource) -> Result<Option<Vec<u8>>, LedgerError> {
         let chain = self.shared().chain(log).ok_or(LedgerError::UnknownLog(*log))?;
         self.checkpoint_key(&chain)?;
-        let size = chain.tree().size();
+        match self.tile_of(log, chain.tree().size(), resource) {
+            Err(LedgerError::Pruned { .. }) => Ok(None),
+            done => done,
+        }
+    }
+
+    fn tile_of(&self, log: &LogId, size: u64, resource: &Resource) -> Result<Option<Vec<u8>>, LedgerError> {
         match *resource {
             Resource::Entries { index, width } => {
                 let whole = Tile::at(0, index, size).is_some_and(|tile| tile.width() >= width);
