@@ -60,7 +60,7 @@ impl End {
     fn of(n: usize) -> Self {
         if n % EXPIRES_EVERY == EXPIRES_EVERY / 2 {
             Self::SucceedsLate
-        } else if n % FAILS_EVERY == 0 {
+        } else if n.is_multiple_of(FAILS_EVERY) {
             Self::FailsOnce
         } else {
             Self::Succeeds
@@ -333,7 +333,7 @@ impl World {
             priority: i16::try_from(n % 3)?,
             attempts_max: 3,
             not_before: None,
-            deadline: (n % 4 == 0).then_some(self.now + 86_400_000_000),
+            deadline: n.is_multiple_of(4).then_some(self.now + 86_400_000_000),
             unique_key: (n % 4 == 1).then(|| format!("scene-{n}")),
             concurrency_key: None,
             depends_on: Vec::new(),
