@@ -4,6 +4,7 @@
 //! [`notices`]: functions from that state and a command to drafts for the order. What may lag behind the committer
 //! follows the contract of [`projection`]. Nothing here appends a receipt, reads a clock or opens a socket.
 
+pub mod authority;
 mod erasing;
 pub mod fleet;
 pub mod health;

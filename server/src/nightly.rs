@@ -8,7 +8,8 @@ use jiff::civil::Time;
 use jiff::{ToSpan, Zoned};
 use ledger::core::kinds::{NoticeTopic, VerifyCompleted};
 use ledger::core::{Draft, Stream, Subject};
-use ledger::verify::{Options, Report, verify_store};
+use ledger::verify::{AuthorityMaker, Options, Report, verify_store};
+use ledger_projections::authority::FleetAuthority;
 use ledger_projections::notices;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +69,11 @@ pub(crate) async fn verify_nightly(machine: Arc<Machine>, mut stop: tokio::sync:
     }
 }
 
+/// What judges, during a verification, whether keys were permitted to say what they said.
+pub fn authority() -> AuthorityMaker {
+    FleetAuthority::maker()
+}
+
 /// Verifies this machine's store from disk, fully, and says what came of it.
 ///
 /// # Errors
@@ -77,6 +83,7 @@ pub async fn verify_now(machine: &Arc<Machine>) -> Result<Report, ServerError> {
     // One thread leaves the other cores to the work.
     let options = Options {
         threads: 1,
+        authority: Some(authority()),
         ..Options::default()
     };
     let run = tokio::task::spawn_blocking(move || verify_store(&dir, &options, &mut |_| {})).await;

@@ -5,6 +5,7 @@ use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::{DIFFERENCE, Exit, FINE};
 use crate::output::{BAD, GOOD, count, paint};
+use crate::times;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ledger::core::LogId;
@@ -21,15 +22,16 @@ Examples:
   ledger verify order.bundle               one exported log
   ledger verify /srv/www/order --key FILE  one published log, held to the key that you trust
   ledger verify --record                   the same by hand or from cron as every night: leaves a receipt
-  ledger verify --hashes-only              many times quicker: chain, tree and payloads, no signatures")]
+  ledger verify --fast                     many times quicker: chain, tree and payloads, no signatures
+  ledger verify --max-age 1d               a finding, too, when the newest receipt is older than a day")]
 pub(crate) struct VerifyArgs {
     /// A bundle, or the directory of a published log [default: the store of the directory]
     path: Option<PathBuf>,
-    /// Leave out the signatures
-    #[arg(long)]
-    hashes_only: bool,
+    /// Leave out the signatures, and what keys were permitted
+    #[arg(long, alias = "hashes-only")]
+    fast: bool,
     /// Let the machine do it and keep the outcome as a receipt, as the nightly run does
-    #[arg(long, conflicts_with_all = ["path", "hashes_only", "logs", "keys"])]
+    #[arg(long, conflicts_with_all = ["path", "fast", "logs", "keys", "max_age"])]
     record: bool,
     /// Only this log (a bundle or published log must be of it); repeatable
     #[arg(long = "log", value_name = "LOGID")]
@@ -38,6 +40,9 @@ pub(crate) struct VerifyArgs {
     /// one of them; repeatable
     #[arg(long = "key", value_name = "KEY|FILE", requires = "path")]
     keys: Vec<String>,
+    /// How old the newest receipt may be; older is a finding. Without, the age is told
+    #[arg(long, value_name = "SPAN")]
+    max_age: Option<String>,
 }
 
 /// What there is to verify.
@@ -73,9 +78,11 @@ pub(crate) async fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, Cl
         .map(|text| log_id(text))
         .collect::<Result<_, _>>()?;
     let options = Options {
-        full: !args.hashes_only,
+        full: !args.fast,
         logs,
         keys: pins::read(&args.keys)?,
+        authority: (!args.fast).then(ledger_server::nightly::authority),
+        max_age_ms: args.max_age.as_deref().map(max_age_ms).transpose()?,
         ..Options::default()
     };
     let bar = context.output.draws_progress().then(bar);
@@ -109,6 +116,11 @@ pub(crate) async fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, Cl
         .output
         .verdict(clean, &report, &[], || describe(&report))?;
     Ok(if clean { FINE } else { DIFFERENCE })
+}
+
+fn max_age_ms(text: &str) -> Result<u64, CliError> {
+    let span = times::parse_span(text)?;
+    Ok(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
 
 async fn record(context: &Context) -> Result<Exit, CliError> {

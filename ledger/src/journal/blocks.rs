@@ -141,9 +141,9 @@ impl Drop for Block {
 }
 
 impl Spare {
-    fn take(&self) -> Vec<u8> {
+    fn take(&self, room: usize) -> Vec<u8> {
         let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        spare.unwrap_or_else(|| vec![0; BLOCK_BYTES])
+        spare.unwrap_or_else(|| vec![0; BLOCK_BYTES.min(room)])
     }
 
     fn give(&self, buffer: Vec<u8>) {
@@ -291,7 +291,7 @@ impl Blocks {
         };
         let io = JournalError::io("read", segment::path(&self.dir, segment.header.segment));
         let room = (limit.saturating_sub(offset)) as usize;
-        let mut bytes = self.spare.take();
+        let mut bytes = self.spare.take(room);
         let wanted = room.min(bytes.len());
         let mut have = file
             .read_at(u64::from(offset), &mut bytes[..wanted])

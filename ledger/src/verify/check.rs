@@ -5,6 +5,7 @@
 //! chunk's place in the order.
 
 use super::Options;
+use super::authority::{Authority, NotPermitted};
 use super::chunk::Chunk;
 use super::entry::{Prepared, finding, prepare};
 use super::excused::Excused;
@@ -19,8 +20,9 @@ use crate::Position;
 use crate::anchor::Anchor;
 use crate::error::LedgerError;
 use crate::journal::StoredEntry;
+use crate::receipt::Receipt;
 use ledger_core::error::RecordError;
-use ledger_core::kinds::{Detail, Erased, LogPinned, LogPruned, ReceiptInadmissible};
+use ledger_core::kinds::{Detail, Erased, LogPinned, LogPruned, ReceiptInadmissible, Verdict};
 use ledger_core::{Chain, FleetId, LogId, PublicKey, Record, Stream, VerifyKey};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -33,6 +35,9 @@ pub(super) const HEARD: [&str; 4] = [
     LogPruned::KIND,
     ReceiptInadmissible::KIND,
 ];
+
+/// Below so many entries the work is not spread over threads.
+const PARALLEL_MIN: usize = 64;
 
 /// Everything that a run knows so far.
 pub(super) struct Check<'a> {
@@ -48,6 +53,7 @@ pub(super) struct Check<'a> {
     trusted: HashSet<PublicKey>,
     payloads: Payloads,
     excused: Excused,
+    judge: Option<Box<dyn Authority>>,
     pub(super) pruned: PrunedLogs,
     // Threads of its own, when not all cores shall work.
     pool: Option<Arc<rayon::ThreadPool>>,
@@ -95,6 +101,7 @@ impl<'a> Check<'a> {
             trusted: HashSet::new(),
             payloads: Payloads::default(),
             excused: Excused::default(),
+            judge: options.authority.as_ref().map(|make| make()),
             pruned: PrunedLogs::default(),
             pool,
             held: VecDeque::new(),
@@ -169,6 +176,12 @@ impl<'a> Check<'a> {
                 found.into_iter().for_each(|(_, finding)| self.found(finding));
             }
         }
+        if let Some(judge) = &mut self.judge {
+            for (position, record) in std::mem::take(&mut chunk.judged) {
+                let record = Arc::new(record);
+                judge.take(&Receipt { position, record });
+            }
+        }
         self.ticket += 1;
         let (ticket, chunk) = (self.ticket, Arc::new(chunk));
         let job = |(index, key): &(usize, VerifyKey)| {
@@ -224,7 +237,12 @@ impl<'a> Check<'a> {
 
     /// Takes the next entries with care: each by itself, its place in the logs, its signatures. Findings keep the journal's order.
     pub(super) fn take(&mut self, entries: Vec<StoredEntry>) {
-        let prepared: Vec<Prepared> = self.on_pool(|| entries.into_par_iter().map(prepare).collect());
+        let spread = entries.len() >= PARALLEL_MIN;
+        let prepared: Vec<Prepared> = if spread {
+            self.on_pool(|| entries.into_par_iter().map(prepare).collect())
+        } else {
+            entries.into_iter().map(prepare).collect()
+        };
         let mut found: Vec<(usize, Finding)> = Vec::new();
         let mut signed: Vec<(usize, VerifyKey, bool)> = Vec::new();
         for (index, entry) in prepared.iter().enumerate() {
@@ -241,7 +259,11 @@ impl<'a> Check<'a> {
             let authors = signed.iter().filter(authored).count();
             self.report.counts.log_signatures += u64::try_from(signed.len()).unwrap_or(u64::MAX);
             self.report.counts.author_signatures += u64::try_from(authors).unwrap_or(u64::MAX);
-            let bad = self.on_pool(|| signed::check(&prepared, &signed));
+            let bad = if spread {
+                self.on_pool(|| signed::check_spread(&prepared, &signed))
+            } else {
+                signed::check(&prepared, &signed)
+            };
             found.extend(bad.into_iter().map(|(index, error)| {
                 let entry = &prepared[index];
                 let record = entry.record.as_ref().expect("only parsed records are checked");
@@ -268,6 +290,12 @@ impl<'a> Check<'a> {
     ) {
         let log = record.seal().log;
         self.hear(record);
+        if let Some(judge) = &mut self.judge {
+            judge.take(&Receipt {
+                position: entry.position,
+                record: Arc::new(record.clone()),
+            });
+        }
         if !self.options.wants(&log) {
             return;
         }
@@ -432,10 +460,66 @@ impl<'a> Check<'a> {
             || (self.home.is_some() && self.logs.get(log).and_then(LogState::machine_key) == self.home)
     }
 
+    // What the judge says; a log that founded its own fleet needs none.
+    fn judge_authority(&mut self) {
+        let founded = |state: &LogState| {
+            let chain = state.chain();
+            chain.is_some_and(|chain| chain.genesis().founding.is_some())
+        };
+        let judgement = self.judge.as_mut().map(|judge| judge.finish());
+        let Some(judgement) = judgement.filter(|said| said.not_checked.is_none() || self.logs.len() > 1)
+        else {
+            if self.logs.len() == 1 && self.logs.values().all(founded) {
+                self.report.authority = Verdict::Clean;
+                self.report.counts.judged = self.report.counts.receipts;
+            }
+            return;
+        };
+        if let Some(why) = &judgement.not_checked {
+            self.report.not_checked(Aspect::Authority, why);
+            return;
+        }
+        self.report.authority = Verdict::Clean;
+        self.report.counts.judged = judgement.judged;
+        for said in judgement.found {
+            let NotPermitted {
+                log,
+                seq,
+                id,
+                code,
+                text,
+            } = said;
+            if self.options.wants(&log) {
+                self.report.found(Finding {
+                    code,
+                    aspect: Aspect::Authority,
+                    log: Some(log),
+                    seq: Some(seq),
+                    id: Some(id),
+                    position: None,
+                    text,
+                });
+            }
+        }
+        if judgement.excused > 0 {
+            self.report.note(format!(
+                "{} receipts were not permitted; the order names them as inadmissible, and they are inert",
+                judgement.excused
+            ));
+        }
+        if judgement.waiting > 0 {
+            self.report.note(format!(
+                "{} receipts are covered by no pin of the order yet; whether they were permitted nobody can say",
+                judgement.waiting
+            ));
+        }
+    }
+
     /// The report, with what is said of the logs.
     pub(super) fn finish(mut self) -> Report {
         self.payloads.judge(&mut self.report);
         self.excused.judge(&mut self.report);
+        self.judge_authority();
         self.pruned.judge(self.home, &mut self.report);
         self.report.counts.logs = u64::try_from(self.logs.len()).unwrap_or(u64::MAX);
         self.report.counts.heads_compared += self.book.compared();
@@ -447,7 +531,9 @@ impl<'a> Check<'a> {
         });
         self.report.logs = logs;
         let newest = self.logs.values().map(LogState::time).max();
-        self.report.set_freshness(newest, self.options.clock.now_us());
+        let now_us = self.options.clock.now_us();
+        self.report.set_freshness(newest, now_us, self.options.max_age_ms);
+        self.report.tell_unchecked();
         self.report
     }
 }

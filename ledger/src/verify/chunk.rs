@@ -9,12 +9,16 @@ use crate::Position;
 use crate::journal::batch::{EntryView, record_in};
 use crate::journal::blocks::Block;
 use crate::journal::footer::{Tally, Zone};
+use crate::journal::format::SALT_BYTES;
 use ledger_core::chain::Run;
 use ledger_core::record::RecordRef;
-use ledger_core::{LogId, Record, SealDigest, Signature, tree};
+use ledger_core::{LogId, Record, SealDigest, Signature, digest, tree};
 
 /// Logs in one chunk at most that are kept in order of their first record; more make it go the careful way.
 const PARTS_MAX: usize = 64;
+
+/// Entries that are hashed together: their fields fit a near cache.
+const GROUP_ENTRIES: usize = 256;
 
 /// See the module.
 pub(super) struct Chunk {
@@ -121,46 +125,71 @@ struct Making {
     kinds: Vec<String>,
 }
 
+// An entry that was taken apart and is still to be hashed.
+struct Read<'a> {
+    position: Position,
+    record: RecordRef<'a>,
+    salted: Option<&'a [u8]>,
+}
+
 impl Making {
     // Takes every entry; false when one must go the careful way, `None` when a batch is not sound.
     fn take_all(&mut self, block: &Block) -> Option<bool> {
         let mut sound = true;
+        let mut group: Vec<Read<'_>> = Vec::with_capacity(GROUP_ENTRIES);
         for batch in block.batches() {
             let batch = batch.ok()?;
             let mut entries = 0;
             for entry in batch.entries() {
-                sound = sound && self.take(&entry).is_some();
                 entries += 1;
+                match read(&entry).filter(|_| sound) {
+                    Some(read) => group.push(read),
+                    None => sound = false,
+                }
+                if group.len() == GROUP_ENTRIES {
+                    sound = sound && self.take_group(&group).is_some();
+                    group.clear();
+                }
             }
             // Something was pruned from it.
             (entries == batch.header.entries).then_some(())?;
         }
-        Some(sound)
+        Some(sound && self.take_group(&group).is_some())
+    }
+
+    // Hashes some entries together and takes them; `None` when one must go the careful way.
+    fn take_group(&mut self, group: &[Read<'_>]) -> Option<()> {
+        let of = |part: for<'a> fn(&Read<'a>) -> &'a [u8]| group.iter().map(part).collect::<Vec<_>>();
+        let statements = digest::statement_digests(&of(|read| read.record.statement_bytes));
+        let seals = digest::seal_digests(&of(|read| read.record.seal_bytes));
+        let salted: Vec<&[u8]> = group.iter().filter_map(|read| read.salted).collect();
+        let mut commitments = digest::commitments(&salted).into_iter();
+        for ((read, statement), seal) in group.iter().zip(statements).zip(seals) {
+            let wanted = read.record.statement.payload.map(|wanted| wanted.commitment);
+            // There is a payload if and only if one is wanted.
+            let fits = wanted == read.salted.and_then(|_| commitments.next());
+            if read.record.seal.statement != statement || !fits {
+                return None;
+            }
+            self.take(read, seal)?;
+        }
+        Some(())
     }
 
     // Takes the next entry; `None` when it must go the careful way.
-    fn take(&mut self, entry: &EntryView<'_>) -> Option<()> {
-        let record = RecordRef::read(entry.record)?;
-        // A genesis begins a log, which is more than following one.
-        if record.seal.seq == 0 || !record.is_bound() {
-            return None;
-        }
-        let has_payload = match (&record.statement.payload, entry.payload) {
-            (None, None) if entry.header.payload_bytes == 0 => false,
-            (Some(wanted), Some(salted)) if wanted.is_matched_by(salted) => true,
-            _ => return None,
-        };
-        let (leaf, seal) = (tree::leaf_hash(entry.record), record.seal_digest());
+    fn take(&mut self, read: &Read<'_>, seal: SealDigest) -> Option<()> {
+        let (record, position) = (&read.record, read.position);
+        let leaf = tree::leaf_hash(record.bytes);
         let part = match self.find(&record.seal.log) {
             Some(index) => {
                 let part = &mut self.parts[index];
-                part.run.as_mut()?.push(&record, leaf, seal).then_some(())?;
+                part.run.as_mut()?.push(record, leaf, seal).then_some(())?;
                 part
             }
             None if self.parts.len() == PARTS_MAX => return None,
             None => {
                 self.parts.push(Part {
-                    run: Some(Run::begin(&record, leaf, seal)),
+                    run: Some(Run::begin(record, leaf, seal)),
                     payloads: 0,
                     at: Vec::new(),
                     signatures: Vec::new(),
@@ -169,12 +198,12 @@ impl Making {
                 self.parts.last_mut()?
             }
         };
-        part.payloads += u64::from(has_payload);
+        part.payloads += u64::from(read.salted.is_some());
         if self.keep.signatures {
-            part.at.push(entry.position.offset);
+            part.at.push(position.offset);
             part.signatures.push((seal, Signature(*record.log_signature)));
             if record.author_signature.is_some() {
-                part.authored.push(entry.position.offset);
+                part.authored.push(position.offset);
             }
         }
         let kind = record.statement.kind;
@@ -182,10 +211,10 @@ impl Making {
             self.kinds.push(kind.to_owned());
         }
         if HEARD.contains(&kind) {
-            self.heard.push((entry.position, record.to_record()?));
+            self.heard.push((position, record.to_record()?));
         }
         if self.keep.records {
-            self.judged.push((entry.position, record.to_record()?));
+            self.judged.push((position, record.to_record()?));
         }
         Some(())
     }
@@ -199,4 +228,19 @@ impl Making {
         }
         self.parts.iter().position(is)
     }
+}
+
+// Takes an entry apart; `None` when it must go the careful way. A genesis begins a log, which is more than following one.
+fn read<'a>(entry: &EntryView<'a>) -> Option<Read<'a>> {
+    let record = RecordRef::read(entry.record).filter(|record| record.seal.seq > 0)?;
+    let payload_bytes = record
+        .statement
+        .payload
+        .map_or(0, |wanted| SALT_BYTES.saturating_add(wanted.bytes));
+    let has = entry.payload.is_some() == record.statement.payload.is_some();
+    (has && entry.header.payload_bytes == payload_bytes).then_some(Read {
+        position: entry.position,
+        record,
+        salted: entry.payload,
+    })
 }

@@ -4,8 +4,9 @@
 //! [`Report`]. It reads what lies on
 //! the disk, by [`crate::journal::walk`], through no cache of a running process; it never writes, takes no lock, needs
 //! neither keys nor anchor, and may run while a daemon appends. After damage it goes on, so that one run names all of it.
-//! Memory is bounded by one segment, however long the logs are. What each key was permitted is not decided here.
+//! Memory is bounded by one segment, however long the logs are. What each key was permitted a judge says that the caller brings.
 
+mod authority;
 mod bundle;
 mod check;
 mod chunk;
@@ -23,6 +24,7 @@ mod tiles;
 mod window;
 mod work;
 
+pub use authority::{Authority, AuthorityMaker, Judgement, NotPermitted};
 pub use bundle::verify_bundle;
 pub use report::{Aspect, Counts, FINDINGS_MAX, Finding, Freshness, LogReport, Report};
 pub use store::verify_store;
@@ -32,6 +34,7 @@ pub use ledger_core::kinds::Verdict;
 
 use crate::clock::{Clock, SystemClock};
 use crate::storage::{DiskStorage, Storage};
+use ledger_core::checkpoint::Checkpoint;
 use ledger_core::note::VerifierKey;
 use ledger_core::{LogId, PublicKey, checkpoint};
 use std::sync::Arc;
@@ -48,6 +51,12 @@ pub struct Options {
     pub logs: Vec<LogId>,
     /// The checkpoint keys that a bundle's or a directory's log must have one of; empty to check it against itself alone.
     pub keys: Vec<VerifierKey>,
+    /// Judges what keys were permitted, when it makes sense here; every record is then taken apart once more.
+    pub authority: Option<AuthorityMaker>,
+    /// Checkpoints that somebody else has seen and checked: what they cover must be here.
+    pub checkpoints: Vec<Checkpoint>,
+    /// An age of the newest receipt, in milliseconds, that is a finding when it is exceeded; otherwise the age is told.
+    pub max_age_ms: Option<u64>,
     /// The disk.
     pub storage: Arc<dyn Storage>,
     /// What tells the age of the newest receipt.
@@ -61,6 +70,9 @@ impl Default for Options {
             threads: 0,
             logs: Vec::new(),
             keys: Vec::new(),
+            authority: None,
+            checkpoints: Vec::new(),
+            max_age_ms: None,
             storage: Arc::new(DiskStorage),
             clock: Arc::new(SystemClock),
         }

@@ -23,8 +23,12 @@ pub enum Aspect {
     Integrity,
     /// Log and author signatures.
     Signatures,
-    /// No gap; what anchor and pins have seen is here; payloads are present.
+    /// What author and machine key were permitted at the record's place in the order.
+    Authority,
+    /// No gap; what anchor, pins and others have seen is here; payloads are present.
     Completeness,
+    /// The age of the newest receipt.
+    Freshness,
 }
 
 impl fmt::Display for Aspect {
@@ -32,7 +36,9 @@ impl fmt::Display for Aspect {
         f.pad(match self {
             Self::Integrity => "integrity",
             Self::Signatures => "signatures",
+            Self::Authority => "authority",
             Self::Completeness => "completeness",
+            Self::Freshness => "freshness",
         })
     }
 }
@@ -96,7 +102,9 @@ pub struct Counts {
     pub author_signatures: u64,
     /// Records whose author signature does not verify, and of which the order says so: kept, inert, and no finding.
     pub excused: u64,
-    /// Heads of the anchor and of pins that were compared with what is here.
+    /// Receipts of which it was judged whether their keys were permitted to say them.
+    pub judged: u64,
+    /// Heads of the anchor, of pins and of given checkpoints that were compared with what is here.
     pub heads_compared: u64,
     /// Segments of the journal; 0 for a bundle.
     pub segments: u64,
@@ -129,13 +137,27 @@ pub struct LogReport {
     pub time: Option<Hlc>,
 }
 
-/// How old the newest receipt is. That is told, not judged: only the reader knows what may be silent.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
+/// How old the newest receipt is. That is told, and judged only by an age that the reader names, who knows what may be
+/// silent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Freshness {
+    /// Whether it is older than the reader permits.
+    pub verdict: Verdict,
+    /// What the reader permits, in milliseconds.
+    pub max_age_ms: Option<u64>,
     /// When the newest receipt was sealed, milliseconds since 1970; `None` when there is none.
     pub newest_unix_ms: Option<u64>,
     /// How long ago that was, in milliseconds.
     pub age_ms: Option<u64>,
+}
+
+/// Why a verdict is "not checked".
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct NotChecked {
+    /// The verdict.
+    pub aspect: Aspect,
+    /// Why.
+    pub why: String,
 }
 
 /// How a verification ended.
@@ -149,12 +171,14 @@ pub struct Report {
     pub integrity: Verdict,
     /// Log and author signatures.
     pub signatures: Verdict,
-    /// What each key was permitted: decided by the fold of the order, not here.
+    /// What each key was permitted, as the judge of [`super::Options::authority`] says.
     pub authority: Verdict,
     /// No gap, and nothing behind what anchor and pins have seen.
     pub completeness: Verdict,
     /// Age of the newest receipt.
     pub freshness: Freshness,
+    /// Verdicts that are "not checked", each with the reason.
+    pub not_checked: Vec<NotChecked>,
     /// How much was looked at.
     pub counts: Counts,
     /// The logs, by machine and stream.
@@ -187,7 +211,13 @@ impl Report {
             signatures: if full { Verdict::Clean } else { Verdict::NotChecked },
             authority: Verdict::NotChecked,
             completeness: Verdict::Clean,
-            freshness: Freshness::default(),
+            freshness: Freshness {
+                verdict: Verdict::NotChecked,
+                max_age_ms: None,
+                newest_unix_ms: None,
+                age_ms: None,
+            },
+            not_checked: Vec::new(),
             counts: Counts::default(),
             logs: Vec::new(),
             findings: Vec::new(),
@@ -201,7 +231,9 @@ impl Report {
         let verdict = match finding.aspect {
             Aspect::Integrity => &mut self.integrity,
             Aspect::Signatures => &mut self.signatures,
+            Aspect::Authority => &mut self.authority,
             Aspect::Completeness => &mut self.completeness,
+            Aspect::Freshness => &mut self.freshness.verdict,
         };
         *verdict = Verdict::Found;
         self.findings_total += 1;
@@ -216,12 +248,61 @@ impl Report {
         }
     }
 
-    pub(super) fn set_freshness(&mut self, newest: Option<Hlc>, now_us: i64) {
+    pub(super) fn set_freshness(&mut self, newest: Option<Hlc>, now_us: i64, max_age_ms: Option<u64>) {
         let newest_unix_ms = newest.map(Hlc::unix_ms);
+        let age_ms = newest_unix_ms.map(|newest| crate::clock::unix_ms(now_us).saturating_sub(newest));
         self.freshness = Freshness {
+            verdict: max_age_ms.map_or(Verdict::NotChecked, |_| Verdict::Clean),
+            max_age_ms,
             newest_unix_ms,
-            age_ms: newest_unix_ms.map(|newest| crate::clock::unix_ms(now_us).saturating_sub(newest)),
+            age_ms,
         };
+        let Some(limit) = max_age_ms else {
+            self.not_checked(Aspect::Freshness, "nobody said what would be too old");
+            return;
+        };
+        if age_ms.is_none_or(|age| age > limit) {
+            let text = match age_ms {
+                Some(age) => format!(
+                    "the newest receipt is {} s old, {} s are permitted",
+                    age / 1000,
+                    limit / 1000
+                ),
+                None => "no receipt tells its age".to_owned(),
+            };
+            self.found(Finding {
+                code: "freshness.age",
+                aspect: Aspect::Freshness,
+                log: None,
+                seq: None,
+                id: None,
+                position: None,
+                text,
+            });
+        }
+    }
+
+    pub(super) fn not_checked(&mut self, aspect: Aspect, why: &str) {
+        let why = why.to_owned();
+        self.not_checked.push(NotChecked { aspect, why });
+    }
+
+    // The reasons that are the same for every kind of source.
+    pub(super) fn tell_unchecked(&mut self) {
+        if self.signatures == Verdict::NotChecked {
+            let why = "the hash tier was asked for; a signed head that somebody else knows covers what is before it";
+            self.not_checked(Aspect::Signatures, why);
+        }
+        let told = self
+            .not_checked
+            .iter()
+            .any(|said| said.aspect == Aspect::Authority);
+        if self.authority == Verdict::NotChecked && !told {
+            self.not_checked(
+                Aspect::Authority,
+                "no order is at hand that says who may say what",
+            );
+        }
     }
 
     /// Whether nothing was found.
@@ -242,8 +323,7 @@ impl Report {
             signatures: self.signatures,
             authority: self.authority,
             completeness: self.completeness,
-            // The age is told by the receipt's own time; nobody said here what would be too old.
-            freshness: Verdict::NotChecked,
+            freshness: self.freshness.verdict,
             elapsed_ms: whole_ms(&self.elapsed),
         }
     }
@@ -279,21 +359,34 @@ impl fmt::Display for Report {
             counts.log_signatures,
             counts.author_signatures
         )?;
-        writeln!(f, "  authority     {:<12}", word(self.authority))?;
         writeln!(
             f,
-            "  completeness  {:<12} {} heads of anchor and pins compared",
+            "  authority     {:<12} {} receipts judged",
+            word(self.authority),
+            counts.judged
+        )?;
+        writeln!(
+            f,
+            "  completeness  {:<12} {} heads of anchor, pins and checkpoints compared",
             word(self.completeness),
             counts.heads_compared
         )?;
         match self.freshness.age_ms {
             Some(age_ms) => writeln!(
                 f,
-                "  freshness     newest receipt {}.{} s ago",
+                "  freshness     {:<12} newest receipt {}.{} s ago",
+                word(self.freshness.verdict),
                 age_ms / 1000,
                 age_ms % 1000 / 100
             )?,
-            None => writeln!(f, "  freshness     no receipt")?,
+            None => writeln!(
+                f,
+                "  freshness     {:<12} no receipt",
+                word(self.freshness.verdict)
+            )?,
+        }
+        for NotChecked { aspect, why } in &self.not_checked {
+            writeln!(f, "  {aspect} not checked: {why}")?;
         }
         for log in &self.logs {
             let machine = log.machine.as_deref().unwrap_or("unknown machine");

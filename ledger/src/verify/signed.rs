@@ -127,26 +127,30 @@ pub(super) fn check(prepared: &[Prepared], signed: &[(usize, VerifyKey, bool)]) 
         let (log, seq) = (seal.log, seal.seq);
         (!valid).then_some((*index, ChainError::LogSignature { log, seq }))
     };
-    let batch = |run: &[&(usize, VerifyKey, bool)]| -> Vec<(usize, ChainError)> {
-        let items: Vec<(SealDigest, Signature)> = run
-            .iter()
-            .map(|(index, _, _)| (record(*index).seal_digest(), *record(*index).log_signature()))
-            .collect();
-        // All trusted keys are the one machine key of this store.
-        let passes = run
-            .first()
-            .is_none_or(|(_, key, _)| signature::verify_seals_batch(key, &items));
-        if passes {
-            Vec::new()
-        } else {
-            run.iter().filter_map(|task| strictly(task)).collect()
-        }
-    };
-    let author = |(index, _, _): &(usize, VerifyKey, bool)| {
-        Some((*index, chain::verify_author(record(*index)).err()?))
-    };
-    let mut bad: Vec<(usize, ChainError)> = own.par_chunks(BATCH_MAX).flat_map_iter(batch).collect();
-    bad.par_extend(others.into_par_iter().filter_map(strictly));
-    bad.par_extend(signed.par_iter().filter_map(author));
+    let items: Vec<(SealDigest, Signature)> = own
+        .iter()
+        .map(|(index, _, _)| (record(*index).seal_digest(), *record(*index).log_signature()))
+        .collect();
+    // All trusted keys are the one machine key of this store.
+    let passes = own
+        .first()
+        .is_none_or(|(_, key, _)| signature::verify_seals_batch(key, &items));
+    let doubtful = own.into_iter().filter(|_| !passes);
+    let mut bad: Vec<_> = doubtful.chain(others).filter_map(strictly).collect();
+    bad.extend(signed.iter().filter_map(|(index, _, _)| {
+        let error = chain::verify_author(record(*index)).err()?;
+        Some((*index, error))
+    }));
     bad
+}
+
+/// The same on all threads of the pool that this runs on.
+pub(super) fn check_spread(
+    prepared: &[Prepared],
+    signed: &[(usize, VerifyKey, bool)],
+) -> Vec<(usize, ChainError)> {
+    signed
+        .par_chunks(BATCH_MAX)
+        .flat_map_iter(|part| check(prepared, part))
+        .collect()
 }

@@ -41,6 +41,13 @@ pub fn verify_store(
     loop {
         let anchor = load_anchor(&place, options)?;
         let mut report = run(dir, &place, anchor.as_ref(), options, progress)?;
+        if let Some(path) = &place.anchor_path
+            && let Some(oddity) = Anchor::oddity(options.storage.as_ref(), path)?
+        {
+            report
+                .notes
+                .push(format!("the anchor: {oddity}; the other one counts"));
+        }
         let writing = anchor.as_ref().is_some_and(|anchor| !anchor.clean);
         let changed = anchor.is_some() && load_anchor(&place, options)? != anchor;
         if report.is_clean() || reading == READINGS_MAX || !(writing || changed) {

@@ -45,7 +45,8 @@ pub fn verify_tiles(
     check.run(progress)?;
     let mut report = check.report;
     let newest = report.logs.first().and_then(|log| log.time);
-    report.set_freshness(newest, options.clock.now_us());
+    report.set_freshness(newest, options.clock.now_us(), options.max_age_ms);
+    report.tell_unchecked();
     report.elapsed = began.elapsed();
     Ok(report)
 }

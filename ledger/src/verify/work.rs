@@ -25,6 +25,9 @@ const CAREFUL_ENTRIES: usize = 4096;
 /// Bytes of records and payloads after which they are, too.
 const CAREFUL_BYTES: usize = 8 << 20;
 
+/// Bytes of a journal for which a further thread is worth its beginning.
+const BYTES_PER_THREAD: u64 = 2 << 20;
+
 // A piece that was read and checked by itself.
 enum Ready {
     Chunk(Box<Chunk>),
@@ -97,6 +100,15 @@ impl<'a> Work<'a> {
     ) -> Result<Self, LedgerError> {
         let blocks = Blocks::new(options.storage.clone(), &place.journal)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let wanted = if rayon::current_thread_index().is_some() {
+            // A thread of a pool must not wait for others that may need that pool.
+            1
+        } else if options.threads > 0 {
+            options.threads
+        } else {
+            cores
+        };
+        let useful = usize::try_from(told.bytes_total / BYTES_PER_THREAD).unwrap_or(usize::MAX);
         Ok(Self {
             options,
             place,
@@ -118,11 +130,7 @@ impl<'a> Work<'a> {
                 here: 0,
             }),
             wake: Condvar::new(),
-            threads: if options.threads > 0 {
-                options.threads
-            } else {
-                cores
-            },
+            threads: wanted.min(useful.saturating_add(1)),
         })
     }
 
@@ -258,7 +266,7 @@ impl<'a> Work<'a> {
             Piece::Block(block) => {
                 let keep = Keep {
                     signatures: self.options.full,
-                    records: false,
+                    records: self.options.authority.is_some(),
                 };
                 match Chunk::of(block, keep) {
                     Ok(chunk) => Ready::Chunk(Box::new(chunk)),

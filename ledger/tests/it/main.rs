@@ -31,4 +31,5 @@ mod stores;
 mod support;
 mod sync;
 mod syscalls;
+mod verdicts;
 mod verify;
