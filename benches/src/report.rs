@@ -125,13 +125,10 @@ fn verifying(m: &Measured, rows: &mut Vec<Row>) {
         .beside("one thread"),
     );
     let proving = median_cost(&m.folds_proving);
-    rows.push(
-        Row::new(
-            "the same, requests in the order, each author's signature proven again",
-            millions(proving),
-        )
-        .beside("one thread"),
-    );
+    rows.push(Row::new(
+        "the same, requests in the order, each author's signature proven again",
+        millions(proving),
+    ));
 }
 
 fn reading(m: &Measured, rows: &mut Vec<Row>) {

@@ -82,6 +82,8 @@ pub struct Measured {
     pub hashes: Vec<Cost>,
     /// Folds of an order, requests in machines' logs.
     pub folds: Vec<Cost>,
+    /// Receipts and jobs of that order.
+    pub folded: (usize, usize),
     /// Folds of an order with the requests in it.
     pub folds_proving: Vec<Cost>,
     /// Receipts of the bench record's store.
@@ -204,6 +206,7 @@ fn verifying(m: &mut Measured, store: &Path, size: Size, key: &SigningKey) -> Re
 
 fn folding(m: &mut Measured, size: Size) -> Result<(), Failed> {
     let [relayed, in_order] = fold::orders(size.jobs)?;
+    m.folded = (relayed.receipts.len(), relayed.jobs);
     for _ in 0..size.rounds {
         m.folds.push(fold::replay(&relayed)?);
         m.folds_proving.push(fold::replay(&in_order)?);

@@ -8,8 +8,8 @@ use rayon::prelude::*;
 
 /// Seed of the key that signs in all floors.
 pub const SEED: [u8; 32] = [7; 32];
-/// Seals that the ledger's own batch signing gets at a time: about what a batch of 64 callers gives one core.
-const BATCH: usize = 32;
+/// Seals that the ledger's own batch signing gets at a time, as a committer hands them to its signing threads.
+const BATCH: usize = 8;
 
 // Digests as varied as those of real seals.
 fn digests(count: usize) -> Vec<SealDigest> {
