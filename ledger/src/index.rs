@@ -191,10 +191,11 @@ impl Index {
     }
 
     /// Positions of the receipts about a subject, oldest first (other subjects of the same digest may be among them).
-    pub(crate) fn by_subject(&self, subject: &Subject) -> Result<Vec<Position>, LedgerError> {
+    /// `limit`: how many of the table's are wanted.
+    pub(crate) fn by_subject(&self, subject: &Subject, limit: usize) -> Result<Vec<Position>, LedgerError> {
         let memory = self.memory(|recent| recent.by_subject(subject));
         let key = key_of(subject.as_str().as_bytes());
-        let rows = self.subjects.find(&self.table, key, SUBJECT_POSITIONS_MAX)?;
+        let rows = self.subjects.find(&self.table, key, limit)?;
         Ok(in_order(rows, memory))
     }
 

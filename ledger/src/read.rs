@@ -1,7 +1,7 @@
 //! Reading: by (log, seq), by id, by subject, by time, by range; payloads with their commitment checked.
 
 use crate::error::LedgerError;
-use crate::index::Index;
+use crate::index::{Index, SUBJECT_POSITIONS_MAX};
 use crate::journal::{JournalError, JournalReader, StoredEntry};
 use crate::ledger::{Ledger, Shared};
 use crate::state::State;
@@ -191,11 +191,19 @@ impl<S: State> Ledger<S> {
     /// # Errors
     /// [`LedgerError`] when the store cannot be read.
     pub fn by_subject(&self, subject: &Subject) -> Result<Vec<Receipt>, LedgerError> {
-        let found = self.shared().read_all(self.shared().index.by_subject(subject)?)?;
-        Ok(found
-            .into_iter()
-            .filter(|receipt| receipt.statement().subject == *subject)
-            .collect())
+        let mut limit = SUBJECT_POSITIONS_MAX;
+        loop {
+            let positions = self.shared().index.by_subject(subject, limit)?;
+            let wanted = positions.len();
+            let mut found = self.shared().read_all(positions)?;
+            found.retain(|receipt| receipt.statement().subject == *subject);
+            // The oldest of a machine's receipts may all be pruned: then those behind them are looked for.
+            if wanted < limit || found.len() >= SUBJECT_POSITIONS_MAX {
+                found.truncate(SUBJECT_POSITIONS_MAX);
+                return Ok(found);
+            }
+            limit = limit.saturating_mul(4);
+        }
     }
 
     /// A receipt's payload, read from disk and checked against its commitment.

@@ -265,3 +265,41 @@ fn a_payload_beside_a_gap_is_erased_in_place_and_stays_so_when_more_is_pruned() 
         "the newest segment is never rewritten"
     );
 }
+
+#[test]
+fn a_cut_segment_is_pruned_without_what_recovery_left_behind_its_end() {
+    let disk = Disk::default();
+    let (mut journal, _) = create(&disk, 50_000);
+    let secret = real_entry("the secret that recovery copied");
+    let mut there = contents(0..8);
+    append(&mut journal, &there).unwrap();
+    append(&mut journal, std::slice::from_ref(&secret)).unwrap();
+    // Killed: the last batch is proven by nothing, and moves into a fresh segment.
+    drop(journal);
+    let opened = open(&disk, 50_000, None).unwrap();
+    assert_eq!(opened.report.moved.len(), 1);
+    there.push(secret.clone());
+    let goes = |record: &[u8]| record == there[1].0 || record == there[2].0 || record == there[4].0;
+    let pruned = opened.reader.prune_segment(1, &goes).unwrap().unwrap();
+    assert_eq!(pruned.entries, 3);
+    let text = secret.1.unwrap().bytes;
+    let holds = |disk: &Disk| {
+        disk.bytes(&segment(1))
+            .windows(text.len())
+            .any(|window| window == text)
+    };
+    assert!(!holds(&disk), "the old copy went with it");
+    let kept: Vec<Content> = there
+        .iter()
+        .filter(|(record, _)| !goes(record))
+        .cloned()
+        .collect();
+    assert_eq!(scan_contents(&opened.reader), kept);
+    // Erasing looks for copies in what is cut off, and finds none.
+    let moved = opened.report.moved[0].1;
+    let mut journal = opened.journal;
+    journal.erase_entries(&[moved]).unwrap();
+    assert!(opened.reader.read(moved).unwrap().is_erased());
+    assert_eq!(scan(&opened.reader, Position::START).unwrap().len(), kept.len());
+    assert!(walk_items(&disk).iter().all(|item| !is_finding(item)));
+}

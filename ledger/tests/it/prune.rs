@@ -601,3 +601,36 @@ fn everything_older_goes_again_and_again_and_an_export_says_why_it_cannot_be_who
     let report = assert_clean(dir.path());
     assert!(report.counts.pruned >= kept - 1 - 60, "{report}");
 }
+
+#[test]
+fn what_stays_of_a_subject_is_found_behind_very_many_that_went() {
+    let dir = temp();
+    let new = NewStore {
+        machine: MachineId::new("studio").unwrap(),
+        streams: vec![Stream::Facts, Stream::Pulse],
+        fleet: Fleet::Lone,
+    };
+    let options = || OpenOptions::default().segment_bytes(256 * 1024);
+    let ledger: Ledger = Ledger::create(&Paths::new(dir.path()), &new, options()).unwrap();
+    for _ in 0..11 {
+        ledger.append_batch(Stream::Pulse, vec![pulse(1); 1000]).unwrap();
+    }
+    let stays = ledger.append(pulse(1)).unwrap();
+    let log = pulse_log(&ledger);
+    ledger.close().unwrap();
+    let ledger: Ledger = Ledger::open(&Paths::new(dir.path()), options()).unwrap();
+    ledger.checkpoint(&log).unwrap();
+    let pruned = ledger
+        .prune(&Pruning::below(log, 11_000, "test"))
+        .unwrap()
+        .unwrap();
+    println!("{} records, {} bytes freed", pruned.records, pruned.bytes_freed);
+    assert!(pruned.records > 10_000 && pruned.bytes_freed > 3_000_000);
+    let found = ledger.by_subject(&stays.statement().subject).unwrap();
+    assert_eq!(
+        found.iter().map(|r| (r.log(), r.seq())).collect::<Vec<_>>(),
+        [(log, 11_000), (stays.log(), 1)]
+    );
+    ledger.close().unwrap();
+    assert_clean(dir.path());
+}
