@@ -9,6 +9,8 @@ use crate::times;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ledger::core::LogId;
+use ledger::core::checkpoint::Checkpoint;
+use ledger::core::note::VerifierKey;
 use ledger::verify::{Options, Progress, Report, verify_bundle, verify_store, verify_tiles};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -31,15 +33,23 @@ pub(crate) struct VerifyArgs {
     #[arg(long, alias = "hashes-only")]
     fast: bool,
     /// Let the machine do it and keep the outcome as a receipt, as the nightly run does
-    #[arg(long, conflicts_with_all = ["path", "fast", "logs", "keys", "max_age"])]
+    #[arg(long, conflicts_with_all = ["path", "fast", "logs", "keys", "checkpoints", "max_age"])]
     record: bool,
     /// Only this log (a bundle or published log must be of it); repeatable
     #[arg(long = "log", value_name = "LOGID")]
     logs: Vec<String>,
     /// A key that you trust, as `ledger keys` prints it, or a file of such lines: the bundle's or published log's must be
-    /// one of them; repeatable
-    #[arg(long = "key", value_name = "KEY|FILE", requires = "path")]
+    /// one of them, and a checkpoint must be signed by one; repeatable
+    #[arg(long = "key", value_name = "KEY|FILE")]
     keys: Vec<String>,
+    /// A checkpoint that you kept: what it covers must still be in the store, unaltered; repeatable
+    #[arg(
+        long = "checkpoint",
+        value_name = "FILE",
+        requires = "keys",
+        conflicts_with = "path"
+    )]
+    checkpoints: Vec<PathBuf>,
     /// How old the newest receipt may be; older is a finding. Without, the age is told
     #[arg(long, value_name = "SPAN")]
     max_age: Option<String>,
@@ -77,10 +87,13 @@ pub(crate) async fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, Cl
         .iter()
         .map(|text| log_id(text))
         .collect::<Result<_, _>>()?;
+    let keys = pins::read(&args.keys)?;
+    let checkpoints = args.checkpoints.iter().map(|path| checkpoint(path, &keys));
     let options = Options {
+        checkpoints: checkpoints.collect::<Result<_, _>>()?,
         full: !args.fast,
         logs,
-        keys: pins::read(&args.keys)?,
+        keys,
         authority: (!args.fast).then(ledger_server::nightly::authority),
         max_age_ms: args.max_age.as_deref().map(max_age_ms).transpose()?,
         ..Options::default()
@@ -116,6 +129,23 @@ pub(crate) async fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, Cl
         .output
         .verdict(clean, &report, &[], || describe(&report))?;
     Ok(if clean { FINE } else { DIFFERENCE })
+}
+
+// A checkpoint from a file, signed by a key that is trusted for its log.
+fn checkpoint(path: &Path, keys: &[VerifierKey]) -> Result<Checkpoint, CliError> {
+    let malformed = |why: String| {
+        CliError::new(
+            "input.checkpoint",
+            format!("{}: {why}", path.display()),
+            "name a checkpoint of the store's log, and with --key the key that `ledger keys` printed for that log",
+        )
+    };
+    let text = std::fs::read_to_string(path).map_err(|e| malformed(e.to_string()))?;
+    let said = Checkpoint::read_unverified(&text).map_err(|e| malformed(e.to_string()))?;
+    let origin = ledger::core::checkpoint::origin(&said.log);
+    let pin = keys.iter().find(|pin| pin.name() == origin);
+    let pin = pin.ok_or_else(|| malformed(format!("no key that is trusted is that of {origin}")))?;
+    Checkpoint::open(&text, &said.log, pin.key()).map_err(|e| malformed(e.to_string()))
 }
 
 fn max_age_ms(text: &str) -> Result<u64, CliError> {

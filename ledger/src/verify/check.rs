@@ -111,13 +111,25 @@ impl<'a> Check<'a> {
             check.anchored.insert(anchored.log);
             if options.wants(&anchored.log) {
                 let head = Head {
-                    seal: anchored.head.seal,
+                    seal: Some(anchored.head.seal),
                     root: Some(anchored.head.root),
                     by: By::Anchor,
                 };
                 // Nothing was read yet, so it only waits.
                 let _ = check.book.say(anchored.log, anchored.head.seq, head, None);
             }
+        }
+        for given in &options.checkpoints {
+            // A tree of no records says nothing.
+            let Some(seq) = given.tree_size.checked_sub(1) else {
+                continue;
+            };
+            let head = Head {
+                seal: None,
+                root: Some(given.root),
+                by: By::Checkpoint,
+            };
+            let _ = check.book.say(given.log, seq, head, None);
         }
         Ok(check)
     }
@@ -400,7 +412,7 @@ impl<'a> Check<'a> {
                 continue;
             }
             let head = Head {
-                seal: range.seal,
+                seal: Some(range.seal),
                 root: range.root,
                 by: By::Pin {
                     order,

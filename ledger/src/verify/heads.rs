@@ -16,6 +16,8 @@ const HEADS_MAX: usize = 200_000;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum By {
     Anchor,
+    /// A signed checkpoint that the caller brought.
+    Checkpoint,
     /// A `log.pinned` at this place of an order log.
     Pin {
         order: LogId,
@@ -29,7 +31,8 @@ pub(super) enum By {
 /// One head.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Head {
-    pub(super) seal: SealDigest,
+    /// Unknown to who has a checkpoint only.
+    pub(super) seal: Option<SealDigest>,
     pub(super) root: Option<TreeRoot>,
     pub(super) by: By,
 }
@@ -47,6 +50,10 @@ impl Head {
         let (code, said) = match (self.by, code) {
             (By::Anchor, "seal") => ("anchor.seal", "than the anchor says".to_owned()),
             (By::Anchor, _) => ("anchor.root", "than the anchor says".to_owned()),
+            (By::Checkpoint, _) => (
+                "checkpoint.root",
+                "than the checkpoint that was given says".to_owned(),
+            ),
             (By::Pin { order, seq, .. }, code) => {
                 let said = format!("than the pin at seq {seq} of order {} says", order.short());
                 (if code == "seal" { "pin.seal" } else { "pin.root" }, said)
@@ -61,6 +68,10 @@ impl Head {
                 "anchor.missing",
                 "the anchor knows this record as acknowledged, and it is not here".to_owned(),
             ),
+            By::Checkpoint => (
+                "checkpoint.missing",
+                "the checkpoint that was given covers this record, and it is not here".to_owned(),
+            ),
             By::Pin { order, seq, .. } => (
                 "pin.missing",
                 format!("pinned at seq {seq} of order {}, and not here", order.short()),
@@ -71,7 +82,7 @@ impl Head {
 
     fn finding_of(&self, code: &'static str, aspect: Aspect, log: LogId, seq: u64, text: String) -> Finding {
         let position = match self.by {
-            By::Anchor => None,
+            By::Anchor | By::Checkpoint => None,
             By::Pin { position, .. } => Some(position),
         };
         Finding {
@@ -113,7 +124,7 @@ impl Book {
             self.hold(true, log, seq, head);
             return None;
         };
-        let compared = state.compare(seq, &head.seal, head.root.as_ref());
+        let compared = state.compare(seq, head.seal.as_ref(), head.root.as_ref());
         if compared == Compared::NotNow {
             self.hold(false, log, seq, head);
             return None;
@@ -144,7 +155,7 @@ impl Book {
         self.held -= heads.len();
         let mut findings = Vec::new();
         for head in heads {
-            let compared = state.compare_newest(&head.seal, head.root.as_ref());
+            let compared = state.compare_newest(head.seal.as_ref(), head.root.as_ref());
             self.compared += 1;
             findings.extend(head.finding(log, seq, compared));
         }
@@ -165,7 +176,7 @@ impl Book {
             for (seq, heads) in seqs {
                 for head in heads {
                     let must = match head.by {
-                        By::Anchor => true,
+                        By::Anchor | By::Checkpoint => true,
                         By::Pin { own, .. } => own || is_own(&log),
                     };
                     if must {
@@ -234,7 +245,7 @@ impl SecondReading {
         let root = (seq.checked_add(1) == Some(tree.size())).then(|| tree.root());
         let mut findings = Vec::new();
         for head in heads {
-            let compared = if head.seal != record.seal_digest() {
+            let compared = if head.seal.is_some_and(|seal| seal != record.seal_digest()) {
                 Compared::OtherSeal
             } else if head
                 .root

@@ -283,8 +283,8 @@ impl LogState {
     }
 
     /// Compares the newest record with a head.
-    pub(super) fn compare_newest(&self, seal: &SealDigest, root: Option<&TreeRoot>) -> Compared {
-        if self.last_seal != *seal {
+    pub(super) fn compare_newest(&self, seal: Option<&SealDigest>, root: Option<&TreeRoot>) -> Compared {
+        if seal.is_some_and(|seal| self.last_seal != *seal) {
             return Compared::OtherSeal;
         }
         match (root, self.root()) {
@@ -295,7 +295,12 @@ impl LogState {
     }
 
     /// Compares a record before the newest with a head.
-    pub(super) fn compare(&mut self, seq: u64, seal: &SealDigest, root: Option<&TreeRoot>) -> Compared {
+    pub(super) fn compare(
+        &mut self,
+        seq: u64,
+        seal: Option<&SealDigest>,
+        root: Option<&TreeRoot>,
+    ) -> Compared {
         self.window
             .as_mut()
             .map_or(Compared::NotNow, |window| window.compare(seq, seal, root))

@@ -2,6 +2,7 @@
 
 use crate::stores::{assert_clean, fact, fact_with, found, join, raw, subject, take_in, temp, verify};
 use ledger::clock::SystemEntropy;
+use ledger::core::checkpoint::Checkpoint;
 use ledger::core::kinds::{Evidence, InadmissibleReason, ReceiptInadmissible};
 use ledger::core::{Draft, Stream};
 use ledger::intake::VerifiedRun;
@@ -235,4 +236,48 @@ fn what_is_damaged_among_many_blocks_is_named_and_the_rest_is_read() {
     assert_eq!(report.counts.receipts, whole.counts.receipts);
     std::fs::write(&path, &bytes).unwrap();
     assert_eq!(assert_clean(dir.path()).logs, whole.logs);
+}
+
+#[test]
+fn what_a_checkpoint_covers_must_be_here_and_unaltered() {
+    let dir = temp();
+    let ledger = Ledger::lone(dir.path(), "studio").unwrap();
+    let log = ledger.own_log(Stream::Facts).unwrap();
+    let mut heads = Vec::new();
+    for number in 0..20_u8 {
+        ledger.append(fact_with("n", &[number])).unwrap();
+        heads.push(ledger.head(&log).unwrap());
+    }
+    ledger.close().unwrap();
+    let given = |tree_size: u64, root| {
+        let options = Options {
+            checkpoints: vec![Checkpoint { log, tree_size, root }],
+            ..Options::default()
+        };
+        with(dir.path(), &options)
+    };
+    for head in [heads[0], heads[7], heads[19]] {
+        let report = given(head.seq + 1, head.root);
+        assert!(report.is_clean(), "{report}");
+        assert_eq!(report.counts.heads_compared, 2, "with the anchor's: {report}");
+    }
+    let cases = [
+        (
+            heads[7].seq + 1,
+            heads[8].root,
+            "checkpoint.root",
+            Aspect::Integrity,
+            heads[7].seq,
+        ),
+        (30, heads[8].root, "checkpoint.missing", Aspect::Completeness, 29),
+    ];
+    for (size, root, code, aspect, seq) in cases {
+        let report = given(size, root);
+        let named: Vec<_> = report
+            .findings
+            .iter()
+            .map(|f| (f.code, f.aspect, f.log, f.seq))
+            .collect();
+        assert_eq!(named, [(code, aspect, Some(log), Some(seq))], "{report}");
+    }
 }
