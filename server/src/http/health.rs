@@ -62,8 +62,9 @@ pub(crate) fn not_ready(machine: &Machine) -> Vec<String> {
         .healing
         .then(|| "Central waits for the marks of the machines".to_owned());
     let behind = machine.ledger.falling_behind();
-    let behind = behind
-        .map(|why| format!("derived rows fall behind ({why}); restart the daemon when the disk has room"));
+    let behind = behind.map(|why| {
+        format!("derived rows fall behind ({why}); they catch up by themselves when the disk has room")
+    });
     closed
         .into_iter()
         .chain(frozen)
