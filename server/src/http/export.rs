@@ -15,9 +15,10 @@ use axum::extract::State;
 use http::StatusCode;
 use ledger::bundle::ExportReport;
 use ledger::core::{Hlc, LogId};
-use std::fs::{File, TryLockError};
+use rustix::fs::OFlags;
+use std::fs::{File, Permissions, TryLockError};
 use std::io::BufWriter;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -116,8 +117,11 @@ fn write(
         .create(true)
         .truncate(false)
         .mode(0o600)
+        .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).expect("a flag of open(2)"))
         .open(&part);
     let file = file.map_err(ServerError::io("creating", &part))?;
+    file.set_permissions(Permissions::from_mode(0o600))
+        .map_err(ServerError::io("making private", &part))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

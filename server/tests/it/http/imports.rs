@@ -5,6 +5,7 @@ use ledger::core::kinds::Role;
 use ledger::core::{MachineId, Stream};
 use ledger_server::http::wire::{ExportBody, ImportBody};
 use ledger_server::{Config, Machine, setup};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -37,6 +38,12 @@ async fn an_export_appears_under_its_name_when_it_is_whole_and_never_over_anothe
     let exported = api.export(&into(log.clone(), &file)).await.unwrap().item;
     assert_eq!(std::fs::metadata(&file).unwrap().len(), exported.bytes);
     assert!(!part.exists());
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(
+        mode & 0o777,
+        0o600,
+        "whatever was left there could be read by others"
+    );
     let again = api.export(&into(log.clone(), &file)).await.unwrap_err();
     assert_eq!(again.code(), "input.exists");
     assert!(!part.exists());
@@ -49,6 +56,15 @@ async fn an_export_appears_under_its_name_when_it_is_whole_and_never_over_anothe
     };
     assert_eq!(api.export(&beyond).await.unwrap_err().code(), "receipt.unknown");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    // Nobody leads it elsewhere.
+    let (link, target) = (dir.path().join("link.bundle.part"), dir.path().join("target"));
+    std::fs::write(&target, b"mine").unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    let led = api
+        .export(&into(log.clone(), &dir.path().join("link.bundle")))
+        .await;
+    assert_eq!(led.unwrap_err().code(), "server.io");
+    assert_eq!(std::fs::read(&target).unwrap(), b"mine");
     // Two at once do not mix.
     let held = std::fs::File::create(dir.path().join("other.bundle.part")).unwrap();
     held.lock().unwrap();
