@@ -179,21 +179,20 @@ fn memory(big: &Big) -> Vec<Row> {
 }
 
 fn size(m: &Measured, rows: &mut Vec<Row>) {
-    for (what, (journal, derived), most) in [
-        ("bytes on disk beside the payload", m.bench_bytes, 450.0),
-        (
-            "the same of a job's record: signed by an actor, with cause and trace",
-            m.job_bytes,
-            600.0,
-        ),
-    ] {
+    let mut push = |what: String, (journal, derived): (f64, f64), most: f64| {
         let bytes = journal + derived;
         rows.push(
-            Row::new(what, format!("{bytes:.0} bytes"))
-                .beside(format!("journal {journal:.0}, derived rows {derived:.0}"))
+            Row::new(what, format!("{bytes:.1} bytes"))
+                .beside(format!("journal {journal:.1}, derived rows {derived:.1}"))
                 .reach(bytes, Aim::AtMost(most), format!("<= {most:.0}")),
         );
+    };
+    for big in &m.big {
+        let what = format!("bytes on disk beside the payload, {} receipts", big.receipts);
+        push(what, big.bytes, 450.0);
     }
+    let what = "the same of a job's record: signed by an actor, with cause and trace";
+    push(what.to_owned(), m.job_bytes, 600.0);
 }
 
 /// The ledger beside other stores.

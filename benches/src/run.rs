@@ -28,6 +28,8 @@ pub struct Big {
     pub receipts: usize,
     /// Appending them.
     pub append: Told,
+    /// What each takes beside its payload: in the journal, and beside the journal.
+    pub bytes: (f64, f64),
     /// Opening the store after it was closed cleanly.
     pub open: Told,
     /// Verifying by hashes alone.
@@ -88,9 +90,7 @@ pub struct Measured {
     pub folds_proving: Vec<Cost>,
     /// Receipts of the bench record's store.
     pub receipts: usize,
-    /// What the bench record takes beside its payload in the journal, and beside the journal.
-    pub bench_bytes: (f64, f64),
-    /// The same of a job's record.
+    /// What a job's record takes beside its payload: in the journal, and beside the journal.
     pub job_bytes: (f64, f64),
     /// The ledger in turns with other stores.
     pub own: Vec<Appends>,
@@ -143,7 +143,6 @@ fn appending(m: &mut Measured, dir: &Path, size: Size, key: &SigningKey) -> Resu
         m.scans.push(read::scan(&ledger, m.receipts)?);
     }
     ledger.close()?;
-    m.bench_bytes = beside_payload(&store, said)?;
     for _ in 0..size.rounds {
         m.opens_ms.push(read::open(&store)?);
     }
@@ -230,6 +229,7 @@ fn big(dir: &Path, receipts: usize) -> Result<Big, Failed> {
     Ok(Big {
         receipts,
         append: child::run(Task::Append, dir, receipts)?,
+        bytes: beside_payload(dir, receipts)?,
         open: child::run(Task::Open, dir, receipts)?,
         fast: child::run(Task::VerifyFast, dir, receipts)?,
         full: child::run(Task::VerifyFull, dir, receipts)?,
