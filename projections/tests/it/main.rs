@@ -1,6 +1,7 @@
 //! The folds and deciders against real records: each module one promise.
 #![allow(clippy::unwrap_used)]
 
+mod authority;
 mod claims;
 mod harness;
 mod health;
