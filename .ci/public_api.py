@@ -196,7 +196,7 @@ class Surface:
         self.say(f"{here}: {kind}{params}{where}{marks}")
         for field in self.fields(inner.get("kind")) if kind == "struct" else inner["variants"]:
             self.field(field, here)
-        traits = {self.block(block, here) for block in inner["impls"]} - {None, "StructuralPartialEq"}
+        traits = {self.block(block, here) for block in inner["impls"]} - {None, "StructuralPartialEq", "TrivialClone"}
         if traits:
             self.say(f"{here}: impl {', '.join(sorted(traits))}")
 
