@@ -3,7 +3,7 @@
 //! The steps of RFC 8032 section 5.1.6 over `curve25519-dalek`, in another order: all points `R = r B` first, so that one
 //! field inversion compresses them together. Signing is deterministic, so each signature equals, byte for byte, the one that
 //! `ed25519-dalek` makes alone; a property holds it to that. Everything that depends on a secret runs in constant
-//! time: the base point's table, the scalar arithmetic and the shared inversion are dalek's own. Nonces are wiped.
+//! time: the base point's table, the scalar arithmetic and the shared inversion are dalek's own. Nonces and their points are wiped.
 
 use crate::signature::Signature;
 use curve25519_dalek::edwards::EdwardsPoint;
@@ -28,7 +28,9 @@ pub(crate) fn sign_all(
         let hash = Sha512::new_with_prefix(secret.hash_prefix).chain_update(message);
         nonces.push(scalar_of(hash));
     }
-    let points: Vec<EdwardsPoint> = nonces.iter().map(EdwardsPoint::mul_base).collect();
+    // The coordinates of a point tell more of its nonce than its encoding does.
+    let points: Zeroizing<Vec<EdwardsPoint>> =
+        Zeroizing::new(nonces.iter().map(EdwardsPoint::mul_base).collect());
     let compressed = EdwardsPoint::compress_batch_alloc(&points);
     let sign = |((message, nonce), r): ((_, &Scalar), &[u8; 32])| {
         let challenge = Sha512::new_with_prefix(r)

@@ -64,46 +64,66 @@ pub fn said(receipt: &Receipt) -> Option<Erased> {
     is_one.then(|| Erased::decode(&statement.detail).ok()).flatten()
 }
 
-/// Which payload a receipt destroys in this store; `None` when it is no `erased`, or one that does not bind here.
-pub(crate) fn destroys<S: State>(
-    state: &S,
+/// An `erased` receipt with the receipt that it names, when the store has that.
+pub(crate) struct Named {
+    said: Erased,
+    target: Option<Receipt>,
+}
+
+/// What an `erased` receipt names; `None` for every other receipt.
+///
+/// # Errors
+/// What `find` says.
+pub(crate) fn named(
     receipt: &Receipt,
-    own: bool,
     find: impl FnOnce(&LogId, u64) -> Result<Option<Receipt>, LedgerError>,
-) -> Result<Option<Evidence>, LedgerError> {
+) -> Result<Option<Named>, LedgerError> {
     let Some(said) = said(receipt) else {
         return Ok(None);
     };
     let target = kept(find(&said.record.log, said.record.seq))?
         .filter(|target| target.seal_digest() == said.record.seal);
-    let erasing = Erasing {
-        receipt,
-        own,
-        record: said.record,
-        target: target.as_ref(),
-    };
-    Ok(state.erases(&erasing).then_some(said.record))
+    Ok(Some(Named { said, target }))
 }
 
-/// Overwrites the payloads of the receipts that the store has. `find` looks them up.
-///
-/// # Errors
-/// [`LedgerError`].
+impl Named {
+    /// Which payload it destroys in this store; `None` when it does not bind here. Asked right after it was folded.
+    pub(crate) fn destroys<S: State>(&self, state: &S, receipt: &Receipt, own: bool) -> Option<Evidence> {
+        let erasing = Erasing {
+            receipt,
+            own,
+            record: self.said.record,
+            target: self.target.as_ref(),
+        };
+        state.erases(&erasing).then_some(self.said.record)
+    }
+}
+
+/// Overwrites the payloads of the receipts that the store has, and says of each erasure how that went. `find` looks them up.
+/// One that cannot be read keeps none of the others from being overwritten.
 pub(crate) fn overwrite(
     journal: &mut Journal,
     erasures: &[Erasure],
     find: impl Fn(&LogId, u64) -> Result<Option<Receipt>, LedgerError>,
-) -> Result<(), LedgerError> {
-    let mut positions = Vec::new();
-    for Erasure { record, .. } in erasures {
+) -> Vec<Result<(), LedgerError>> {
+    let place = |Erasure { record, .. }: &Erasure| {
         // What was pruned took its payload with it.
         let found = kept(find(&record.log, record.seq))?.filter(|found| found.seal_digest() == record.seal);
-        positions.extend(found.map(|found| found.position));
-    }
-    if positions.is_empty() {
-        return Ok(());
-    }
-    Ok(journal.erase_entries(&positions)?)
+        Ok(found.map(|found| found.position))
+    };
+    let places: Vec<Result<Option<Position>, LedgerError>> = erasures.iter().map(place).collect();
+    let known: Vec<Position> = places.iter().flatten().flatten().copied().collect();
+    let together = if known.is_empty() {
+        Ok(())
+    } else {
+        journal.erase_entries(&known)
+    };
+    // Whom an error concerns shows when each is tried alone; what is overwritten already is left as it is.
+    let each = |place: Result<Option<Position>, LedgerError>| match place? {
+        Some(at) if together.is_err() => Ok(journal.erase_entries(&[at])?),
+        _ => Ok(()),
+    };
+    places.into_iter().map(each).collect()
 }
 
 /// Whether an overwriting failed since the receipt is damaged: trying again does not help, and `verify` names it. Nobody is

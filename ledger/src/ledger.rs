@@ -25,8 +25,9 @@ use crate::{Position, Receipt};
 use ledger_core::statement::VerifiedStatement;
 use ledger_core::{Chain, Draft, Head, Hlc, LogId, ReceiptId, Stream};
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Condvar, Mutex, RwLock};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -97,7 +98,10 @@ impl<S: State> Shared<S> {
         self.progress.1.notify_all();
         self.wakers.wake_all();
         for watcher in self.watchers.read().expect("watchers lock").iter() {
-            watcher(end);
+            // What somebody else does with the news must not stop the store.
+            if catch_unwind(AssertUnwindSafe(|| watcher(end))).is_err() {
+                tracing::error!("a watcher of commits panicked");
+            }
         }
         self.backlog.wait_for_room();
     }
@@ -293,7 +297,11 @@ impl<S: State> Ledger<S> {
             let writer = Arc::clone(&writer);
             start_thread("ledger-write", move || {
                 for job in landing {
-                    writer.lock().expect("writer lock").land(job);
+                    let lock = || writer.lock().unwrap_or_else(PoisonError::into_inner);
+                    // Whoever sends jobs is to find somebody who answers them.
+                    if catch_unwind(AssertUnwindSafe(|| lock().land(job))).is_err() {
+                        lock().give_up();
+                    }
                 }
             })
         };
@@ -522,7 +530,8 @@ impl<S: State> Ledger<S> {
         *end
     }
 
-    /// Calls back after each durable batch, on the thread that wrote it: be quick (wake somebody).
+    /// Calls back after each durable batch, on the thread that wrote it, which may be a caller's: be quick (wake somebody), take
+    /// no lock that a caller holds, and append nothing.
     pub fn on_commit(&self, watcher: impl Fn(Position) + Send + Sync + 'static) {
         self.shared()
             .watchers
@@ -531,7 +540,7 @@ impl<S: State> Ledger<S> {
             .push(Box::new(watcher));
     }
 
-    /// Closes the store: what waits is refused, the last batch is proven, the anchor says clean. Dropping the last clone
+    /// Closes the store: nothing more is taken, what waits is still committed, the last batch is proven, the anchor says clean. Dropping the last clone
     /// does the same without telling of an error.
     ///
     /// # Errors
@@ -571,20 +580,42 @@ fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> JoinHandle<
 }
 
 impl<S: State> Inner<S> {
+    // A second caller waits for the first.
     fn stop(&self) -> Result<(), LedgerError> {
-        let Some(threads) = self.threads.lock().expect("threads lock").take() else {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(running) = threads.take() else {
             return Ok(());
         };
-        self.inbox.stop();
-        let committed = threads.committer.join();
-        let written = threads.writer.join();
-        let closed = match (committed, written, self.writer.lock()) {
+        let (inbox, writer) = (Arc::clone(&self.inbox), Arc::clone(&self.writer));
+        let here = std::thread::current().id();
+        if [&running.committer, &running.writer]
+            .map(|t| t.thread().id())
+            .contains(&here)
+        {
+            // The last clone went inside a command: a thread cannot wait for itself.
+            drop(start_thread("ledger-close", move || {
+                if let Err(e) = running.stop(&inbox, &writer) {
+                    tracing::error!(code = e.code(), error = %e, "the store did not close cleanly; recovery will tell at the next open");
+                }
+            }));
+            return Ok(());
+        }
+        running.stop(&inbox, &writer)
+    }
+}
+
+impl Threads {
+    fn stop<S: State>(self, inbox: &Commands<S>, writer: &Mutex<Writer<S>>) -> Result<(), LedgerError> {
+        inbox.stop();
+        let committed = self.committer.join();
+        let written = self.writer.join();
+        let closed = match (committed, written, writer.lock()) {
             (Ok(()), Ok(()), Ok(mut writer)) => writer.close().map_err(LedgerError::from),
             _ => Err(LedgerError::Unknown(
                 "a thread of the commit path panicked".into(),
             )),
         };
-        threads.housekeeper.stop(closed.is_ok())?;
+        self.housekeeper.stop(closed.is_ok())?;
         closed
     }
 }

@@ -179,11 +179,13 @@ fn open<S: State>(paths: &Paths, options: OpenOptions<S>) -> Result<Ledger<S>, L
     };
     pruned.settle(by_id, find, is_own)?;
     check_anchor(&anchor, &restored, &opened.reader, &pruned)?;
-    match erase::overwrite(&mut opened.journal, &restored.erasures, find) {
-        Err(e) if erase::is_in_vain(&e) => {
-            tracing::error!(code = e.code(), error = %e, "a payload that is to be erased cannot be read");
+    for outcome in erase::overwrite(&mut opened.journal, &restored.erasures, find) {
+        match outcome {
+            Err(e) if erase::is_in_vain(&e) => {
+                tracing::error!(code = e.code(), error = %e, "a payload that is to be erased cannot be read");
+            }
+            finished => finished?,
         }
-        finished => finished?,
     }
     let own = own_logs(&restored.published.logs, &keyring.machine.public());
     let boot = boot_id();

@@ -251,7 +251,9 @@ fn fold_on<S: State>(
                 .find(|r| r.log() == *log && r.seq() == seq)
                 .cloned()),
         };
-        if let Some(record) = erase::destroys(&published.state, &receipt, own, find)? {
+        let named = erase::named(&receipt, find)?;
+        let destroyed = named.and_then(|named| named.destroys(&published.state, &receipt, own));
+        if let Some(record) = destroyed {
             let by = receipt.position;
             erasures.push(Erasure { record, by });
         }

@@ -125,8 +125,8 @@ pub(crate) struct Overlay<S> {
     pub(crate) bytes: usize,
 }
 
-/// Where an overlay stood before a command, to go back to when the command refuses.
-pub(crate) struct Savepoint<S> {
+/// Where an overlay stood, to go back to when a command refuses.
+pub(crate) struct Mark<S> {
     state: S,
     pending: usize,
     bytes: usize,
@@ -164,15 +164,20 @@ impl<S: State> Overlay<S> {
         self.layers().find_map(|said| said.tips.get(log))
     }
 
-    /// Begins a command; the one before is kept for good.
-    pub(crate) fn save(&mut self) -> Savepoint<S> {
-        self.replaced.clear();
-        Savepoint {
+    /// Where it stands now, to go back to.
+    pub(crate) fn mark(&self) -> Mark<S> {
+        Mark {
             state: self.state.clone(),
             pending: self.said.pending.len(),
             bytes: self.bytes,
             changes: self.changes.len(),
         }
+    }
+
+    /// Begins a command; the one before is kept for good.
+    pub(crate) fn save(&mut self) -> Mark<S> {
+        self.replaced.clear();
+        self.mark()
     }
 
     /// Says where a log stands now.
@@ -181,22 +186,26 @@ impl<S: State> Overlay<S> {
         self.replaced.push((log, before));
     }
 
-    /// Undoes what the command did. The clock stays where it is: it only ever rises.
-    pub(crate) fn undo(&mut self, savepoint: Savepoint<S>) {
-        self.state = savepoint.state;
+    /// Forgets what was said since. The clock stays where it is: it only ever rises. Tips stay as well.
+    pub(crate) fn go_back(&mut self, mark: Mark<S>) {
+        self.state = mark.state;
+        self.bytes = mark.bytes;
+        self.changes.truncate(mark.changes);
+        if self.said.pending.len() > mark.pending {
+            self.said.pending.truncate(mark.pending);
+            self.said.ids.retain(|_, at| *at < mark.pending);
+            self.said.erasing.retain(|(at, _)| *at < mark.pending);
+        }
+    }
+
+    /// Undoes what the command did.
+    pub(crate) fn undo(&mut self, saved: Mark<S>) {
         for (log, before) in self.replaced.drain(..).rev() {
             match before {
                 Some(tip) => self.said.tips.insert(log, tip),
                 None => self.said.tips.remove(&log),
             };
         }
-        self.bytes = savepoint.bytes;
-        if self.said.pending.len() == savepoint.pending {
-            return;
-        }
-        self.said.pending.truncate(savepoint.pending);
-        self.said.ids.retain(|_, at| *at < savepoint.pending);
-        self.said.erasing.retain(|(at, _)| *at < savepoint.pending);
-        self.changes.truncate(savepoint.changes);
+        self.go_back(saved);
     }
 }

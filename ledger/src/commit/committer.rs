@@ -11,7 +11,7 @@ use super::inbox::Woken;
 use super::signers::{PIECE_RECORDS, Signers};
 use super::ticket::{Answer, CommitError, Committed};
 use super::tx::Tx;
-use super::writer::{Commands, Job, Writer};
+use super::writer::{Commands, End, Job, Writer};
 use crate::Receipt;
 use crate::clock::Pool;
 use crate::error::LedgerError;
@@ -19,13 +19,15 @@ use crate::ledger::Shared;
 use crate::state::State;
 use ledger_core::tree::Hash;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Commands in one batch at most: bounds what one failed write takes with it.
 const BATCH_COMMANDS_MAX: usize = 4096;
-/// Bytes of records and payloads after which a batch takes no further command.
+/// Bytes of records and payloads, and records, after which a batch takes no further command: far below what the journal
+/// takes at once, since one command may bring many.
 const BATCH_BYTES_MAX: usize = 8 << 20;
+const BATCH_RECORDS_MAX: usize = 8192;
 
 /// How long a batch waits for callers who were answered just now, when there are many of them. A lone caller never waits.
 const LINGER: Duration = Duration::from_micros(100);
@@ -137,11 +139,25 @@ impl<S: State> Committer<S> {
     /// many callers, who do better to share a sync.
     pub(crate) fn is_idle(&mut self) -> bool {
         self.forget_landed();
-        self.flight.is_none() && self.commands_before <= 1 && self.inbox.is_empty()
+        self.flight.is_none()
+            && self.commands_before <= 1
+            && self.inbox.is_empty()
+            && self.shared.closed().is_none()
     }
 
     /// A batch of one command, on the caller's thread. Only when idle.
     pub(crate) fn alone(&mut self, command: Box<dyn Command<S>>) {
+        // If the command panics, nobody else is to go on as if nothing was.
+        struct Closed<'a, S: State>(&'a Shared<S>);
+        impl<S: State> Drop for Closed<'_, S> {
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    self.0.close_to_appends("a command panicked");
+                }
+            }
+        }
+        let shared = Arc::clone(&self.shared);
+        let _closed = Closed(&shared);
         let mut building = self.begin();
         self.decide(&mut building, command);
         self.close(building);
@@ -151,8 +167,13 @@ impl<S: State> Committer<S> {
         self.forget_landed();
         // Whatever is on its way proves the batch before it.
         if self.flight.is_none() {
-            self.writer.lock().expect("writer lock").confirm();
+            self.writer().confirm();
         }
+    }
+
+    // A thread that panicked with it has closed the ledger; what it does then is to answer.
+    fn writer(&self) -> MutexGuard<'_, Writer<S>> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn forget_landed(&mut self) {
@@ -206,13 +227,17 @@ impl<S: State> Committer<S> {
         let mut building = self.begin();
         let mut lingered = None;
         loop {
-            let room = BATCH_COMMANDS_MAX - building.decided.len();
-            for command in self.inbox.take(room) {
+            // A few at a time, so that a bound is passed by a few only.
+            for command in self.inbox.take(PIECE_RECORDS) {
                 self.decide(&mut building, command);
                 self.give_pieces(&mut building);
             }
             let count = building.decided.len();
-            if count >= BATCH_COMMANDS_MAX || building.overlay.bytes >= BATCH_BYTES_MAX {
+            let overlay = &building.overlay;
+            if count >= BATCH_COMMANDS_MAX
+                || overlay.bytes >= BATCH_BYTES_MAX
+                || overlay.said.pending.len() >= BATCH_RECORDS_MAX
+            {
                 break;
             }
             let flight = self.flight.as_ref().filter(|flight| !flight.has_landed());
@@ -287,13 +312,14 @@ impl<S: State> Committer<S> {
             }
             return;
         }
-        let job = job_of(overlay, signed, decided);
+        let job = job_of(overlay, signed, decided, &self.inbox);
         match &self.jobs {
             Some(jobs) if self.commands_before > 1 => {
                 self.flight = Some(Arc::clone(&job.flight));
-                jobs.send(job).expect("the thread that writes outlives this one");
+                // If the thread that writes is gone, the job says so to whoever waits for it.
+                drop(jobs.send(job));
             }
-            _ => self.writer.lock().expect("writer lock").land(job),
+            _ => self.writer().land(job),
         }
     }
 
@@ -318,6 +344,7 @@ fn job_of<S: State>(
     mut overlay: Overlay<S>,
     signed: Vec<super::signers::Signed>,
     decided: Vec<Decided<S>>,
+    inbox: &Arc<Commands<S>>,
 ) -> Job<S> {
     let mut leaves: Vec<Hash> = vec![[0; 32]; overlay.said.pending.len()];
     for (at, record, leaf) in signed {
@@ -331,9 +358,14 @@ fn job_of<S: State>(
         leaves,
         outcome: OnceLock::new(),
     });
+    let end = End {
+        flight: Arc::clone(&flight),
+        inbox: Arc::clone(inbox),
+    };
     Job {
         flight,
         changes: overlay.changes.take(),
         decided,
+        end,
     }
 }

@@ -13,7 +13,7 @@ use std::time::Instant;
 pub(crate) enum NotTaken {
     /// There is no place at the moment.
     Full,
-    /// The committer is gone.
+    /// The committer is gone, or told to stop.
     Gone,
 }
 
@@ -37,6 +37,12 @@ struct Waiting<C> {
     stop: bool,
     gone: bool,
     confirm_at: Option<Instant>,
+}
+
+impl<C> Waiting<C> {
+    fn is_shut(&self) -> bool {
+        self.stop || self.gone
+    }
 }
 
 /// The queue between callers and committer.
@@ -78,7 +84,7 @@ impl<C> Inbox<C> {
     /// Puts a command in, and waits for a place when `patient`.
     pub(crate) fn put(&self, command: C, patient: bool) -> Result<(), NotTaken> {
         let mut waiting = self.lock();
-        while !waiting.gone && waiting.commands.len() >= self.commands_max {
+        while !waiting.is_shut() && waiting.commands.len() >= self.commands_max {
             if !patient {
                 return Err(NotTaken::Full);
             }
@@ -86,7 +92,7 @@ impl<C> Inbox<C> {
             waiting = self.room.wait(waiting).expect("inbox lock");
             waiting.crowd -= 1;
         }
-        if waiting.gone {
+        if waiting.is_shut() {
             return Err(NotTaken::Gone);
         }
         waiting.commands.push_back(command);
@@ -186,14 +192,15 @@ impl<C> Inbox<C> {
         }
     }
 
-    /// Has the committer stop when no command is left.
+    /// Takes nothing any more, and has the committer stop when no command is left.
     pub(crate) fn stop(&self) {
         let mut waiting = self.lock();
         waiting.stop = true;
         self.wake(waiting);
+        self.room.notify_all();
     }
 
-    /// Takes nothing any more; what waits is handed out.
+    /// The committer is gone: takes nothing any more, and hands out what waits.
     pub(crate) fn close(&self) -> Vec<C> {
         let mut waiting = self.lock();
         waiting.gone = true;
@@ -284,6 +291,7 @@ mod tests {
         inbox.confirm_at(Instant::now() + Duration::from_secs(3600));
         inbox.put(7, true).expect("there is room");
         inbox.stop();
+        assert_eq!(inbox.put(8, true), Err(NotTaken::Gone));
         assert_eq!(inbox.wait(), Woken::Commands);
         assert_eq!(inbox.take(1), vec![7]);
         assert_eq!(inbox.wait(), Woken::Stop);

@@ -66,7 +66,7 @@ impl<S: State> Tx<'_, S> {
         &self.overlay.state
     }
 
-    /// The time of this batch, microseconds since 1970.
+    /// The time of this command, microseconds since 1970.
     pub fn now_us(&self) -> i64 {
         self.now_us
     }
@@ -139,12 +139,14 @@ impl<S: State> Tx<'_, S> {
     /// # Errors
     /// [`LedgerError`] when the store cannot be read.
     pub fn find(&self, author: &PublicKey, id: &ReceiptId) -> Result<Option<Receipt>, LedgerError> {
-        if let Some(record) = self.overlay.layers().find_map(|said| said.find(author, id)) {
-            return Ok(Some(provisional(record)));
-        }
         let said =
             |receipt: &Receipt| receipt.statement().author == *author && self.is_the_authors(&receipt.record);
-        Ok(self.shared.find(id)?.into_iter().find(said))
+        // The first one counts: the store is older than what is on its way, and that than this batch.
+        if let Some(stored) = self.shared.find(id)?.into_iter().find(said) {
+            return Ok(Some(stored));
+        }
+        let pending = self.overlay.layers().filter_map(|said| said.find(author, id));
+        Ok(pending.last().map(provisional))
     }
 
     // A record in another machine's log may name an author who never said it: it is kept, and must not take the id away
@@ -246,14 +248,13 @@ impl<S: State> Tx<'_, S> {
             time,
             statement,
         }));
-        self.overlay.set_tip(
-            log,
-            Tip::Own {
-                seq: seq + 1,
-                prev: record.seal_digest(),
-            },
-        );
-        Ok(Appended::New(self.take(record, payload, true, true)?))
+        let tip = Tip::Own {
+            seq: seq + 1,
+            prev: record.seal_digest(),
+        };
+        let taken = self.take(record, payload, true, true)?;
+        self.overlay.set_tip(log, tip);
+        Ok(Appended::New(taken))
     }
 
     /// Takes in a run of another machine's log, exactly as it is. What is here already is skipped; a gap is an error.
@@ -263,6 +264,16 @@ impl<S: State> Tx<'_, S> {
     /// a place of the run; [`LedgerError::NotOwn`]'s opposite: our own logs are never taken in ([`LedgerError::Fork`] if
     /// they differ).
     pub fn intake(&mut self, run: &VerifiedRun) -> Result<Intake, LedgerError> {
+        // A command may go on after an error; what it then commits must be whole.
+        let mark = self.overlay.mark();
+        let outcome = self.take_in(run);
+        if outcome.is_err() {
+            self.overlay.go_back(mark);
+        }
+        outcome
+    }
+
+    fn take_in(&mut self, run: &VerifiedRun) -> Result<Intake, LedgerError> {
         let log = run.log();
         if run.fleet() != self.shared.context.fleet {
             return Err(LedgerError::OtherFleet(run.records()[0].0.statement().id));
@@ -365,7 +376,7 @@ impl<S: State> Tx<'_, S> {
         self.overlay.layers().find_map(|said| said.at(log, seq))
     }
 
-    // `counts`: whether the author it names said it.
+    // `counts`: whether the author it names said it. An error leaves nothing behind: whatever can fail comes first.
     fn take(
         &mut self,
         record: Arc<Record>,
@@ -373,33 +384,31 @@ impl<S: State> Tx<'_, S> {
         own: bool,
         counts: bool,
     ) -> Result<Receipt, LedgerError> {
-        let statement = record.statement();
-        let at = self.overlay.said.pending.len();
-        if counts {
-            // The first statement under an id is the one that counts.
-            self.overlay
-                .said
-                .ids
-                .entry((statement.author, statement.id))
-                .or_insert(at);
-        }
         let receipt = provisional(&record);
         // What is erased stays so, whoever brings it again.
         let payload = match payload {
             Some(_) if !own && self.is_erased(&receipt.evidence())? => None,
             payload => payload,
         };
-        self.overlay.bytes += record.bytes().len() + payload.as_ref().map_or(0, |p| p.bytes.len() + 32);
-        self.overlay.state.fold(&receipt, &mut self.overlay.changes);
+        let erased = if counts {
+            erase::named(&receipt, |log, seq| self.find_at(log, seq))?
+        } else {
+            None
+        };
+        let overlay = &mut *self.overlay;
+        let at = overlay.said.pending.len();
         if counts {
-            let find = |log: &LogId, seq| self.find_at(log, seq);
-            let destroyed = erase::destroys(&self.overlay.state, &receipt, own, find)?;
-            self.overlay
-                .said
-                .erasing
-                .extend(destroyed.map(|destroyed| (at, destroyed)));
+            let statement = record.statement();
+            // The first statement under an id is the one that counts.
+            let ids = &mut overlay.said.ids;
+            ids.entry((statement.author, statement.id)).or_insert(at);
         }
-        self.overlay.said.pending.push(Pending { record, payload, own });
+        overlay.bytes += record.bytes().len() + payload.as_ref().map_or(0, |p| p.bytes.len() + 32);
+        overlay.state.fold(&receipt, &mut overlay.changes);
+        let destroyed = erased.and_then(|erased| erased.destroys(&overlay.state, &receipt, own));
+        let erasing = &mut overlay.said.erasing;
+        erasing.extend(destroyed.map(|destroyed| (at, destroyed)));
+        overlay.said.pending.push(Pending { record, payload, own });
         Ok(receipt)
     }
 

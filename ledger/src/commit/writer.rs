@@ -31,6 +31,22 @@ pub(crate) struct Job<S: State> {
     /// What it does to the state's rows.
     pub(crate) changes: Vec<Change>,
     pub(crate) decided: Vec<Decided<S>>,
+    pub(crate) end: End<S>,
+}
+
+/// Tells how a batch ended. Whoever waits for it learns of its end even if the thread that has it panics; its callers learn it
+/// from their tickets.
+pub(crate) struct End<S: State> {
+    pub(crate) flight: Arc<Flight<S>>,
+    pub(crate) inbox: Arc<Commands<S>>,
+}
+
+impl<S: State> Drop for End<S> {
+    fn drop(&mut self) {
+        let lost = || Err(Failure::Unknown("the thread that writes panicked".into()));
+        self.flight.outcome.get_or_init(lost);
+        self.inbox.nudge();
+    }
 }
 
 /// Owns the journal's writing end.
@@ -41,8 +57,8 @@ pub(crate) struct Writer<S: State> {
     journal: Option<Journal>,
 }
 
-// What a batch that is durable came to: its receipts, and whether everything that it destroys is overwritten.
-type Landed = (Vec<Receipt>, Result<(), String>);
+// What a batch that is durable came to: its receipts, and for each payload that it destroys why that is not overwritten.
+type Landed = (Vec<Receipt>, Vec<Option<String>>);
 
 impl<S: State> Writer<S> {
     pub(crate) fn new(shared: Arc<Shared<S>>, inbox: Arc<Commands<S>>, journal: Journal) -> Self {
@@ -55,28 +71,27 @@ impl<S: State> Writer<S> {
 
     /// Ends a batch.
     pub(crate) fn land(&mut self, job: Job<S>) {
-        // Whoever waits for the batch learns of its end even if this thread panics; its callers learn it from their tickets.
-        struct Ended<'a, S: State>(&'a Flight<S>, &'a Commands<S>);
-        impl<S: State> Drop for Ended<'_, S> {
-            fn drop(&mut self) {
-                let lost = || Err(Failure::Unknown("the thread that writes panicked".into()));
-                self.0.outcome.get_or_init(lost);
-                self.1.nudge();
-            }
-        }
         let Job {
             flight,
             changes,
             decided,
+            end,
         } = job;
-        let inbox = Arc::clone(&self.inbox);
-        let ended = Ended(&flight, &inbox);
         let result = self.commit(&flight, changes);
         let outcome = result.as_ref().map(drop).map_err(Failure::clone);
         flight.outcome.get_or_init(|| outcome);
-        drop(ended);
+        drop(end);
         answer(decided, &flight, result);
         self.inbox.confirm_at(Instant::now() + CONFIRM_AFTER);
+    }
+
+    /// Writes nothing any more, since a thread panicked in the middle of it.
+    pub(crate) fn give_up(&mut self) {
+        let why = "a thread of the commit path panicked";
+        self.shared.close_to_appends(why);
+        if let Some(journal) = &mut self.journal {
+            journal.refuse(why);
+        }
     }
 
     /// Makes the last batch provable. A failure loses nothing; the poisoned journal says so to the next append.
@@ -132,14 +147,14 @@ impl<S: State> Writer<S> {
         publish(&self.shared, flight, changes, end, &receipts, &erasures);
         let shared = &self.shared;
         let overwritten = erase::overwrite(journal, &erasures, |log, seq| shared.get(log, seq));
-        if let Err(e) = &overwritten
-            && !erase::is_in_vain(e)
-        {
+        let mut unfinished = overwritten.iter().filter_map(|outcome| outcome.as_ref().err());
+        if let Some(e) = unfinished.find(|e| !erase::is_in_vain(e)) {
             // Only the newest batch may have an erasure that is not finished: that is where the next opening looks.
             journal.refuse(&e.to_string());
             self.shared.close_to_appends(&e.to_string());
         }
-        Ok((receipts, overwritten.map_err(|e| e.to_string())))
+        let why = |outcome: Result<(), LedgerError>| outcome.err().map(|e| e.to_string());
+        Ok((receipts, overwritten.into_iter().map(why).collect()))
     }
 }
 
@@ -193,15 +208,17 @@ fn publish<S: State>(
 
 // The last one first: whoever waits for several answers in turn then sleeps once and not for each.
 fn answer<S: State>(decided: Vec<Decided<S>>, flight: &Flight<S>, result: Result<Landed, Failure>) {
-    let erases = |records: &std::ops::Range<usize>| {
-        let mut erasing = flight.said.erasing.iter();
-        erasing.any(|(at, _)| records.contains(at))
+    let unfinished = |records: &std::ops::Range<usize>, overwritten: &[Option<String>]| {
+        let mut erasing = flight.said.erasing.iter().zip(overwritten);
+        erasing.find_map(|((at, _), why)| why.clone().filter(|_| records.contains(at)))
     };
     for Decided { command, records } in decided.into_iter().rev() {
         command.answer(match &result {
             Err(failure) => Err(failure.again()),
-            Ok((_, Err(why))) if erases(&records) => Err(LedgerError::NotOverwritten(why.clone())),
-            Ok((receipts, _)) => Ok(receipts.get(records).unwrap_or_default().to_vec()),
+            Ok((receipts, overwritten)) => match unfinished(&records, overwritten) {
+                Some(why) => Err(LedgerError::NotOverwritten(why)),
+                None => Ok(receipts.get(records).unwrap_or_default().to_vec()),
+            },
         });
     }
 }

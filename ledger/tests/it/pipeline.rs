@@ -215,3 +215,191 @@ fn callers_that_block_alone_and_callers_in_a_crowd_get_a_dense_log_in_their_own_
     ledger.close().unwrap();
     assert_clean(dir.path());
 }
+
+#[test]
+fn a_crowd_of_large_commands_is_spread_over_batches_that_the_journal_takes() {
+    const COUNT: u64 = 600;
+    let dir = temp();
+    let ledger = found_with(dir.path(), "studio", false, OpenOptions::default());
+    let (let_go, held) = channel::<()>();
+    let holding = ledger.submit(move |_| held.recv());
+    let large = |_| ledger.submit(|tx| tx.append(Stream::Facts, fact_with("large", &[7; 65_536])));
+    let said: Vec<Said> = (0..COUNT).map(large).collect();
+    let_go.send(()).unwrap();
+    for ticket in said {
+        ticket.wait().unwrap();
+    }
+    drop(holding);
+    assert_eq!(ledger.snapshot().state.counts["large"], COUNT);
+    ledger.close().unwrap();
+    assert_clean(dir.path());
+}
+
+#[test]
+fn an_operation_that_cannot_read_leaves_nothing_behind_even_if_its_command_goes_on() {
+    let dir = temp();
+    let (ledger, faults) = gated(dir.path());
+    let target = ledger.append(fact_with("private", b"kept after all")).unwrap();
+    let before = ledger.snapshot().state.clone();
+    let (let_go, held) = channel::<()>();
+    let holding = ledger.submit(move |_| held.recv());
+    let (switch, erasing) = (Arc::clone(&faults), target.clone());
+    let refused = ledger.submit(move |tx| {
+        switch.set(Faults::READ);
+        let outcome = tx.erase(Stream::Facts, &erasing, "asked for");
+        switch.set(Faults::NONE);
+        outcome
+    });
+    let (switch, erasing) = (Arc::clone(&faults), target.clone());
+    let goes_on = ledger.submit(move |tx| {
+        switch.set(Faults::READ);
+        let failed = tx.erase(Stream::Facts, &erasing, "asked for").is_err();
+        switch.set(Faults::NONE);
+        assert!(failed);
+        tx.append(Stream::Facts, fact("all the same"))
+    });
+    let_go.send(()).unwrap();
+    assert!(refused.wait().is_err());
+    goes_on.wait().unwrap();
+    drop(holding);
+    let mut wanted = before;
+    wanted.counts.insert("all the same".into(), 1);
+    assert_eq!(ledger.snapshot().state, wanted);
+    ledger.close().unwrap();
+    assert_clean(dir.path());
+    let ledger = open(dir.path());
+    assert_eq!(ledger.snapshot().state, wanted, "what was refused is in no row");
+    assert!(matches!(
+        ledger.payload(&target).unwrap(),
+        PayloadState::Present(_)
+    ));
+}
+
+#[test]
+fn a_payload_that_cannot_be_overwritten_keeps_none_of_the_others() {
+    const SECRET: &[u8] = b"the one that can be overwritten";
+    let dir = temp();
+    let (ledger, faults) = gated(dir.path());
+    let spoiled = ledger.append(fact_with("spoiled", b"whatever this was")).unwrap();
+    let whole = ledger.append(fact_with("whole", SECRET)).unwrap();
+    ledger.append(fact("behind")).unwrap();
+    let (let_go, held) = channel::<()>();
+    let holding = ledger.submit(move |_| held.recv());
+    let said = [&spoiled, &whole].map(|target| {
+        let target = target.clone();
+        ledger.submit(move |tx| tx.erase(Stream::Facts, &target, "asked for"))
+    });
+    faults.set(Faults::HELD);
+    let_go.send(()).unwrap();
+    faults.wait_for_a_held_sync();
+    drop(holding);
+    // The record of one becomes garbage under our hands.
+    let segment = dir.path().join("data/journal/00000001.seg");
+    let at = u64::from(spoiled.position.offset);
+    let file = std::fs::OpenOptions::new().write(true).open(&segment).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xa5; 120], at).unwrap();
+    faults.set(Faults::NONE);
+    let [lost, done] = said.map(Ticket::wait);
+    assert_eq!(code(lost), "ledger.not-overwritten");
+    done.unwrap();
+    drop(ledger);
+    let bytes = std::fs::read(&segment).unwrap();
+    assert!(!bytes.windows(SECRET.len()).any(|window| window == SECRET));
+}
+
+#[test]
+fn a_watcher_that_panics_stops_nobody() {
+    let dir = temp();
+    let ledger = found_with(dir.path(), "studio", false, OpenOptions::default());
+    ledger.on_commit(|_| panic!("a watcher of the test"));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| (0..10).for_each(|_| drop(ledger.append(fact("watched")).unwrap())));
+        }
+    });
+    assert_eq!(ledger.snapshot().state.counts["watched"], 80);
+    ledger.close().unwrap();
+    assert_clean(dir.path());
+}
+
+#[test]
+fn a_command_that_panics_closes_the_store_for_all_and_nobody_waits_for_ever() {
+    for alone in [true, false] {
+        let dir = temp();
+        let ledger = found_with(dir.path(), "studio", false, OpenOptions::default());
+        ledger.append(fact("kept")).unwrap();
+        let panics =
+            |_: &mut ledger::Tx<'_, Counter>| -> Result<(), LedgerError> { panic!("a command of the test") };
+        if alone {
+            let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ledger.commit(panics)));
+            assert!(caught.is_err());
+            assert!(ledger.closed().is_some());
+        } else {
+            assert_eq!(code(ledger.submit(panics).wait()), "ledger.unknown");
+        }
+        assert_eq!(ledger.append(fact("later")).unwrap_err().code(), "ledger.closed");
+        assert!(ledger.close().is_err());
+        let ledger = open(dir.path());
+        assert_eq!(ledger.snapshot().state.counts["kept"], 1);
+        ledger.append(fact("later")).unwrap();
+    }
+}
+
+#[test]
+fn closing_ends_while_others_go_on_handing_in_and_a_closed_ledger_decides_nothing() {
+    let dir = temp();
+    let ledger = found_with(dir.path(), "studio", false, OpenOptions::default());
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            // Each goes on until it is told that the store is closed.
+            scope.spawn(|| {
+                loop {
+                    let said = ledger.submit(|tx| tx.append(Stream::Facts, fact("streamed")));
+                    if ledger.closed().is_some() {
+                        drop(said);
+                        break;
+                    }
+                }
+            });
+        }
+        while !ledger.snapshot().state.counts.contains_key("streamed") {
+            std::thread::yield_now();
+        }
+        ledger.clone().close().unwrap();
+    });
+    // The one that it was is not to be read as the one that is.
+    assert_eq!(
+        code(ledger.commit(|tx| Ok(tx.state().counts.len()))),
+        "ledger.closed"
+    );
+    let next = open(dir.path());
+    next.append(fact("next")).unwrap();
+    next.close().unwrap();
+    assert_clean(dir.path());
+}
+
+#[test]
+fn the_last_clone_may_go_inside_a_command() {
+    let dir = temp();
+    let ledger = found_with(dir.path(), "studio", false, OpenOptions::default());
+    let clone = ledger.clone();
+    let (go, gone) = channel::<()>();
+    let said = ledger.submit(move |_| {
+        gone.recv().unwrap();
+        drop(clone);
+        Ok::<_, LedgerError>(())
+    });
+    drop(ledger);
+    go.send(()).unwrap();
+    said.wait().unwrap();
+    // The lock goes when the store is closed, on a thread of its own.
+    let mut next = Ledger::<Counter>::open(&ledger::Paths::new(dir.path()), OpenOptions::default());
+    for _ in 0..1_000_000 {
+        if next.is_ok() {
+            break;
+        }
+        std::thread::yield_now();
+        next = Ledger::open(&ledger::Paths::new(dir.path()), OpenOptions::default());
+    }
+    next.unwrap().append(fact("next")).unwrap();
+}

@@ -238,6 +238,8 @@ impl Faults {
     /// The write succeeds, and the sync behind it fails.
     pub(crate) const SYNC: u8 = 2;
 
+    /// No byte can be read.
+    pub(crate) const READ: u8 = 4;
     /// A sync does not return until another fault is set, which it then meets.
     pub(crate) const HELD: u8 = 3;
 
@@ -297,6 +299,9 @@ impl Failing {
 
 impl StorageFile for FailingFile {
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        if self.faults.is(Faults::READ) {
+            return Err(io::Error::other("injected"));
+        }
         self.file.read_at(offset, into)
     }
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
