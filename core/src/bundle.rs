@@ -8,9 +8,11 @@
 
 mod check;
 mod range;
+mod report;
 
-pub use check::{BundleCheck, BundleReport, FINDINGS_MAX, Finding};
+pub use check::BundleCheck;
 pub use range::Start;
+pub use report::{BundleReport, FINDINGS_MAX, Finding};
 
 use crate::canonical;
 use crate::chain::Chain;

@@ -3,66 +3,18 @@
 //! Owns the findings and their codes beyond those of `error` (`bundle.*`). Does no I/O, and does not decide whom to
 //! trust: a bundle is checked against its own genesis, whose LogId the reader compares with what it knows.
 
+use super::report::{BundleReport, FINDINGS_MAX, Finding};
 use super::{Absent, Frame, FrameKind, FrameParser, Header, Start, Version};
 use crate::canonical;
 use crate::chain::{self, Chain};
 use crate::checkpoint::Checkpoint;
-use crate::digest::TreeRoot;
 use crate::error::{NoteError, RecordError};
 use crate::record::Record;
 use crate::statement::PayloadRef;
 use crate::tree::{self, Hash, Tree};
 
-/// Findings that a report keeps; further ones are only counted, so that memory stays flat.
-pub const FINDINGS_MAX: usize = 100;
 /// How far a record's seq may lie past the expected one to be taken for the log's continuation after a gap.
 const GAP_MAX: u64 = 1 << 32;
-
-/// Something wrong in a bundle.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Finding {
-    /// The receipt, when it is about one.
-    pub seq: Option<u64>,
-    /// A stable code.
-    pub code: &'static str,
-    /// What differs.
-    pub text: String,
-}
-
-/// How a check ended.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct BundleReport {
-    /// The header, when it could be read.
-    pub header: Option<Header>,
-    /// Records that were read.
-    pub records: u64,
-    /// Payloads that fit their commitments.
-    pub payloads: u64,
-    /// Payloads said to be erased.
-    pub erased: u64,
-    /// Payloads said to be absent for another reason; each is a finding, too.
-    pub absent: u64,
-    /// The tree's root over the records up to the last one here, as computed.
-    pub root: Option<TreeRoot>,
-    /// Records under the checkpoint at the end, when that holds. Past a range there are more than here.
-    pub tree_size: Option<u64>,
-    /// The first [`FINDINGS_MAX`] findings, in the order of the file.
-    pub findings: Vec<Finding>,
-    /// How many there are in all.
-    pub findings_total: u64,
-}
-
-impl BundleReport {
-    /// Whether nothing was found.
-    pub fn is_clean(&self) -> bool {
-        self.findings_total == 0
-    }
-
-    /// The first finding that names a receipt.
-    pub fn first_bad_seq(&self) -> Option<u64> {
-        self.findings.iter().find_map(|finding| finding.seq)
-    }
-}
 
 /// What may come next.
 #[derive(Debug)]
@@ -344,9 +296,10 @@ impl BundleCheck {
             return;
         }
         let machine = self.chain.as_ref().map(Chain::machine_verifier);
-        let verified = machine.map(|machine| chain::verify_signatures(record, machine));
-        if let Some(Err(error)) = verified {
-            self.found(Some(seq), error.code(), &error);
+        match machine.map(|machine| chain::verify_signatures(record, machine)) {
+            Some(Ok(())) => self.report.author_signatures += u64::from(record.author_signature().is_some()),
+            Some(Err(error)) => self.found(Some(seq), error.code(), &error),
+            None => {}
         }
     }
 
@@ -407,6 +360,7 @@ impl BundleCheck {
                         &"the header does not say what the genesis says",
                     );
                 }
+                self.report.genesis = Some(chain.genesis().clone());
                 self.chain = Some(chain);
             }
             Err(error) => self.found(Some(0), error.code(), &error),

@@ -92,9 +92,9 @@ fn take(report: &mut Report, found: &BundleReport, options: &Options) {
     if let Some(header) = &found.header {
         report.logs.push(LogReport {
             log: header.log,
-            machine: None,
-            stream: None,
-            incarnation: None,
+            machine: found.genesis.as_ref().map(|genesis| genesis.machine.to_string()),
+            stream: found.genesis.as_ref().map(|genesis| genesis.stream),
+            incarnation: found.genesis.as_ref().map(|genesis| genesis.incarnation),
             own: false,
             receipts: found.records,
             seq: header.first.saturating_add(found.records.saturating_sub(1)),
@@ -108,6 +108,7 @@ fn take(report: &mut Report, found: &BundleReport, options: &Options) {
     report.counts.payloads = found.payloads;
     report.counts.erased = found.erased;
     report.counts.log_signatures = found.records;
+    report.counts.author_signatures = found.author_signatures;
 }
 
 fn other_log(log: LogId) -> Finding {

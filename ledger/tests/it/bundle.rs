@@ -45,6 +45,8 @@ fn an_exported_log_verifies_and_every_flipped_byte_is_found() {
         (verified.logs[0].log, verified.logs[0].root),
         (log, Some(report.root))
     );
+    assert_eq!(verified.logs[0].machine.as_deref(), Some("studio"));
+    assert_eq!(verified.logs[0].stream, Some(Stream::Facts));
     let asked = Options {
         logs: vec![LogId([1; 32])],
         ..Options::default()
