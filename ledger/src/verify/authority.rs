@@ -3,7 +3,9 @@
 //! The judge is shown every receipt in the journal's order and says at the end what was not permitted at its place in the order. A log
 //! that founded its own fleet needs no judge: whoever its machine let in was permitted. Without either, this verdict is "not checked".
 
+use super::report::{Aspect, Finding, Report};
 use crate::receipt::Receipt;
+use ledger_core::kinds::Verdict;
 use ledger_core::{LogId, ReceiptId};
 use std::sync::Arc;
 
@@ -47,4 +49,35 @@ pub struct NotPermitted {
     pub code: &'static str,
     /// What was not permitted, in words.
     pub text: String,
+}
+
+impl Judgement {
+    /// Puts it into a report, as far as it is of logs that are wanted.
+    pub(super) fn tell(self, report: &mut Report, wants: impl Fn(&LogId) -> bool) {
+        report.authority = Verdict::Clean;
+        report.counts.judged = self.judged;
+        for said in self.found.into_iter().filter(|said| wants(&said.log)) {
+            report.found(Finding {
+                code: said.code,
+                aspect: Aspect::Authority,
+                log: Some(said.log),
+                seq: Some(said.seq),
+                id: Some(said.id),
+                position: None,
+                text: said.text,
+            });
+        }
+        if self.excused > 0 {
+            report.note(format!(
+                "{} receipts were not permitted; the order names them as inadmissible, and they are inert",
+                self.excused
+            ));
+        }
+        if self.waiting > 0 {
+            report.note(format!(
+                "{} receipts are covered by no pin of the order yet; whether they were permitted nobody can say",
+                self.waiting
+            ));
+        }
+    }
 }

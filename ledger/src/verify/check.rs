@@ -5,7 +5,7 @@
 //! chunk's place in the order.
 
 use super::Options;
-use super::authority::{Authority, NotPermitted};
+use super::authority::Authority;
 use super::chunk::Chunk;
 use super::entry::{Prepared, finding, prepare};
 use super::excused::Excused;
@@ -155,7 +155,7 @@ impl<'a> Check<'a> {
 
     /// Takes the next block's entries when they all fit what is known; gives them back when not. The signatures that are
     /// to be checked come back as jobs.
-    pub(super) fn take_chunk(&mut self, chunk: Chunk) -> Result<Vec<Job>, Chunk> {
+    pub(super) fn take_chunk(&mut self, chunk: Box<Chunk>) -> Result<Vec<Job>, Box<Chunk>> {
         if !self.fits(&chunk) {
             return Err(chunk);
         }
@@ -195,7 +195,7 @@ impl<'a> Check<'a> {
             }
         }
         self.ticket += 1;
-        let (ticket, chunk) = (self.ticket, Arc::new(chunk));
+        let (ticket, chunk) = (self.ticket, Arc::new(*chunk));
         let job = |(index, key): &(usize, VerifyKey)| {
             Job::of(ticket, &chunk, *index, key, self.trusted.contains(&key.public()))
         };
@@ -491,40 +491,7 @@ impl<'a> Check<'a> {
             self.report.not_checked(Aspect::Authority, why);
             return;
         }
-        self.report.authority = Verdict::Clean;
-        self.report.counts.judged = judgement.judged;
-        for said in judgement.found {
-            let NotPermitted {
-                log,
-                seq,
-                id,
-                code,
-                text,
-            } = said;
-            if self.options.wants(&log) {
-                self.report.found(Finding {
-                    code,
-                    aspect: Aspect::Authority,
-                    log: Some(log),
-                    seq: Some(seq),
-                    id: Some(id),
-                    position: None,
-                    text,
-                });
-            }
-        }
-        if judgement.excused > 0 {
-            self.report.note(format!(
-                "{} receipts were not permitted; the order names them as inadmissible, and they are inert",
-                judgement.excused
-            ));
-        }
-        if judgement.waiting > 0 {
-            self.report.note(format!(
-                "{} receipts are covered by no pin of the order yet; whether they were permitted nobody can say",
-                judgement.waiting
-            ));
-        }
+        judgement.tell(&mut self.report, |log| self.options.wants(log));
     }
 
     /// The report, with what is said of the logs.

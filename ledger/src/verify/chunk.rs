@@ -53,9 +53,9 @@ pub(super) struct Keep {
 /// A block that is no chunk.
 pub(super) enum Doubtful {
     /// Its batches are sound, but not every entry.
-    Entries(Block),
+    Entries(Box<Block>),
     /// A batch is not sound.
-    Batches(Block),
+    Batches(Box<Block>),
 }
 
 impl Chunk {
@@ -70,8 +70,8 @@ impl Chunk {
         };
         match made.take_all(&block) {
             Some(true) => {}
-            Some(false) => return Err(Doubtful::Entries(block)),
-            None => return Err(Doubtful::Batches(block)),
+            Some(false) => return Err(Doubtful::Entries(Box::new(block))),
+            None => return Err(Doubtful::Batches(Box::new(block))),
         }
         let Making {
             parts,

@@ -31,8 +31,8 @@ const BYTES_PER_THREAD: u64 = 2 << 20;
 // A piece that was read and checked by itself.
 enum Ready {
     Chunk(Box<Chunk>),
-    Entries(Block),
-    Batches(Block),
+    Entries(Box<Block>),
+    Batches(Box<Block>),
     Piece(Piece),
 }
 
@@ -290,7 +290,7 @@ impl<'a> Work<'a> {
                 if let Some(tally) = &mut tally {
                     chunk.tally(tally);
                 }
-                match order.check.take_chunk(*chunk) {
+                match order.check.take_chunk(chunk) {
                     Ok(jobs) => {
                         order.tally = tally;
                         order.here = order.here.max(u64::from(end));

@@ -1,11 +1,13 @@
 //! The five verdicts of a verification are told apart, and what the order knows already is no finding for ever.
 
-use crate::stores::{assert_clean, fact, fact_with, found, join, raw, subject, take_in, temp, verify};
+use crate::stores::{assert_clean, fact, fact_with, found, join, pin_of, raw, subject, temp, verify};
 use ledger::clock::SystemEntropy;
 use ledger::core::checkpoint::Checkpoint;
-use ledger::core::kinds::{Evidence, InadmissibleReason, ReceiptInadmissible};
+use ledger::core::kinds::{Evidence, InadmissibleReason, PinnedRange, ReceiptInadmissible};
 use ledger::core::{Draft, Stream};
 use ledger::intake::VerifiedRun;
+use ledger::journal::{EntryDraft, Journal, JournalOptions, StoreId};
+use ledger::storage::DiskStorage;
 use ledger::verify::{Aspect, Authority, Judgement, NotPermitted, Options, Report, Verdict, verify_store};
 use ledger::{Ledger, Paths, Receipt};
 use std::path::Path;
@@ -279,5 +281,89 @@ fn what_a_checkpoint_covers_must_be_here_and_unaltered() {
             .map(|f| (f.code, f.aspect, f.log, f.seq))
             .collect();
         assert_eq!(named, [(code, aspect, Some(log), Some(seq))], "{report}");
+    }
+}
+
+// What a block that is checked in place says of others, and the signatures in it, count as in the careful way.
+#[test]
+fn signatures_pins_and_erasures_are_taken_up_far_from_the_genesis() {
+    let dir = temp();
+    let ledger = found(dir.path(), "gateway", true);
+    let log = ledger.own_log(Stream::Facts).unwrap();
+    let say = |from: u64| {
+        let drafts = (from..from + 100).map(|number| fact_with("n", &[number.to_be_bytes()[7]; 900]));
+        ledger.append_batch(Stream::Facts, drafts.collect()).unwrap()
+    };
+    let said: Vec<Receipt> = (0..3_000_u64).step_by(100).flat_map(say).collect();
+    ledger.erase(&said[2_000], "asked").unwrap();
+    let head = ledger.head(&log).unwrap();
+    let truth = PinnedRange {
+        log,
+        first: 0,
+        last: head.seq,
+        seal: head.seal,
+        root: Some(head.root),
+    };
+    ledger.append_to(Stream::Order, pin_of(truth)).unwrap();
+    // So that the last chunk is not the one that the anchor's head waits for.
+    (3_000..5_000).step_by(100).for_each(|from| drop(say(from)));
+    let compared = {
+        ledger.close().unwrap();
+        let report = assert_clean(dir.path());
+        assert_eq!(report.counts.erased, 1);
+        report.counts.heads_compared
+    };
+    let ledger = crate::stores::open(dir.path());
+    let lie = PinnedRange {
+        seal: ledger::core::SealDigest([1; 32]),
+        ..truth
+    };
+    ledger.append_to(Stream::Order, pin_of(lie)).unwrap();
+    ledger
+        .append_batch(Stream::Facts, (0..2_000).map(|_| fact("n")).collect())
+        .unwrap();
+    ledger.close().unwrap();
+    let report = verify(dir.path());
+    let codes: Vec<_> = report.findings.iter().map(|f| (f.code, f.seq)).collect();
+    assert_eq!(codes, [("pin.seal", Some(head.seq))], "{report}");
+    assert_eq!(report.counts.heads_compared, compared + 1);
+
+    // The same records with one log signature broken, under sound checksums.
+    let mut entries = crate::stores::entries(dir.path());
+    let bad = &said[2_500];
+    let at = entries
+        .iter()
+        .position(|(_, record, _)| record == bad.record.bytes());
+    *entries[at.unwrap()].1.last_mut().unwrap() ^= 1;
+    let journal = Paths::new(dir.path()).journal();
+    std::fs::remove_dir_all(&journal).unwrap();
+    let options = JournalOptions::new([3; 32]);
+    let (mut forged, _) =
+        Journal::create(Arc::new(DiskStorage), &journal, StoreId([9; 16]), options).unwrap();
+    for some in entries.chunks(200) {
+        let drafts: Vec<_> = some
+            .iter()
+            .map(|(_, record, payload)| EntryDraft {
+                record,
+                payload: payload.as_ref(),
+            })
+            .collect();
+        forged.append(&drafts).unwrap();
+    }
+    forged.close().unwrap();
+    // In batches while the anchor tells whose the log is, strictly without.
+    for anchored in [true, false] {
+        if !anchored {
+            std::fs::remove_dir_all(dir.path().join("keys")).unwrap();
+        }
+        let report = verify(dir.path());
+        let found: Vec<_> = report
+            .findings
+            .iter()
+            .filter(|f| f.aspect == Aspect::Signatures)
+            .map(|f| (f.code, f.log, f.seq, f.id))
+            .collect();
+        let expected = ("chain.log-signature", Some(log), Some(bad.seq()), Some(bad.id()));
+        assert_eq!(found, [expected], "{report}");
     }
 }
