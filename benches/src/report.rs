@@ -173,6 +173,7 @@ fn memory(big: &Big) -> Vec<Row> {
     };
     vec![
         row("appending", big.append.peak_mib),
+        row("opening the store of", big.open.peak_mib),
         row("verifying the hashes of", big.fast.peak_mib),
         row("verifying in full", big.full.peak_mib),
     ]
