@@ -511,7 +511,8 @@ impl<S: State> Ledger<S> {
         self.shared().closed()
     }
 
-    /// Why derived rows and anchor fall behind, if they do. Nothing acknowledged is at stake; opening the store again mends it.
+    /// Why derived rows and anchor fall behind, if they do. Nothing acknowledged is at stake. After a full
+    /// disk they catch up by themselves when there is room; otherwise opening the store again mends it.
     pub fn falling_behind(&self) -> Option<String> {
         self.shared().failing.lock().expect("failing lock").clone()
     }
