@@ -4,6 +4,9 @@
 //! 32 are open at a time. Requests stand in a facts log that the order pins, as relays hand them in, or in the order itself,
 //! where the fold proves each author's signature. Seals carry no real log signature: no fold looks at one.
 
+mod log;
+
+use self::log::{Log, outside};
 use crate::Failed;
 use ledger::core::kinds::{
     CentralDesignated, Class, Costs, Credential, ErrorClass, Fence, Founding, HandlerDeclared, JobId,
@@ -11,7 +14,7 @@ use ledger::core::kinds::{
     RunFailed, RunStarted, RunSucceeded,
 };
 use ledger::core::{
-    ContentDigest, Detail, Draft, Hlc, LogId, MachineId, ReceiptId, Record, Seal, SealDigest, Signature,
+    ContentDigest, Detail, Draft, Hlc, LogId, MachineId, ReceiptId, Record, SealDigest, Signature,
     SigningKey, Stream, Subject, digest, signature,
 };
 use ledger::{Changes, Position, Receipt, State, StateContext};
@@ -66,14 +69,6 @@ impl End {
             Self::Succeeds
         }
     }
-}
-
-struct Log {
-    id: LogId,
-    key: Arc<SigningKey>,
-    next: u64,
-    last: SealDigest,
-    time: Hlc,
 }
 
 struct Node {
@@ -484,37 +479,5 @@ impl World {
             self.decide(drafts)?;
         }
         Ok(())
-    }
-}
-
-// A receipt of another log, which the order's fold does not take in.
-fn outside(record: Record) -> Receipt {
-    Receipt {
-        position: Position::START,
-        record: Arc::new(record),
-    }
-}
-
-impl Log {
-    fn seal(
-        &mut self,
-        statement: ledger::core::Statement,
-        bytes: &[u8],
-        digest: ledger::core::StatementDigest,
-        by: Option<Signature>,
-        now: i64,
-    ) -> Result<Record, Failed> {
-        self.time = self.time.tick(u64::try_from(now / 1000)?);
-        let seal = Seal {
-            version: 1,
-            log: self.id,
-            seq: self.next,
-            prev: self.last,
-            time: self.time,
-            statement: digest,
-        };
-        self.next += 1;
-        self.last = seal.digest();
-        Ok(Record::assemble(statement, bytes, by, seal, Signature([0; 64])))
     }
 }
