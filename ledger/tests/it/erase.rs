@@ -2,7 +2,8 @@
 
 use crate::disk::{Disk, Fault};
 use crate::stores::{
-    Counter, assert_clean, copy, fact, fact_with, found, found_with, join, open, raw, subject, take_in, temp,
+    Counter, Failing, Faults, assert_clean, copy, fact, fact_with, found, found_with, join, open, raw,
+    subject, take_in, temp,
 };
 use ledger::clock::SystemEntropy;
 use ledger::core::kinds::{Detail, Erased};
@@ -198,17 +199,21 @@ fn replicas_erase_when_the_word_reaches_them_and_never_take_the_bytes_in_again()
 #[test]
 fn copies_that_recovery_left_behind_are_erased_too() {
     let dir = temp();
-    let ledger = found(dir.path(), "studio", false);
+    let failing = Failing::default();
+    let faults = Arc::clone(&failing.faults);
+    let options = OpenOptions::default().storage(failing);
+    let ledger = found_with(dir.path(), "studio", false, options);
     let said = ledger
         .sign_as_actor(fact_with("a", SECRET), &SystemEntropy)
         .unwrap();
-    // As a kill leaves it: nothing proves the newest batch, so that recovery copies it.
+    // As a kill leaves it: nothing proves the newest batch, however long we take, so that recovery copies it.
     let (moved, torn) = (temp(), temp());
     let receipt = ledger.append_signed(said.clone()).unwrap();
+    faults.set(Faults::WRITE);
     let salt = salt_of(&ledger, &receipt);
     copy(dir.path(), moved.path());
     copy(dir.path(), torn.path());
-    ledger.close().unwrap();
+    drop(ledger);
 
     let ledger = open(moved.path());
     assert_eq!(occurrences(moved.path(), SECRET), 2, "one lies behind the cut");
