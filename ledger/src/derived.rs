@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex, RwLock};
 const CACHE_BYTES: u64 = 16 << 20;
 /// Bytes of one table's write buffer before it is flushed.
 const MEMTABLE_BYTES: u64 = 16 << 20;
+/// Bytes of fjall's own write-ahead files, from which on it flushes what holds the oldest: its least.
+const WRITE_AHEAD_BYTES: u64 = 64 << 20;
 /// Bytes that a disk must take before the store on it is opened again: with less, the next write would fail as well.
 const ROOM_BYTES: usize = 256 << 10;
 
@@ -80,6 +82,7 @@ fn is_no_space(error: &fjall::Error) -> bool {
 fn open_database(path: &Path) -> fjall::Result<Database> {
     Database::builder(path)
         .cache_size(CACHE_BYTES)
+        .max_journaling_size(WRITE_AHEAD_BYTES)
         .worker_threads(1)
         .open()
 }

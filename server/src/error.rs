@@ -116,6 +116,10 @@ impl ServerError {
             )
             | Self::Fork(_) => StatusCode::CONFLICT,
             Self::Ledger(LedgerError::NotOverwritten(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Ledger(LedgerError::Journal(ledger::journal::JournalError::NoSpace { .. })) => {
+                StatusCode::INSUFFICIENT_STORAGE
+            }
+            Self::Ledger(LedgerError::Pruned { .. } | LedgerError::PrunedId(_)) => StatusCode::GONE,
             Self::Ledger(LedgerError::NothingToErase(_) | LedgerError::ErasureReason(_)) => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }

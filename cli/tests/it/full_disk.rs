@@ -101,5 +101,5 @@ fn bad_again(dir: &Path, payload: &str) {
         "--payload",
         payload,
     ];
-    bad(dir, &words, "ledger.not-committed", 74);
+    bad(dir, &words, "journal.no-space", 74);
 }

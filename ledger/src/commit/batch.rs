@@ -4,12 +4,14 @@
 //! then, in every lookup; if it fails, whatever was decided on top of it fails with it.
 
 use crate::error::LedgerError;
+use crate::journal::JournalError;
 use crate::state::{Changes, State};
 use ledger_core::kinds::Evidence;
 use ledger_core::record::Payload;
 use ledger_core::tree::Hash;
 use ledger_core::{Chain, Hlc, LogId, PublicKey, ReceiptId, Record, SealDigest};
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 /// Where a log stands in the overlay.
@@ -88,6 +90,8 @@ impl<S> Flight<S> {
 #[derive(Clone, Debug)]
 pub(crate) enum Failure {
     Closed(String),
+    /// Nothing was written, since the disk with this file is full.
+    NoSpace(PathBuf),
     NotCommitted(String),
     Unknown(String),
 }
@@ -96,6 +100,7 @@ impl Failure {
     pub(crate) fn again(&self) -> LedgerError {
         match self {
             Self::Closed(why) => LedgerError::Closed(why.clone()),
+            Self::NoSpace(path) => LedgerError::Journal(JournalError::NoSpace { path: path.clone() }),
             Self::NotCommitted(why) => LedgerError::NotCommitted(why.clone()),
             Self::Unknown(why) => LedgerError::Unknown(why.clone()),
         }
@@ -104,7 +109,7 @@ impl Failure {
     /// What it is to a batch that was decided on top of the one that failed, and never written.
     pub(crate) fn for_the_next(&self) -> Self {
         match self {
-            Self::Closed(why) => Self::Closed(why.clone()),
+            Self::Closed(_) | Self::NoSpace(_) => self.clone(),
             Self::NotCommitted(why) | Self::Unknown(why) => {
                 Self::NotCommitted(format!("the batch before it failed: {why}"))
             }

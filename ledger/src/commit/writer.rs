@@ -128,7 +128,11 @@ impl<S: State> Writer<S> {
             if journal.is_poisoned() {
                 self.shared.close_to_appends(&e.to_string());
             }
-            match e.outcome() {
+            let outcome = e.outcome();
+            if let JournalError::NoSpace { path } = e {
+                return Failure::NoSpace(path);
+            }
+            match outcome {
                 Outcome::NotCommitted => Failure::NotCommitted(e.to_string()),
                 Outcome::Unknown => Failure::Unknown(e.to_string()),
             }

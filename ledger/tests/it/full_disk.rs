@@ -121,7 +121,7 @@ fn assert_all_is_read(ledger: &Ledger<Counter>, known: &[(u64, Receipt)]) {
 }
 
 fn assert_refused_as_full(refused: &LedgerError) {
-    assert_eq!(refused.code(), "ledger.not-committed", "{refused}");
+    assert_eq!(refused.code(), "journal.no-space", "{refused}");
     assert!(refused.to_string().contains("no space left"), "{refused}");
 }
 
