@@ -3,7 +3,7 @@
 //! Folds the order from the journal as the committer does. A record of an order log is judged where it stands; a record of another
 //! log where the order pins it; a pulse, which nothing pins, where it was met. What was not permitted and is named by a
 //! `receipt.inadmissible` of the order is known and inert. Memory: the fleet's state, and the records that wait for a pin, at most
-//! [`WAITING_MAX`]; those past it are counted as not judged.
+//! `WAITING_MAX`; those past it are counted as not judged.
 
 use crate::fleet::{FleetState, detail_of, micros_of};
 use ledger::verify::{Authority, AuthorityMaker, Judgement, NotPermitted};
