@@ -238,6 +238,9 @@ pub enum LedgerError {
     /// A write failed in a way that leaves open whether it is durable.
     #[error("commit outcome unknown: {0}; reopen the store, then look for the receipt by its id")]
     Unknown(String),
+    /// A verification that cannot go on from an earlier one, or that was stopped.
+    #[error(transparent)]
+    Resume(#[from] crate::verify::ResumeError),
     /// Nothing of it was committed.
     #[error("not committed: {0}")]
     NotCommitted(String),
@@ -286,6 +289,7 @@ impl LedgerError {
             Self::Closed(_) => "ledger.closed",
             Self::Unknown(_) => "ledger.unknown",
             Self::NotCommitted(_) => "ledger.not-committed",
+            Self::Resume(e) => e.code(),
         }
     }
 }

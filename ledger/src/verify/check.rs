@@ -4,27 +4,27 @@
 //! alone makes findings. Signatures are checked elsewhere ([`super::signed`]); their findings come back by ticket and take the
 //! chunk's place in the order.
 
+mod careful;
+mod finish;
+
 use super::Options;
 use super::authority::Authority;
 use super::chunk::Chunk;
-use super::entry::{Prepared, finding, prepare};
+use super::cover::{Cover, Mark};
 use super::excused::Excused;
 use super::heads::{Book, By, Head};
 use super::log::LogState;
-use super::payloads::{self, Payloads};
+use super::payloads::Payloads;
 use super::pruned::PrunedLogs;
-use super::report::{Aspect, Finding, Report};
-use super::signed::{self, Job};
-use super::suspect::Suspect;
+use super::report::{Finding, Report};
+use super::scope::Scope;
+use super::signed::Job;
 use crate::Position;
 use crate::anchor::Anchor;
 use crate::error::LedgerError;
-use crate::journal::StoredEntry;
 use crate::receipt::Receipt;
-use ledger_core::error::RecordError;
-use ledger_core::kinds::{Detail, Erased, LogPinned, LogPruned, ReceiptInadmissible, Verdict};
-use ledger_core::{Chain, FleetId, LogId, PublicKey, Record, Stream, VerifyKey};
-use rayon::prelude::*;
+use ledger_core::kinds::{Detail, Erased, LogPinned, LogPruned, ReceiptInadmissible};
+use ledger_core::{FleetId, LogId, PublicKey, VerifyKey};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -55,6 +55,11 @@ pub(super) struct Check<'a> {
     excused: Excused,
     judge: Option<Box<dyn Authority>>,
     pub(super) pruned: PrunedLogs,
+    scope: Arc<Scope>,
+    pub(super) cover: Cover,
+    // The newest mark behind which nothing is held.
+    mark: Option<Mark>,
+    in_range: u64,
     // Threads of its own, when not all cores shall work.
     pool: Option<Arc<rayon::ThreadPool>>,
     // Findings behind a chunk whose signatures are still being checked.
@@ -69,6 +74,7 @@ enum Held {
         jobs: usize,
         found: Vec<(u32, Finding)>,
     },
+    Mark(Mark),
 }
 
 impl<'a> Check<'a> {
@@ -76,6 +82,7 @@ impl<'a> Check<'a> {
         options: &'a Options,
         report: Report,
         anchor: Option<&Anchor>,
+        (scope, cover): (Scope, Cover),
     ) -> Result<Self, LedgerError> {
         let pool = (options.threads > 0)
             .then(|| {
@@ -103,6 +110,10 @@ impl<'a> Check<'a> {
             excused: Excused::default(),
             judge: options.authority.as_ref().map(|make| make()),
             pruned: PrunedLogs::default(),
+            scope: Arc::new(scope),
+            cover,
+            mark: None,
+            in_range: 0,
             pool,
             held: VecDeque::new(),
             ticket: 0,
@@ -171,11 +182,15 @@ impl<'a> Check<'a> {
             };
             self.report.counts.receipts += records;
             self.report.counts.payloads += part.payloads;
+            self.in_range += part.in_range;
+            let leaves = run.records().iter().map(|(leaf, _)| leaf);
+            self.cover.take(run.log(), leaves, part.before);
             state.take_run(run);
             if let Some(key) = state.key().filter(|_| self.options.full).cloned() {
-                self.report.counts.log_signatures += records;
-                self.report.counts.author_signatures +=
-                    u64::try_from(part.authored.len()).unwrap_or(u64::MAX);
+                let authored = u64::try_from(part.authored.len()).unwrap_or(u64::MAX);
+                self.report.counts.log_signatures += part.in_range;
+                self.report.counts.author_signatures += authored + part.covered_authored;
+                self.cover.count(part.covered, part.covered_authored);
                 parts.push((index, key));
             }
         }
@@ -222,6 +237,8 @@ impl<'a> Check<'a> {
 
     /// What a job came to.
     pub(super) fn answered(&mut self, job: u64, bad: Vec<(u32, Finding)>) {
+        bad.iter()
+            .for_each(|(_, finding)| self.cover.note_bad(finding.position));
         for held in &mut self.held {
             if let Held::Chunk { ticket, jobs, found } = held
                 && *ticket == job
@@ -231,9 +248,10 @@ impl<'a> Check<'a> {
                 break;
             }
         }
-        while let Some(Held::Finding(_) | Held::Chunk { jobs: 0, .. }) = self.held.front() {
+        while let Some(Held::Finding(_) | Held::Mark(_) | Held::Chunk { jobs: 0, .. }) = self.held.front() {
             match self.held.pop_front() {
                 Some(Held::Finding(finding)) => self.report.found(finding),
+                Some(Held::Mark(mark)) => self.mark = Some(mark),
                 Some(Held::Chunk { mut found, .. }) => {
                     found.sort_by_key(|(at, _)| *at);
                     for (_, finding) in found {
@@ -247,218 +265,23 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Takes the next entries with care: each by itself, its place in the logs, its signatures. Findings keep the journal's order.
-    pub(super) fn take(&mut self, entries: Vec<StoredEntry>) {
-        let spread = entries.len() >= PARALLEL_MIN;
-        let prepared: Vec<Prepared> = if spread {
-            self.on_pool(|| entries.into_par_iter().map(prepare).collect())
-        } else {
-            entries.into_iter().map(prepare).collect()
-        };
-        let mut found: Vec<(usize, Finding)> = Vec::new();
-        let mut signed: Vec<(usize, VerifyKey, bool)> = Vec::new();
-        for (index, entry) in prepared.iter().enumerate() {
-            match &entry.record {
-                Ok(record) => self.place(index, entry, record, &mut found, &mut signed),
-                Err((error, suspect)) => found.push((index, self.unreadable(entry.position, error, suspect))),
-            }
-        }
-        if self.options.full {
-            let authored = |(index, _, _): &&(usize, VerifyKey, bool)| {
-                let record = prepared[*index].record.as_ref();
-                record.is_ok_and(|record| record.author_signature().is_some())
-            };
-            let authors = signed.iter().filter(authored).count();
-            self.report.counts.log_signatures += u64::try_from(signed.len()).unwrap_or(u64::MAX);
-            self.report.counts.author_signatures += u64::try_from(authors).unwrap_or(u64::MAX);
-            let bad = if spread {
-                self.on_pool(|| signed::check_spread(&prepared, &signed))
-            } else {
-                signed::check(&prepared, &signed)
-            };
-            found.extend(bad.into_iter().map(|(index, error)| {
-                let entry = &prepared[index];
-                let record = entry.record.as_ref().expect("only parsed records are checked");
-                let aspect = Aspect::Signatures;
-                (
-                    index,
-                    finding(error.code(), aspect, entry.position, record, error.to_string()),
-                )
-            }));
-        }
-        found.sort_by_key(|(index, _)| *index);
-        for (_, finding) in found {
-            self.found(finding);
+    /// Notes how far the run is, behind all that was placed, for [`Check::take_mark`].
+    pub(super) fn mark_at(&mut self, at: Position) {
+        match self.cover.mark(at) {
+            Some(mark) if self.held.is_empty() => self.mark = Some(mark),
+            Some(mark) => self.held.push_back(Held::Mark(mark)),
+            None => {}
         }
     }
 
-    fn place(
-        &mut self,
-        index: usize,
-        entry: &Prepared,
-        record: &Record,
-        found: &mut Vec<(usize, Finding)>,
-        signed: &mut Vec<(usize, VerifyKey, bool)>,
-    ) {
-        let log = record.seal().log;
-        self.hear(record);
-        if let Some(judge) = &mut self.judge {
-            judge.take(&Receipt {
-                position: entry.position,
-                record: Arc::new(record.clone()),
-            });
-        }
-        if !self.options.wants(&log) {
-            return;
-        }
-        self.report.counts.receipts += 1;
-        let faults = match self.logs.get_mut(&log) {
-            Some(state) => state.take(record, entry.leaf),
-            None => {
-                let (mut state, fault) = LogState::begin(record, entry.leaf);
-                state.set_floor(self.pruned.floor(&log));
-                found.extend(
-                    self.welcome(log, &state, entry.position)
-                        .map(|finding| (index, finding)),
-                );
-                self.logs.insert(log, state);
-                fault.into_iter().collect()
-            }
-        };
-        for fault in faults {
-            let here = fault.seq == record.seal().seq;
-            let finding = Finding {
-                code: fault.code,
-                aspect: fault.aspect,
-                log: Some(log),
-                seq: Some(fault.seq),
-                id: here.then(|| record.statement().id),
-                position: Some(entry.position),
-                text: fault.text,
-            };
-            found.push((index, finding));
-        }
-        let state = &self.logs[&log];
-        for finding in self.book.reached(log, record.seal().seq, state) {
-            found.push((index, finding));
-        }
-        if let Some(key) = state.key() {
-            signed.push((index, key.clone(), self.trusted.contains(&key.public())));
-        }
-        if record.statement().kind.as_str() == LogPinned::KIND {
-            self.pins(index, entry.position, record, found);
-        }
-        let own = self.is_homes(&log);
-        let judge = |(code, aspect, text): payloads::Fault| {
-            finding(code, aspect, entry.position, record, text.to_owned())
-        };
-        let now = self
-            .payloads
-            .take(&mut self.report, record, entry.payload, own, judge);
-        found.extend(now.map(|finding| (index, finding)));
+    /// The newest mark up to which all signatures are checked, once.
+    pub(super) fn take_mark(&mut self) -> Option<Mark> {
+        self.mark.take()
     }
 
-    fn hear(&mut self, record: &Record) {
-        self.payloads.hear(record);
-        self.pruned.hear(record);
-        let orders = |chain: &Chain| {
-            chain.genesis().stream == Stream::Order && chain.machine_key() == record.statement().author
-        };
-        let chain = self.logs.get(&record.seal().log).and_then(LogState::chain);
-        if chain.is_some_and(orders) {
-            self.excused.hear(record);
-        }
-    }
-
-    // The first record of a log.
-    fn welcome(&mut self, log: LogId, state: &LogState, position: Position) -> Option<Finding> {
-        let chain = state.chain()?;
-        let home = *self.home.get_or_insert(chain.machine_key());
-        if self.anchored.contains(&log) && chain.machine_key() == home {
-            self.trusted.insert(home);
-        }
-        let fleet = *self.fleet.get_or_insert(chain.fleet());
-        (fleet != chain.fleet()).then(|| Finding {
-            code: "chain.other-fleet",
-            aspect: Aspect::Integrity,
-            log: Some(log),
-            seq: Some(0),
-            id: None,
-            position: Some(position),
-            text: "the log belongs to another fleet than the store".to_owned(),
-        })
-    }
-
-    // What a record of an order log pins.
-    fn pins(&mut self, index: usize, position: Position, record: &Record, found: &mut Vec<(usize, Finding)>) {
-        let order = record.seal().log;
-        let is_order = |chain: &Chain| chain.genesis().stream == Stream::Order;
-        if !self
-            .logs
-            .get(&order)
-            .and_then(LogState::chain)
-            .is_some_and(is_order)
-        {
-            return;
-        }
-        let pinned = match LogPinned::decode(&record.statement().detail) {
-            Ok(pinned) if record.statement().schema == LogPinned::SCHEMA => pinned,
-            // A newer schema, or a record without sense: whoever folds the order tells.
-            _ => return,
-        };
-        let own = self.is_homes(&order);
-        for range in pinned.ranges {
-            if !self.options.wants(&range.log) {
-                continue;
-            }
-            let head = Head {
-                seal: Some(range.seal),
-                root: range.root,
-                by: By::Pin {
-                    order,
-                    seq: record.seal().seq,
-                    position,
-                    own,
-                },
-            };
-            let state = self.logs.get_mut(&range.log);
-            if let Some(finding) = self.book.say(range.log, range.last, head, state) {
-                found.push((index, finding));
-            }
-        }
-    }
-
-    /// Which receipt a damaged record is, when what is left of it fits the place that a log expects next: by what it says
-    /// of itself, or by the link to the record before.
-    pub(super) fn name(&mut self, suspect: &Suspect) -> Option<(LogId, u64)> {
-        let by_itself = suspect
-            .place
-            .filter(|(log, seq)| self.logs.get(log).is_some_and(|state| state.expects() == *seq))
-            .map(|(log, _)| log);
-        let by_link = || {
-            let linked = |(log, state): (&LogId, &LogState)| Some((suspect.find(state.link()?)?, *log));
-            // What a pin says of other logs stands before its own seal.
-            self.logs.iter().filter_map(linked).max().map(|(_, log)| log)
-        };
-        let log = by_itself.or_else(by_link)?;
-        let state = self.logs.get_mut(&log)?;
-        let seq = state.expects();
-        state.name_damaged();
-        Some((log, seq))
-    }
-
-    // A record whose bytes are no record, although the journal's checksums hold.
-    fn unreadable(&mut self, position: Position, error: &RecordError, suspect: &Suspect) -> Finding {
-        let place = self.name(suspect);
-        Finding {
-            code: error.code(),
-            aspect: Aspect::Integrity,
-            log: place.map(|(log, _)| log),
-            seq: place.map(|(_, seq)| seq),
-            id: suspect.id(),
-            position: Some(position),
-            text: error.to_string(),
-        }
+    /// Which signatures are checked.
+    pub(super) fn scope(&self) -> Arc<Scope> {
+        Arc::clone(&self.scope)
     }
 
     // Whether the machine that owns the store writes a log, as far as its records tell.
@@ -470,49 +293,5 @@ impl<'a> Check<'a> {
     pub(super) fn is_own(&self, log: &LogId) -> bool {
         self.anchored.contains(log)
             || (self.home.is_some() && self.logs.get(log).and_then(LogState::machine_key) == self.home)
-    }
-
-    // What the judge says; a log that founded its own fleet needs none.
-    fn judge_authority(&mut self) {
-        let founded = |state: &LogState| {
-            let chain = state.chain();
-            chain.is_some_and(|chain| chain.genesis().founding.is_some())
-        };
-        let judgement = self.judge.as_mut().map(|judge| judge.finish());
-        let Some(judgement) = judgement.filter(|said| said.not_checked.is_none() || self.logs.len() > 1)
-        else {
-            if self.logs.len() == 1 && self.logs.values().all(founded) {
-                self.report.authority = Verdict::Clean;
-                self.report.counts.judged = self.report.counts.receipts;
-            }
-            return;
-        };
-        if let Some(why) = &judgement.not_checked {
-            self.report.not_checked(Aspect::Authority, why);
-            return;
-        }
-        judgement.tell(&mut self.report, |log| self.options.wants(log));
-    }
-
-    /// The report, with what is said of the logs.
-    pub(super) fn finish(mut self) -> Report {
-        self.payloads.judge(&mut self.report);
-        self.excused.judge(&mut self.report);
-        self.judge_authority();
-        self.pruned.judge(self.home, &mut self.report);
-        self.report.counts.logs = u64::try_from(self.logs.len()).unwrap_or(u64::MAX);
-        self.report.counts.heads_compared += self.book.compared();
-        let mut logs: Vec<_> = self.logs.values().map(|state| state.report(self.home)).collect();
-        logs.sort_by(|a, b| {
-            let key =
-                |log: &super::LogReport| (!log.own, log.machine.clone(), log.stream.map(|s| s.to_string()));
-            key(a).cmp(&key(b)).then(a.log.cmp(&b.log))
-        });
-        self.report.logs = logs;
-        let newest = self.logs.values().map(LogState::time).max();
-        let now_us = self.options.clock.now_us();
-        self.report.set_freshness(newest, now_us, self.options.max_age_ms);
-        self.report.tell_unchecked();
-        self.report
     }
 }

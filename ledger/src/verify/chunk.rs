@@ -5,6 +5,7 @@
 //! [`super::check`] tells. Anything else goes the careful way, which alone says what is wrong.
 
 use super::check::HEARD;
+use super::scope::{Duty, Scope};
 use crate::Position;
 use crate::journal::batch::{EntryView, record_in};
 use crate::journal::blocks::Block;
@@ -41,12 +42,19 @@ pub(super) struct Part {
     pub(super) signatures: Vec<(SealDigest, Signature)>,
     /// Where the entries begin that have a signature of their author.
     pub(super) authored: Vec<u32>,
+    /// Records whose signatures somebody asked for, here or in an earlier run.
+    pub(super) in_range: u64,
+    /// Of them, those that an earlier run checked, and those of them with a signature of their author.
+    pub(super) covered: u64,
+    pub(super) covered_authored: u64,
+    /// Records that lie where an earlier run was.
+    pub(super) before: u64,
 }
 
 /// What is to be kept of each record.
 #[derive(Clone, Copy)]
-pub(super) struct Keep {
-    pub(super) signatures: bool,
+pub(super) struct Keep<'a> {
+    pub(super) scope: &'a Scope,
     pub(super) records: bool,
 }
 
@@ -60,7 +68,7 @@ pub(super) enum Doubtful {
 
 impl Chunk {
     /// Checks a block.
-    pub(super) fn of(block: Block, keep: Keep) -> Result<Self, Doubtful> {
+    pub(super) fn of(block: Block, keep: Keep<'_>) -> Result<Self, Doubtful> {
         let mut made = Making {
             keep,
             parts: Vec::new(),
@@ -117,8 +125,8 @@ impl Chunk {
     }
 }
 
-struct Making {
-    keep: Keep,
+struct Making<'k> {
+    keep: Keep<'k>,
     parts: Vec<Part>,
     heard: Vec<(Position, Record)>,
     judged: Vec<(Position, Record)>,
@@ -132,7 +140,7 @@ struct Read<'a> {
     salted: Option<&'a [u8]>,
 }
 
-impl Making {
+impl Making<'_> {
     // Takes every entry; false when one must go the careful way, `None` when a batch is not sound.
     fn take_all(&mut self, block: &Block) -> Option<bool> {
         let mut sound = true;
@@ -194,17 +202,32 @@ impl Making {
                     at: Vec::new(),
                     signatures: Vec::new(),
                     authored: Vec::new(),
+                    in_range: 0,
+                    covered: 0,
+                    covered_authored: 0,
+                    before: 0,
                 });
                 self.parts.last_mut()?
             }
         };
         part.payloads += u64::from(read.salted.is_some());
-        if self.keep.signatures {
-            part.at.push(position.offset);
-            part.signatures.push((seal, Signature(*record.log_signature)));
-            if record.author_signature.is_some() {
-                part.authored.push(position.offset);
+        let authored = record.author_signature.is_some();
+        let duty = self.keep.scope.duty(position, record.seal.seq, record.seal.time);
+        part.before += u64::from(self.keep.scope.is_before(position));
+        part.in_range += u64::from(duty != Duty::Outside);
+        match duty {
+            Duty::Check => {
+                part.at.push(position.offset);
+                part.signatures.push((seal, Signature(*record.log_signature)));
+                if authored {
+                    part.authored.push(position.offset);
+                }
             }
+            Duty::Covered => {
+                part.covered += 1;
+                part.covered_authored += u64::from(authored);
+            }
+            Duty::Outside => {}
         }
         let kind = record.statement.kind;
         if self.kinds.last().is_none_or(|last| last != kind) && !self.kinds.iter().any(|k| k == kind) {

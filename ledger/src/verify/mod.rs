@@ -10,6 +10,7 @@ mod authority;
 mod bundle;
 mod check;
 mod chunk;
+mod cover;
 mod entry;
 mod excused;
 mod heads;
@@ -17,6 +18,8 @@ mod log;
 mod payloads;
 mod pruned;
 mod report;
+mod resume;
+mod scope;
 mod signed;
 mod store;
 mod suspect;
@@ -26,7 +29,11 @@ mod work;
 
 pub use authority::{Authority, AuthorityMaker, Judgement, NotPermitted};
 pub use bundle::verify_bundle;
-pub use report::{Aspect, Counts, FINDINGS_MAX, Finding, Freshness, LogReport, Report};
+pub use report::{
+    Aspect, Counts, FINDINGS_MAX, Finding, Freshness, LogReport, NotChecked, Ranged, Report, Resumed,
+};
+pub use resume::{Resume, ResumeError};
+pub use scope::Range;
 pub use store::verify_store;
 pub use tiles::verify_tiles;
 
@@ -38,6 +45,7 @@ use ledger_core::checkpoint::Checkpoint;
 use ledger_core::note::VerifierKey;
 use ledger_core::{LogId, PublicKey, checkpoint};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// What a verification looks at.
 #[derive(Clone)]
@@ -57,6 +65,12 @@ pub struct Options {
     pub checkpoints: Vec<Checkpoint>,
     /// An age of the newest receipt, in milliseconds, that is a finding when it is exceeded; otherwise the age is told.
     pub max_age_ms: Option<u64>,
+    /// Receipts whose signatures are checked; `None` for all. Everything else is checked of all of them. Not for bundles.
+    pub range: Option<Range>,
+    /// Where a run over a store keeps how far it is, and goes on from; for a full verification only.
+    pub resume: Option<Resume>,
+    /// Set, it stops a run over a store, which keeps how far it is and ends with [`ResumeError::Interrupted`].
+    pub stop: Option<Arc<AtomicBool>>,
     /// The disk.
     pub storage: Arc<dyn Storage>,
     /// What tells the age of the newest receipt.
@@ -73,6 +87,9 @@ impl Default for Options {
             authority: None,
             checkpoints: Vec::new(),
             max_age_ms: None,
+            range: None,
+            resume: None,
+            stop: None,
             storage: Arc::new(DiskStorage),
             clock: Arc::new(SystemClock),
         }

@@ -2,6 +2,7 @@
 //!
 //! The report keeps at most [`FINDINGS_MAX`] findings and counts the rest, so that it stays small whatever is damaged.
 
+use super::scope::Range;
 use crate::Position;
 use ledger_core::kinds::{Verdict, VerifyCompleted};
 use ledger_core::{Hlc, LogId, ReceiptId, SealDigest, Stream, TreeRoot};
@@ -160,6 +161,31 @@ pub struct NotChecked {
     pub why: String,
 }
 
+/// What of a run was in the range that was asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Ranged {
+    /// The range.
+    #[serde(flatten)]
+    pub range: Range,
+    /// Receipts in it, of the logs that were looked at.
+    pub receipts: u64,
+}
+
+/// What of a run stands on an earlier one: signatures only, everything else was read again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Resumed {
+    /// The last place of the journal where the earlier run was.
+    pub from: Position,
+    /// When it wrote that down, milliseconds since 1970.
+    pub saved_unix_ms: u64,
+    /// Receipts up to there.
+    pub receipts: u64,
+    /// Log signatures that were not checked again; [`Counts`] has them, too.
+    pub log_signatures: u64,
+    /// Author signatures likewise.
+    pub author_signatures: u64,
+}
+
 /// How a verification ended.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -177,8 +203,12 @@ pub struct Report {
     pub completeness: Verdict,
     /// Age of the newest receipt.
     pub freshness: Freshness,
-    /// Verdicts that are "not checked", each with the reason.
+    /// Verdicts that are "not checked", or not of everything, each with the reason.
     pub not_checked: Vec<NotChecked>,
+    /// The range that was asked for; `None` for everything.
+    pub range: Option<Ranged>,
+    /// What stands on an earlier run that was interrupted.
+    pub resumed: Option<Resumed>,
     /// How much was looked at.
     pub counts: Counts,
     /// The logs, by machine and stream.
@@ -218,6 +248,8 @@ impl Report {
                 age_ms: None,
             },
             not_checked: Vec::new(),
+            range: None,
+            resumed: None,
             counts: Counts::default(),
             logs: Vec::new(),
             findings: Vec::new(),
@@ -275,6 +307,43 @@ impl Report {
                 aspect: Aspect::Freshness,
                 log: None,
                 seq: None,
+                id: None,
+                position: None,
+                text,
+            });
+        }
+    }
+
+    // Says what was in the range, what is left unchecked beside it, and what of it is not here; `next`: behind the newest
+    // record of each log.
+    pub(super) fn set_range(
+        &mut self,
+        range: Range,
+        receipts: u64,
+        full: bool,
+        next: &[(LogId, Option<u64>)],
+    ) {
+        self.range = Some(Ranged { range, receipts });
+        let outside = self.counts.receipts.saturating_sub(receipts);
+        if full && outside > 0 {
+            let why = format!("of {outside} receipts outside the range; all else was checked of them, too");
+            self.not_checked(Aspect::Signatures, &why);
+        }
+        let Range::Seqs { first, last } = range else {
+            return;
+        };
+        let seq = last.unwrap_or(first);
+        for (log, next) in next {
+            let text = match next {
+                Some(next) if *next > seq => continue,
+                Some(next) => format!("the range asks for seq {seq}, and seq {next} is not here"),
+                None => format!("the range asks for seq {seq}, and nothing of this log is here"),
+            };
+            self.found(Finding {
+                code: "range.missing",
+                aspect: Aspect::Completeness,
+                log: Some(*log),
+                seq: Some(seq),
                 id: None,
                 position: None,
                 text,
@@ -384,6 +453,21 @@ impl fmt::Display for Report {
                 "  freshness     {:<12} no receipt",
                 word(self.freshness.verdict)
             )?,
+        }
+        if let Some(ranged) = &self.range {
+            writeln!(
+                f,
+                "  range         {} receipts: {}",
+                ranged.receipts, ranged.range
+            )?;
+        }
+        if let Some(resumed) = &self.resumed {
+            let (at, log, author) = (resumed.from, resumed.log_signatures, resumed.author_signatures);
+            writeln!(
+                f,
+                "  resumed       from {at}: {log} signatures of logs and {author} of authors stand on the earlier run; all else \
+                 was read again"
+            )?;
         }
         for NotChecked { aspect, why } in &self.not_checked {
             writeln!(f, "  {aspect} not checked: {why}")?;

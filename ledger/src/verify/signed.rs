@@ -65,7 +65,8 @@ impl Job {
             }
         });
         let authors = split(signed.authored.len(), STRICT_MAX).map(What::Authors);
-        let has_authors = !signed.authored.is_empty();
+        let (has_any, has_authors) = (!signed.signatures.is_empty(), !signed.authored.is_empty());
+        let logs = logs.filter(|_| has_any);
         logs.chain(authors.filter(|_| has_authors)).map(job).collect()
     }
 

@@ -1,10 +1,13 @@
 //! Verification of a store's journal, item by item, and of what the anchor beside it knows.
 
 use super::check::Check;
+use super::cover::Cover;
 use super::pruned::PrunedLogs;
 use super::report::{Aspect, Finding, Report};
+use super::resume::{self, ResumeError, State, options_digest};
+use super::scope::Scope;
 use super::suspect::Suspect;
-use super::work::Work;
+use super::work::{Done, Work};
 use super::{Options, Progress};
 use crate::Position;
 use crate::anchor::Anchor;
@@ -29,7 +32,8 @@ pub(super) struct Place {
 ///
 /// # Errors
 /// [`LedgerError::NoStore`] when there is no journal, [`LedgerError::Journal`] and [`LedgerError::Io`] when it cannot be
-/// read, [`LedgerError::Anchor`] when neither slot of the anchor is sound. Whatever is wrong with the content is a finding.
+/// read, [`LedgerError::Anchor`] when neither slot of the anchor is sound; [`LedgerError::Resume`] when a file to go on from does
+/// not fit, and when the run was stopped. Whatever is wrong with the content is a finding.
 pub fn verify_store(
     dir: &Path,
     options: &Options,
@@ -38,9 +42,23 @@ pub fn verify_store(
     let began = Instant::now();
     let place = locate(dir, options)?;
     let mut reading = 1;
+    let mut earlier = earlier(options, &place)?;
+    let mut anew = None;
     loop {
         let anchor = load_anchor(&place, options)?;
-        let mut report = run(dir, &place, anchor.as_ref(), options, progress)?;
+        let from = earlier.clone();
+        let Some(mut report) = run(dir, &place, anchor.as_ref(), from, options, progress)? else {
+            earlier = None;
+            anew = options.resume.as_ref().map(|resume| {
+                format!(
+                    "the journal is not what it was when {} was written, so nothing of the earlier run counts: all of it was \
+                     checked anew",
+                    resume.file.display()
+                )
+            });
+            continue;
+        };
+        report.notes.extend(anew.clone());
         if let Some(path) = &place.anchor_path
             && let Some(oddity) = Anchor::oddity(options.storage.as_ref(), path)?
         {
@@ -52,6 +70,7 @@ pub fn verify_store(
         let changed = anchor.is_some() && load_anchor(&place, options)? != anchor;
         if report.is_clean() || reading == READINGS_MAX || !(writing || changed) {
             report.elapsed = began.elapsed();
+            forget(options)?;
             return Ok(report);
         }
         reading += 1;
@@ -96,16 +115,38 @@ fn run(
     dir: &Path,
     place: &Place,
     anchor: Option<&Anchor>,
+    earlier: Option<State>,
     options: &Options,
     progress: &mut dyn FnMut(Progress),
-) -> Result<Report, LedgerError> {
+) -> Result<Option<Report>, LedgerError> {
+    if let (Some(state), Some(resume)) = (&earlier, &options.resume)
+        && state.options != options_digest(options, anchor.is_some())
+    {
+        let (path, what) = (
+            resume.file.clone(),
+            "other options, or with an anchor that is not here now",
+        );
+        return Err(ResumeError::Other { path, what }.into());
+    }
     let told = Progress {
         bytes_total: journal_bytes(place, options)?,
         ..Progress::default()
     };
-    let mut check = Check::new(options, Report::new(dir.to_owned(), options.full), anchor)?;
+    let mut scope = Scope::new(options);
+    let cover = Cover::new(options.resume.is_some(), earlier, &mut scope);
+    let report = Report::new(dir.to_owned(), options.full);
+    let mut check = Check::new(options, report, anchor, (scope, cover))?;
     check.pruned = PrunedLogs::load(&options.storage, &place.journal, &mut check.report)?;
-    let (mut check, store, bytes) = Work::new(options, place, anchor, check, told)?.run(progress)?;
+    let done = Work::new(options, place, anchor, check, told)?.run(progress)?;
+    if done.differs {
+        return Ok(None);
+    }
+    let Done {
+        mut check,
+        store,
+        bytes,
+        ..
+    } = done;
     check.report.store = store.map(|store| store.to_string());
     check.report.counts.bytes = bytes;
     foreign_anchor(&mut check, anchor, store);
@@ -127,7 +168,38 @@ fn run(
         receipts: report.counts.receipts,
         findings: report.findings_total,
     });
-    Ok(report)
+    Ok(Some(report))
+}
+
+// What an earlier run left to go on from.
+fn earlier(options: &Options, place: &Place) -> Result<Option<State>, LedgerError> {
+    let Some(resume) = &options.resume else {
+        return Ok(None);
+    };
+    if !options.full {
+        let what = "the hash tier reads everything, and an earlier run spares it nothing";
+        return Err(ResumeError::Useless { what }.into());
+    }
+    // A verification writes nothing into a store.
+    let folder = |path: &Path| path.parent().map(std::fs::canonicalize).and_then(Result::ok);
+    let journal = std::fs::canonicalize(&place.journal).ok();
+    if journal.is_some() && folder(&resume.file) == journal {
+        let what = "the file to go on from must not lie in the journal";
+        return Err(ResumeError::Useless { what }.into());
+    }
+    State::read(options.storage.as_ref(), &resume.file)
+}
+
+// A run that has ended leaves nothing to go on from.
+fn forget(options: &Options) -> Result<(), LedgerError> {
+    let Some(resume) = &options.resume else {
+        return Ok(());
+    };
+    resume::remove(options.storage.as_ref(), &resume.file).map_err(|source| LedgerError::Io {
+        what: "removing",
+        path: resume.file.clone(),
+        source,
+    })
 }
 
 fn about(position: Position, code: &'static str, aspect: Aspect, text: String) -> Finding {

@@ -41,9 +41,19 @@ pub fn verify_tiles(
         pool: pool(options)?,
         linked: true,
         log: None,
+        outside: 0,
     };
     check.run(progress)?;
+    let outside = check.outside;
     let mut report = check.report;
+    if let Some(range) = options.range {
+        let newest = report
+            .logs
+            .first()
+            .map(|log| (log.log, Some(log.seq.saturating_add(1))));
+        let receipts = report.counts.receipts.saturating_sub(outside);
+        report.set_range(range, receipts, options.full, newest.as_slice());
+    }
     let newest = report.logs.first().and_then(|log| log.time);
     report.set_freshness(newest, options.clock.now_us(), options.max_age_ms);
     report.tell_unchecked();
@@ -62,6 +72,8 @@ struct Check<'a> {
     // Whether the record before was read and stands in its place.
     linked: bool,
     log: Option<LogId>,
+    // Receipts outside the range.
+    outside: u64,
 }
 
 impl Check<'_> {
@@ -225,6 +237,16 @@ impl Check<'_> {
         if !self.options.full {
             return Ok(());
         }
+        let all = readable.len();
+        let readable: Vec<(u64, Record)> = match self.options.range {
+            Some(range) => readable
+                .into_iter()
+                .filter(|(seq, record)| range.takes(*seq, record.seal().time))
+                .collect(),
+            None => readable,
+        };
+        self.outside += u64::try_from(all - readable.len()).unwrap_or(u64::MAX);
+        let counts = &mut self.report.counts;
         let signed_by_authors = readable.iter().filter(|(_, r)| r.author_signature().is_some());
         counts.author_signatures += u64::try_from(signed_by_authors.count()).unwrap_or(u64::MAX);
         counts.log_signatures += u64::try_from(readable.len()).unwrap_or(u64::MAX);

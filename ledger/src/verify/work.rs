@@ -7,6 +7,9 @@
 
 use super::check::Check;
 use super::chunk::{Chunk, Doubtful, Keep};
+use super::cover::Mark;
+use super::resume::{ResumeError, State, options_digest};
+use super::scope::Scope;
 use super::signed::Job;
 use super::store::{self, Place as StorePlace};
 use super::{Options, Progress};
@@ -18,7 +21,8 @@ use crate::journal::footer::Tally;
 use crate::journal::{JournalError, StoreId, StoredEntry, WalkItem};
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Entries of the careful way that are checked at once.
 const CAREFUL_ENTRIES: usize = 4096;
@@ -61,6 +65,8 @@ struct Line {
     placing: bool,
     // Nothing more can be read, for now or at all.
     ended: bool,
+    // Something else is here than an earlier run has read.
+    differs: bool,
     failed: Option<LedgerError>,
     told: Progress,
 }
@@ -72,6 +78,9 @@ struct Order<'a> {
     store: Option<StoreId>,
     before: u64,
     here: u64,
+    // The last place that was read, and the bytes up to the last mark.
+    at: Position,
+    marked: u64,
 }
 
 /// One run over a journal.
@@ -84,6 +93,20 @@ pub(super) struct Work<'a> {
     order: Mutex<Order<'a>>,
     wake: Condvar,
     threads: usize,
+    scope: Arc<Scope>,
+    // The place in the file that is gone on from.
+    saved: Mutex<Position>,
+}
+
+/// How a run over the journal ended.
+pub(super) struct Done<'a> {
+    pub(super) check: Check<'a>,
+    /// The store that the segments name.
+    pub(super) store: Option<StoreId>,
+    /// Bytes of the journal.
+    pub(super) bytes: u64,
+    /// Whether something else is here than an earlier run has read.
+    pub(super) differs: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -122,35 +145,89 @@ impl<'a> Work<'a> {
                 told,
                 ..Line::default()
             }),
+            scope: check.scope(),
+            saved: Mutex::new(Position::START),
             order: Mutex::new(Order {
                 check,
                 tally: None,
                 store: None,
                 before: 0,
                 here: 0,
+                at: Position::START,
+                marked: 0,
             }),
             wake: Condvar::new(),
             threads: wanted.min(useful.saturating_add(1)),
         })
     }
 
-    /// Checks everything: what is known then, the store that the segments name, and the bytes of the journal.
-    pub(super) fn run(
-        self,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<(Check<'a>, Option<StoreId>, u64), LedgerError> {
+    /// Checks everything, unless it is stopped or nothing is worth going on for.
+    pub(super) fn run(self, progress: &mut dyn FnMut(Progress)) -> Result<Done<'a>, LedgerError> {
         std::thread::scope(|scope| {
             for _ in 1..self.threads {
                 scope.spawn(|| self.take_part(&mut |_| {}));
             }
             self.take_part(progress);
         });
-        let line = self.line.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if let Some(error) = line.failed {
+        let (failed, differs, ended) = {
+            let mut line = lock(&self.line);
+            let ended = line.ended && line.ready.is_empty();
+            (line.failed.take(), line.differs, ended)
+        };
+        if let Some(error) = failed {
             return Err(error);
         }
+        if self.is_stopped() && !differs && !ended {
+            let mut order = lock(&self.order);
+            let (at, store) = (order.at, order.store);
+            order.check.mark_at(at);
+            self.save(&mut order.check, store)?;
+            let receipts = order.check.report.counts.receipts;
+            return Err(ResumeError::Interrupted { receipts }.into());
+        }
         let order = self.order.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok((order.check, order.store, order.before + order.here))
+        Ok(Done {
+            differs: differs || order.check.cover.differs_at_end(),
+            check: order.check,
+            store: order.store,
+            bytes: order.before + order.here,
+        })
+    }
+
+    fn is_stopped(&self) -> bool {
+        let stop = self.options.stop.as_ref();
+        stop.is_some_and(|stop| stop.load(Ordering::Acquire))
+    }
+
+    // Writes how far the run is, when that is known and new.
+    fn save(&self, check: &mut Check<'_>, store: Option<StoreId>) -> Result<(), LedgerError> {
+        let (Some(Mark { at, logs }), Some(store)) = (check.take_mark(), store) else {
+            return Ok(());
+        };
+        let (Some(resume), Some(bad)) = (&self.options.resume, check.cover.bad_up_to(at)) else {
+            return Ok(());
+        };
+        let mut saved = lock(&self.saved);
+        if at <= *saved {
+            return Ok(());
+        }
+        let state = State {
+            store: store.to_string(),
+            options: options_digest(self.options, self.anchor.is_some()),
+            saved_unix_ms: crate::clock::unix_ms(self.options.clock.now_us()),
+            at,
+            logs,
+            bad,
+        };
+        state
+            .write(self.options.storage.as_ref(), &resume.file)
+            .map_err(|source| LedgerError::Io {
+                what: "writing how far the verification is to",
+                path: resume.file.clone(),
+                source,
+            })?;
+        *saved = at;
+        Ok(())
     }
 
     // Works until nothing is left.
@@ -194,17 +271,19 @@ impl<'a> Work<'a> {
         let ahead_max = 2 * self.threads + 2;
         let mut line = lock(&self.line);
         loop {
-            if line.failed.is_some() {
+            if line.failed.is_some() || line.differs {
                 return None;
             }
+            // What was placed is checked to its end.
+            let goes_on = !self.is_stopped();
             let next = line.next;
-            let task = if !line.placing && line.ready.contains_key(&next) {
+            let task = if goes_on && !line.placing && line.ready.contains_key(&next) {
                 line.placing = true;
                 line.next += 1;
                 line.ready.remove(&next).map(Task::Place)
             } else if let Some(job) = line.jobs.pop_front() {
                 Some(Task::Check(job))
-            } else if !line.ended && line.ready.len() + line.busy < ahead_max {
+            } else if goes_on && !line.ended && line.ready.len() + line.busy < ahead_max {
                 Some(Task::Read)
             } else {
                 None
@@ -225,12 +304,16 @@ impl<'a> Work<'a> {
             Task::Read => self.read(),
             Task::Check(job) => {
                 let bad = job.run();
-                lock(&self.order).check.answered(job.ticket, bad);
-                Ok(())
+                let mut order = lock(&self.order);
+                order.check.answered(job.ticket, bad);
+                let store = order.store;
+                self.save(&mut order.check, store)
             }
             Task::Place(ready) => {
                 let mut order = lock(&self.order);
                 let jobs = self.place(&mut order, ready)?;
+                self.mark(&mut order)?;
+                let differs = order.check.cover.differs();
                 let told = Progress {
                     receipts: order.check.report.counts.receipts,
                     findings: order.check.report.findings_total,
@@ -241,6 +324,7 @@ impl<'a> Work<'a> {
                 let mut line = lock(&self.line);
                 let bytes_total = line.told.bytes_total.max(told.bytes);
                 line.told = Progress { bytes_total, ..told };
+                line.differs |= differs;
                 line.jobs.extend(jobs);
                 Ok(())
             }
@@ -265,7 +349,7 @@ impl<'a> Work<'a> {
         let ready = match piece {
             Piece::Block(block) => {
                 let keep = Keep {
-                    signatures: self.options.full,
+                    scope: &self.scope,
                     records: self.options.authority.is_some(),
                 };
                 match Chunk::of(block, keep) {
@@ -283,15 +367,43 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
+    // Notes how far the run is, now and then.
+    fn mark(&self, order: &mut Order<'a>) -> Result<(), LedgerError> {
+        let Some(resume) = &self.options.resume else {
+            return Ok(());
+        };
+        let (at, bytes, store) = (order.at, order.before + order.here, order.store);
+        if bytes.saturating_sub(order.marked) >= resume.every_bytes {
+            order.marked = bytes;
+            order.check.mark_at(at);
+        }
+        self.save(&mut order.check, store)
+    }
+
+    // An earlier run must have been over this store.
+    fn fits(&self, order: &Order<'a>) -> Result<(), ResumeError> {
+        let earlier = order.check.cover.earlier();
+        let other = |state: &&State| order.store.is_some_and(|store| store.to_string() != state.store);
+        match (earlier.filter(other), &self.options.resume) {
+            (Some(_), Some(resume)) => Err(ResumeError::Other {
+                path: resume.file.clone(),
+                what: "another store",
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn place(&self, order: &mut Order<'a>, ready: Ready) -> Result<Vec<Job>, LedgerError> {
         match ready {
             Ready::Chunk(chunk) => {
                 let (mut tally, end) = (order.tally.clone(), chunk.block.end());
+                let segment = chunk.block.segment();
                 if let Some(tally) = &mut tally {
                     chunk.tally(tally);
                 }
                 match order.check.take_chunk(chunk) {
                     Ok(jobs) => {
+                        order.at = Position { segment, offset: end };
                         order.tally = tally;
                         order.here = order.here.max(u64::from(end));
                         return Ok(jobs);
@@ -303,6 +415,7 @@ impl<'a> Work<'a> {
             Ready::Batches(block) => self.go_carefully(order, &block.begin)?,
             Ready::Piece(Piece::Enter(segment)) => {
                 order.enter(segment.header.store, u64::from(segment.bytes));
+                self.fits(order)?;
                 order.tally = Some(Tally::new(&segment.header));
             }
             Ready::Piece(Piece::Leave(place, footer)) => {
@@ -330,6 +443,7 @@ impl<'a> Work<'a> {
                 WalkItem::Entry { entry, .. } => {
                     let payload = entry.payload.as_ref().map_or(0, |payload| payload.bytes.len());
                     bytes += entry.record.len() + payload;
+                    order.at = entry.position;
                     entries.push(entry);
                     if entries.len() >= CAREFUL_ENTRIES || bytes >= CAREFUL_BYTES {
                         order.check.take(std::mem::take(&mut entries));
@@ -355,7 +469,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    fn tell(&self, order: &mut Order<'a>, item: WalkItem) -> Result<(), JournalError> {
+    fn tell(&self, order: &mut Order<'a>, item: WalkItem) -> Result<(), LedgerError> {
         match item {
             WalkItem::Segment { segment, store, .. } => {
                 let path = crate::journal::blocks::path(&self.place.journal, segment);
@@ -366,6 +480,7 @@ impl<'a> Work<'a> {
                     .and_then(|file| file.len())
                     .map_err(JournalError::io("measure", &path))?;
                 order.enter(store, bytes);
+                self.fits(order)?;
             }
             WalkItem::Pruned { entries, .. } => order.check.report.counts.pruned += u64::from(entries),
             WalkItem::Damage {
@@ -409,6 +524,7 @@ fn entries_of(order: &mut Order<'_>, block: &Block) {
         block.tally(tally);
     }
     for entry in block.batches().flatten().flat_map(|batch| batch.entries()) {
+        order.at = entry.position;
         if let Some(tally) = &mut order.tally {
             tally.note_record(entry.record);
         }

@@ -25,6 +25,7 @@ mod prune;
 mod python;
 mod real;
 mod recovery;
+mod resume;
 mod review;
 mod store;
 mod stores;
