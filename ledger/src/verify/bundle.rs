@@ -51,6 +51,8 @@ pub fn verify_bundle(
             .map_err(io("reading the bundle"))?;
         check.push(&buffer[..count]);
         told.bytes += u64::try_from(count).unwrap_or(u64::MAX);
+        let so_far = check.so_far();
+        (told.receipts, told.findings) = (so_far.records, so_far.findings_total);
         progress(told);
         if count < buffer.len() {
             break;

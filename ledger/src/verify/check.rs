@@ -18,6 +18,7 @@ use super::payloads::Payloads;
 use super::pruned::PrunedLogs;
 use super::report::{Finding, Report};
 use super::scope::Scope;
+use super::seen::{CheckpointFrom, Seen};
 use super::signed::Job;
 use crate::Position;
 use crate::anchor::Anchor;
@@ -60,6 +61,7 @@ pub(super) struct Check<'a> {
     // The newest mark behind which nothing is held.
     mark: Option<Mark>,
     in_range: u64,
+    seen: Seen,
     // Threads of its own, when not all cores shall work.
     pool: Option<Arc<rayon::ThreadPool>>,
     // Findings behind a chunk whose signatures are still being checked.
@@ -114,6 +116,7 @@ impl<'a> Check<'a> {
             cover,
             mark: None,
             in_range: 0,
+            seen: Seen::default(),
             pool,
             held: VecDeque::new(),
             ticket: 0,
@@ -121,6 +124,8 @@ impl<'a> Check<'a> {
         for anchored in anchor.iter().flat_map(|anchor| &anchor.logs) {
             check.anchored.insert(anchored.log);
             if options.wants(&anchored.log) {
+                let size = anchored.checkpoint_size;
+                check.seen.note(CheckpointFrom::Anchor, anchored.log, size);
                 let head = Head {
                     seal: Some(anchored.head.seal),
                     root: Some(anchored.head.root),
@@ -131,6 +136,7 @@ impl<'a> Check<'a> {
             }
         }
         for given in &options.checkpoints {
+            check.seen.note(CheckpointFrom::Given, given.log, given.tree_size);
             // A tree of no records says nothing.
             let Some(seq) = given.tree_size.checked_sub(1) else {
                 continue;
@@ -229,7 +235,8 @@ impl<'a> Check<'a> {
     fn fits(&self, chunk: &Chunk) -> bool {
         let fits = |run: &ledger_core::chain::Run| {
             let log = run.log();
-            let waits = self.book.waits_in(&log, run.first_seq(), run.last_seq());
+            let (first, last) = (run.first_seq(), run.last_seq());
+            let waits = self.book.waits_in(&log, first, last) || self.seen.waits_in(&log, first, last);
             !self.options.wants(&log) || (!waits && self.logs.get(&log).is_some_and(|state| state.fits(run)))
         };
         chunk.parts.iter().all(|part| part.run.as_ref().is_some_and(fits))

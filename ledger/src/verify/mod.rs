@@ -20,6 +20,7 @@ mod pruned;
 mod report;
 mod resume;
 mod scope;
+mod seen;
 mod signed;
 mod store;
 mod suspect;
@@ -34,6 +35,7 @@ pub use report::{
 };
 pub use resume::{Resume, ResumeError};
 pub use scope::Range;
+pub use seen::{CheckpointAge, CheckpointFrom};
 pub use store::verify_store;
 pub use tiles::verify_tiles;
 

@@ -3,6 +3,7 @@
 //! The report keeps at most [`FINDINGS_MAX`] findings and counts the rest, so that it stays small whatever is damaged.
 
 use super::scope::Range;
+use super::seen::CheckpointAge;
 use crate::Position;
 use ledger_core::kinds::{Verdict, VerifyCompleted};
 use ledger_core::{Hlc, LogId, ReceiptId, SealDigest, Stream, TreeRoot};
@@ -203,6 +204,8 @@ pub struct Report {
     pub completeness: Verdict,
     /// Age of the newest receipt.
     pub freshness: Freshness,
+    /// How old the checkpoints are that the run knows of; told, never judged.
+    pub checkpoints: Vec<CheckpointAge>,
     /// Verdicts that are "not checked", or not of everything, each with the reason.
     pub not_checked: Vec<NotChecked>,
     /// The range that was asked for; `None` for everything.
@@ -247,6 +250,7 @@ impl Report {
                 newest_unix_ms: None,
                 age_ms: None,
             },
+            checkpoints: Vec::new(),
             not_checked: Vec::new(),
             range: None,
             resumed: None,
@@ -453,6 +457,9 @@ impl fmt::Display for Report {
                 "  freshness     {:<12} no receipt",
                 word(self.freshness.verdict)
             )?,
+        }
+        for age in &self.checkpoints {
+            writeln!(f, "  checkpoint    {age}")?;
         }
         if let Some(ranged) = &self.range {
             writeln!(

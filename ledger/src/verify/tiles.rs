@@ -6,6 +6,7 @@
 //! gives, so that a damaged file is named. Only the files that the checkpoint's size demands are read.
 
 use super::report::{Aspect, Finding, LogReport, Report};
+use super::seen::{CheckpointAge, CheckpointFrom};
 use super::{Options, Progress, not_pinned};
 use crate::error::LedgerError;
 use crate::publish::read;
@@ -42,9 +43,10 @@ pub fn verify_tiles(
         linked: true,
         log: None,
         outside: 0,
+        size: None,
     };
     check.run(progress)?;
-    let outside = check.outside;
+    let (outside, check_size) = (check.outside, check.size);
     let mut report = check.report;
     if let Some(range) = options.range {
         let newest = report
@@ -55,6 +57,11 @@ pub fn verify_tiles(
         report.set_range(range, receipts, options.full, newest.as_slice());
     }
     let newest = report.logs.first().and_then(|log| log.time);
+    if let Some(size) = check_size {
+        report
+            .checkpoints
+            .extend(published(&report, size, options.clock.now_us()));
+    }
     report.set_freshness(newest, options.clock.now_us(), options.max_age_ms);
     report.tell_unchecked();
     report.elapsed = began.elapsed();
@@ -74,6 +81,18 @@ struct Check<'a> {
     log: Option<LogId>,
     // Receipts outside the range.
     outside: u64,
+    // Records under the checkpoint.
+    size: Option<u64>,
+}
+
+// How old the checkpoint is; it carries no time of its own.
+fn published(report: &Report, size: u64, now_us: i64) -> Option<CheckpointAge> {
+    let log = report.logs.first()?;
+    let mut age = CheckpointAge::new(CheckpointFrom::Published, log.log, size);
+    let newest = log.time.filter(|_| log.seq.checked_add(1) == Some(size));
+    newest.into_iter().for_each(|time| age.set_newest(time));
+    age.set_now(now_us, log.seq.checked_add(1));
+    Some(age)
 }
 
 impl Check<'_> {
@@ -91,6 +110,7 @@ impl Check<'_> {
         };
         self.log = Some(said.log);
         let size = said.tree_size;
+        self.size = Some(size);
         for index in 0..size.div_ceil(tiles::TILE_WIDTH) {
             let tile = Tile::at(0, index, size).expect("below the size");
             if !self.check_bundle(tile)? {

@@ -8,7 +8,9 @@ use ledger::core::{Draft, Stream};
 use ledger::intake::VerifiedRun;
 use ledger::journal::{EntryDraft, Journal, JournalOptions, StoreId};
 use ledger::storage::DiskStorage;
-use ledger::verify::{Aspect, Authority, Judgement, NotPermitted, Options, Report, Verdict, verify_store};
+use ledger::verify::{
+    Aspect, Authority, CheckpointFrom, Judgement, NotPermitted, Options, Report, Verdict, verify_store,
+};
 use ledger::{Ledger, Paths, Receipt};
 use std::path::Path;
 use std::sync::Arc;
@@ -366,4 +368,67 @@ fn signatures_pins_and_erasures_are_taken_up_far_from_the_genesis() {
         let expected = ("chain.log-signature", Some(log), Some(bad.seq()), Some(bad.id()));
         assert_eq!(found, [expected], "{report}");
     }
+}
+
+#[test]
+fn the_age_of_a_checkpoint_is_that_of_the_newest_receipt_under_it() {
+    let dir = temp();
+    let ledger = Ledger::lone(dir.path(), "studio").unwrap();
+    for _ in 0..3 {
+        ledger.append(fact("n")).unwrap();
+    }
+    let log = ledger.own_log(Stream::Facts).unwrap();
+    let text = ledger.checkpoint(&log).unwrap();
+    let given = Checkpoint::read_unverified(&text).unwrap();
+    let sealed = ledger
+        .range(&log, 3, 3)
+        .next()
+        .unwrap()
+        .unwrap()
+        .record
+        .seal()
+        .time;
+    for _ in 0..5 {
+        ledger.append(fact("n")).unwrap();
+    }
+    ledger.close().unwrap();
+    let options = Options {
+        checkpoints: vec![given],
+        clock: Arc::new(Later),
+        ..Options::default()
+    };
+    let report = with(dir.path(), &options);
+    assert!(report.is_clean(), "{report}");
+    let given = report
+        .checkpoints
+        .iter()
+        .find(|age| age.from == CheckpointFrom::Given);
+    let given = given.unwrap();
+    assert_eq!((given.tree_size, given.after), (4, Some(5)));
+    assert_eq!(given.newest_unix_ms, Some(sealed.unix_ms()));
+    // An hour passes.
+    assert!(
+        given
+            .age_ms
+            .is_some_and(|age| (3_590_000..3_700_000).contains(&age))
+    );
+    assert!(report.to_string().contains("checkpoint    given"), "{report}");
+    // A checkpoint over more than is here is a finding, and has no age.
+    let later = Checkpoint {
+        tree_size: 99,
+        ..options.checkpoints[0]
+    };
+    let report = with(
+        dir.path(),
+        &Options {
+            checkpoints: vec![later],
+            ..Options::default()
+        },
+    );
+    assert_eq!(report.findings[0].code, "checkpoint.missing");
+    let given = report
+        .checkpoints
+        .iter()
+        .find(|age| age.from == CheckpointFrom::Given);
+    assert_eq!(given.unwrap().age_ms, None);
 }

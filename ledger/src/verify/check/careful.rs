@@ -111,6 +111,7 @@ impl Check<'_> {
             };
             found.push((index, finding));
         }
+        self.seen.reached(&log, record.seal().seq, record.seal().time);
         let state = &self.logs[&log];
         for finding in self.book.reached(log, record.seal().seq, state) {
             found.push((index, finding));

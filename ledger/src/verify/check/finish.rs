@@ -62,6 +62,7 @@ impl Check<'_> {
         self.report.logs = logs;
         let newest = self.logs.values().map(LogState::time).max();
         let now_us = self.options.clock.now_us();
+        self.report.checkpoints = self.seen.report(now_us, &self.logs);
         self.report.set_freshness(newest, now_us, self.options.max_age_ms);
         self.report.tell_unchecked();
         self.report
