@@ -100,6 +100,8 @@ const TABLE: &[(&str, Exit)] = &[
     ("time.", USAGE),
     ("usage.", USAGE),
     ("verify.", DIFFERENCE),
+    ("verify.interrupted", LATER),
+    ("verify.resume", DATA),
 ];
 
 /// The status that goes with a stable error code.

@@ -9,6 +9,7 @@ mod demo;
 mod error;
 mod exit;
 mod output;
+mod progress;
 mod telemetry;
 mod times;
 

@@ -5,15 +5,18 @@ use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::{DIFFERENCE, Exit, FINE};
 use crate::output::{BAD, GOOD, count, paint};
-use crate::times;
+use crate::progress::{Shown, bar};
+use crate::times::{self, Moment};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use ledger::core::LogId;
 use ledger::core::checkpoint::Checkpoint;
 use ledger::core::note::VerifierKey;
-use ledger::verify::{Options, Progress, Report, verify_bundle, verify_store, verify_tiles};
+use ledger::verify::{Options, Progress, Range, Report, Resume, verify_bundle, verify_store, verify_tiles};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// What `verify` takes.
 #[derive(Args, Debug, Clone)]
@@ -25,7 +28,10 @@ Examples:
   ledger verify /srv/www/order --key FILE  one published log, held to the key that you trust
   ledger verify --record                   the same by hand or from cron as every night: leaves a receipt
   ledger verify --fast                     many times quicker: chain, tree and payloads, no signatures
-  ledger verify --max-age 1d               a finding, too, when the newest receipt is older than a day")]
+  ledger verify --max-age 1d               a finding, too, when the newest receipt is older than a day
+  ledger verify --since yesterday          everything, but only the newest receipts' signatures
+  ledger verify --log LOGID --from 1200 --to 1300
+  ledger verify --resume how-far           may be interrupted (Ctrl-C); the same command goes on from there")]
 pub(crate) struct VerifyArgs {
     /// A bundle, or the directory of a published log [default: the store of the directory]
     path: Option<PathBuf>,
@@ -33,7 +39,8 @@ pub(crate) struct VerifyArgs {
     #[arg(long, alias = "hashes-only")]
     fast: bool,
     /// Let the machine do it and keep the outcome as a receipt, as the nightly run does
-    #[arg(long, conflicts_with_all = ["path", "fast", "logs", "keys", "checkpoints", "max_age"])]
+    #[arg(long, conflicts_with_all = ["path", "fast", "logs", "keys", "checkpoints", "max_age",
+          "from", "to", "since", "until", "resume"])]
     record: bool,
     /// Only this log (a bundle or published log must be of it); repeatable
     #[arg(long = "log", value_name = "LOGID")]
@@ -53,6 +60,22 @@ pub(crate) struct VerifyArgs {
     /// How old the newest receipt may be; older is a finding. Without, the age is told
     #[arg(long, value_name = "SPAN")]
     max_age: Option<String>,
+    /// Check signatures only from this seq of the log on; all else is checked of everything
+    #[arg(long, value_name = "SEQ", requires = "logs", conflicts_with_all = ["fast", "since", "until"])]
+    from: Option<u64>,
+    /// Check signatures only up to this seq of the log; it must be there
+    #[arg(long, value_name = "SEQ", requires = "logs", conflicts_with_all = ["fast", "since", "until"])]
+    to: Option<u64>,
+    /// Check signatures only of what was sealed at this time or later, written as `replay` takes it
+    #[arg(long, value_name = "TIME", conflicts_with = "fast")]
+    since: Option<String>,
+    /// Check signatures only of what was sealed before this time
+    #[arg(long, value_name = "TIME", conflicts_with = "fast")]
+    until: Option<String>,
+    /// Keep in this file how far the run is; when the file is there, go on from it. Signatures that it counts are not
+    /// checked again, all else is
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["path", "fast"])]
+    resume: Option<PathBuf>,
 }
 
 /// What there is to verify.
@@ -89,7 +112,22 @@ pub(crate) async fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, Cl
         .collect::<Result<_, _>>()?;
     let keys = pins::read(&args.keys)?;
     let checkpoints = args.checkpoints.iter().map(|path| checkpoint(path, &keys));
+    let (path, what) = match &args.path {
+        Some(path) => (path.clone(), what_is(path)?),
+        None => (context.dir.clone(), What::Store),
+    };
+    let range = range(args, context)?;
+    if range.is_some() && matches!(what, What::Bundle) {
+        return Err(CliError::new(
+            "usage.range",
+            "a bundle is checked as a whole",
+            "leave out the range; `ledger export --from --to` writes a bundle of a range",
+        ));
+    }
     let options = Options {
+        range,
+        resume: args.resume.clone().map(Resume::new),
+        stop: args.resume.as_ref().map(|_| stop_on_signal()).transpose()?,
         checkpoints: checkpoints.collect::<Result<_, _>>()?,
         full: !args.fast,
         logs,
@@ -99,17 +137,11 @@ pub(crate) async fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, Cl
         ..Options::default()
     };
     let bar = context.output.draws_progress().then(bar);
-    let (path, what) = match &args.path {
-        Some(path) => (path.clone(), what_is(path)?),
-        None => (context.dir.clone(), What::Store),
-    };
-    let shown = bar.clone();
+    let mut shown = bar.clone().map(Shown::new);
     let verified = tokio::task::spawn_blocking(move || {
         let mut progress = |p: Progress| {
-            if let Some(bar) = &shown {
-                bar.set_length(p.bytes_total);
-                bar.set_position(p.bytes);
-                bar.set_message(format!("{} receipts, {} findings", count(p.receipts), p.findings));
+            if let Some(shown) = &mut shown {
+                shown.tell(p.bytes, p.bytes_total, p.receipts, p.findings);
             }
         };
         match what {
@@ -129,6 +161,59 @@ pub(crate) async fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, Cl
         .output
         .verdict(clean, &report, &[], || describe(&report))?;
     Ok(if clean { FINE } else { DIFFERENCE })
+}
+
+// The receipts whose signatures are asked for.
+fn range(args: &VerifyArgs, context: &Context) -> Result<Option<Range>, CliError> {
+    if args.from.is_some() || args.to.is_some() {
+        let (first, last) = (args.from.unwrap_or(0), args.to);
+        if args.logs.len() != 1 || last.is_some_and(|last| last < first) {
+            return Err(CliError::new(
+                "usage.range",
+                "a range of seqs is of one log, and does not end before it begins",
+                "say --log LOGID --from 1200 --to 1300",
+            ));
+        }
+        return Ok(Some(Range::Seqs { first, last }));
+    }
+    let ms = |moment| match moment {
+        Moment::At(us) => Ok(u64::try_from(us / 1000).unwrap_or(0)),
+        Moment::Seq(seq) => Err(CliError::new(
+            "usage.since",
+            format!("@{seq} is a place in the order, and this asks when receipts were sealed"),
+            format!("say --log LOGID --from {seq} with the order's LogId"),
+        )),
+    };
+    let since = args
+        .since
+        .as_deref()
+        .map(|text| times::parse_since(text, &context.now));
+    let until = args.until.as_deref().map(|text| times::parse(text, &context.now));
+    let (since, until) = (since.transpose()?.map(ms), until.transpose()?.map(ms));
+    if since.is_none() && until.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Range::Times {
+        since_unix_ms: since.transpose()?.unwrap_or(0),
+        until_unix_ms: until.transpose()?,
+    }))
+}
+
+// What the first SIGINT or SIGTERM sets; the run then ends by itself.
+fn stop_on_signal() -> Result<Arc<AtomicBool>, CliError> {
+    let unheard = |e: std::io::Error| CliError::new("io", format!("cannot listen for signals: {e}"), "");
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(unheard)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(unheard)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&stop);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        set.store(true, Ordering::Release);
+    });
+    Ok(stop)
 }
 
 // A checkpoint from a file, signed by a key that is trusted for its log.
@@ -193,11 +278,6 @@ fn describe(report: &Report) -> String {
         paint(BAD.bold(), format_args!("{} findings", report.findings_total))
     };
     format!("{head}  {report}")
-}
-
-fn bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes}  {msg}");
-    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// A LogId from its hex form.

@@ -11,6 +11,7 @@ mod kill;
 mod proofs;
 mod prune;
 mod tour;
+mod verify;
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
