@@ -9,6 +9,7 @@ use crate::order::{LogRow, OrderTables, Place, Standing as OrderStanding};
 use crate::queue::Queue;
 use crate::runs::Runs;
 use crate::table::Table;
+use crate::uptime::Presence;
 use ledger::{Changes, Erasing, Receipt, Row, State, StateContext};
 use ledger_core::kinds::{AnyDetail, Author, Detail, LogGenesis, NoticeTopic, info};
 use ledger_core::{PublicKey, ReceiptId, Stream, chain};
@@ -45,11 +46,12 @@ pub struct FleetState {
     pub(crate) queue: Queue,
     pub(crate) runs: Runs,
     pub(crate) notices: Notices,
+    pub(crate) presence: Presence,
 }
 
 impl State for FleetState {
     const NAME: &'static str = "fleet";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn empty(context: &StateContext) -> Self {
         Self {
@@ -77,6 +79,7 @@ impl State for FleetState {
             notices: Notices {
                 notices: Table::new(tables::NOTICES),
             },
+            presence: Presence::new(),
         }
     }
 
@@ -126,7 +129,8 @@ impl State for FleetState {
             tables::RUNS => self.runs.runs.load(row).map(drop),
             tables::STAGED => self.runs.staged.load(row).map(drop),
             tables::NOTICES => self.notices.notices.load(row).map(drop),
-            other => Err(format!("table {other} is not one of this state's")),
+            other => (self.presence.load(row))
+                .unwrap_or_else(|| Err(format!("table {other} is not one of this state's"))),
         }
     }
 }
@@ -183,7 +187,10 @@ impl FleetState {
             return false;
         }
         match statement.any_detail() {
-            Ok(detail) => self.take_in(receipt, detail, place, changes),
+            Ok(detail) => {
+                let told = (self.presence).fold(&detail, at, self.order.central(), &self.members, changes);
+                told.unwrap_or_else(|| self.take_in(receipt, detail, place, changes))
+            }
             Err(_) => false,
         }
     }

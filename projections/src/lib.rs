@@ -18,6 +18,7 @@ pub mod runner;
 pub mod runs;
 pub mod table;
 pub mod timeline;
+pub mod uptime;
 pub mod vault;
 mod view;
 

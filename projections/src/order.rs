@@ -158,6 +158,11 @@ pub(crate) enum Standing {
 }
 
 impl OrderTables {
+    /// The machine that writes the order now.
+    pub(crate) fn central(&self) -> Option<&MachineId> {
+        self.order.get(&()).map(|order| &order.central)
+    }
+
     pub(crate) fn note_genesis(&mut self, receipt: &Receipt, genesis: LogGenesis, changes: &mut Changes) {
         let key = (genesis.machine_key, genesis.stream, genesis.incarnation);
         if self.streams.get(&key).is_none() {

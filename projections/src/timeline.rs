@@ -7,7 +7,9 @@ use crate::fleet::micros_of;
 use crate::members::matches as pattern_matches;
 use crate::queue::counted;
 use ledger::Receipt;
-use ledger_core::kinds::{AnyDetail, Credential, JobId, LateVerdict, RequeueReason, SuccessVerdict, Verdict};
+use ledger_core::kinds::{
+    AnyDetail, Credential, JobId, LateVerdict, NodePulse2, RequeueReason, SuccessVerdict, Verdict,
+};
 use ledger_core::text::shown;
 use ledger_core::{Grade, Hlc, MachineId, Stream};
 use serde::Serialize;
@@ -379,15 +381,20 @@ fn of_the_fleet(detail: &AnyDetail, state: &FleetState) -> String {
                 counted(u64::from(d.logs), "log")
             )
         }
-        AnyDetail::NodePulse(d) => format!(
-            "CPU {} %, load {}.{:02}, {} of {} slots, outbox {}",
-            d.cpu_per_mille / 10,
-            d.load1_centi / 100,
-            d.load1_centi % 100,
-            d.slots_used,
-            d.slots_total,
-            d.outbox_receipts
-        ),
-        _ => String::new(),
+        AnyDetail::NodePulse(d) => pulse(&d.clone().into()),
+        AnyDetail::NodePulse2(d) => pulse(d),
+        other => crate::health::summary(other),
     }
+}
+
+fn pulse(d: &NodePulse2) -> String {
+    format!(
+        "CPU {} %, load {}.{:02}, {} of {} slots, outbox {}",
+        d.cpu_per_mille / 10,
+        d.load1_centi / 100,
+        d.load1_centi % 100,
+        d.slots_used,
+        d.slots_total,
+        d.outbox_receipts
+    )
 }

@@ -176,6 +176,16 @@ impl FleetState {
         self.queue.handlers.iter()
     }
 
+    /// Who came and went, and when.
+    pub(crate) fn presence(&self) -> &crate::uptime::Presence {
+        &self.presence
+    }
+
+    /// What the operator wishes about a machine, and its boot; absent until the order told any such thing of it.
+    pub fn watched(&self, machine: &MachineId) -> Option<&crate::uptime::Watched> {
+        self.presence.of(machine)
+    }
+
     /// The queue with all its questions.
     pub fn queue(&self) -> &Queue {
         &self.queue

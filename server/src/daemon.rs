@@ -12,7 +12,7 @@ use crate::machine::Machine;
 use crate::nightly::verify_nightly;
 use crate::node::{Link, beat_from_own_thread, link_forever};
 use ledger::clock::{Entropy, SystemEntropy};
-use ledger::core::kinds::{Detail, HandlerDeclared, NodeBooted, NodePulse};
+use ledger::core::kinds::{Boot, Detail, HandlerDeclared, NodeBooted, NodePulse2};
 use ledger::core::limits::NAME_BYTES_MAX;
 use ledger::core::{Draft, Stream, Subject};
 use ledger_projections::health::Gauges;
@@ -292,6 +292,7 @@ fn pulse_from_own_thread(
     let period = Duration::from_millis(machine.config.timing.pulse_ms);
     let mut sampler = Sampler::new(machine.ledger.paths().dir())?;
     let subject = Subject::new(&format!("node/{}", machine.id()))?;
+    let boot = os_boot_id().ok().map(|id| Boot::of(&id));
     let run = move || {
         // The first sample of CPU use means nothing.
         sampler.sample();
@@ -302,7 +303,7 @@ fn pulse_from_own_thread(
             let g = sampler.sample();
             let (slots_used, slots_total) = jobs.slots();
             let link = machine.link();
-            let pulse = NodePulse {
+            let pulse = NodePulse2 {
                 cpu_per_mille: g.cpu_per_mille,
                 load1_centi: g.load1_centi,
                 memory_used_bytes: g.memory_used_bytes,
@@ -314,7 +315,11 @@ fn pulse_from_own_thread(
                 slots_used,
                 slots_total,
                 outbox_receipts: link.outbox_receipts,
+                outbox_oldest: link.outbox_oldest_us,
                 clock_offset_ms: link.clock_offset_ms,
+                boot,
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                services: Vec::new(),
             };
             machine.set_gauges(
                 machine.id(),
@@ -327,7 +332,7 @@ fn pulse_from_own_thread(
                 .ledger
                 .append_to(Stream::Pulse, Draft::of(&pulse, subject.clone()))
             {
-                tracing::error!(code = e.code(), error = %e, kind = NodePulse::KIND, "a heartbeat could not be kept");
+                tracing::error!(code = e.code(), error = %e, kind = NodePulse2::KIND, "a heartbeat could not be kept");
             }
         }
     };

@@ -9,6 +9,7 @@ mod fleet;
 mod job;
 mod log;
 mod run;
+mod watch;
 
 pub use common::{Class, Costs, ErrorClass, Evidence, Fence, InputRef, JobId, Outputs, Role};
 pub use facts::{
@@ -29,6 +30,10 @@ pub use job::{
 pub use log::{Founding, LogClosed, LogGenesis, LogPinned, LogPruned, PinnedRange, Predecessor};
 pub use run::{
     ArtifactStaged, RunCheckpointed, RunFailed, RunLost, RunProgressed, RunStarted, RunSucceeded, RunYielded,
+};
+pub use watch::{
+    Boot, CentralAbsent, CheckKind, NodeAsleep, NodeAwake, NodeDraining, NodePulse2, NodeQuarantined,
+    NodeResumed, NodeServiceState, NodeSleeping, NodeWaking, RestReason, ServiceGauge, ServiceState,
 };
 
 use crate::canonical;
@@ -99,17 +104,24 @@ pub struct KindInfo {
 }
 
 macro_rules! catalogue {
-    ($($name:ident = $kind:literal, $schema:literal, [$($stream:ident),+], $author:ident;)*) => {
+    (
+        $($name:ident = $kind:literal, $schema:literal, [$($stream:ident),+], $author:ident;)*
+        @older $($older:ident = $older_kind:literal, $older_schema:literal;)*
+    ) => {
         $(impl Detail for $name {
             const KIND: &'static str = $kind;
             const SCHEMA: u16 = $schema;
+        })*
+        $(impl Detail for $older {
+            const KIND: &'static str = $older_kind;
+            const SCHEMA: u16 = $older_schema;
         })*
 
         /// Any detail of the catalogue.
         #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
         #[serde(untagged)]
         #[allow(missing_docs, clippy::large_enum_variant)] // each variant is documented as its struct
-        pub enum AnyDetail { $($name($name)),* }
+        pub enum AnyDetail { $($name($name),)* $($older($older),)* }
 
         impl AnyDetail {
             /// Decodes the detail that (kind, schema) names.
@@ -119,7 +131,10 @@ macro_rules! catalogue {
             pub fn decode(kind: &str, schema: u16, bytes: &[u8]) -> Result<Self, DetailError> {
                 match row_of(kind).filter(|row| CATALOGUE[*row].schema == schema) {
                     Some(row) => DECODERS[row](bytes),
-                    None => Err(DetailError::Unknown { kind: kind.to_owned(), schema }),
+                    None => match (kind, schema) {
+                        $(($older_kind, $older_schema) => Ok(AnyDetail::$older($older::decode(bytes)?)),)*
+                        _ => Err(DetailError::Unknown { kind: kind.to_owned(), schema }),
+                    },
                 }
             }
         }
@@ -128,7 +143,7 @@ macro_rules! catalogue {
         const DECODERS: &[fn(&[u8]) -> Result<AnyDetail, DetailError>] =
             &[$(|bytes| Ok(AnyDetail::$name($name::decode(bytes)?))),*];
 
-        /// Every kind of the catalogue.
+        /// Every kind of the catalogue, in its newest schema.
         pub const CATALOGUE: &[KindInfo] = &[
             $(KindInfo { kind: $kind, schema: $schema, streams: &[$(Stream::$stream),+], author: Author::$author }),*
         ];
@@ -185,10 +200,22 @@ catalogue! {
     ArtifactSkipped = "artifact.skipped", 1, [Facts], Machine;
     NodeBooted = "node.booted", 1, [Facts], Machine;
     VerifyCompleted = "verify.completed", 1, [Facts], Machine;
-    NodePulse = "node.pulse", 1, [Pulse], Machine;
+    NodePulse2 = "node.pulse", 2, [Pulse], Machine;
     RunProgressed = "run.progressed", 1, [Pulse], Machine;
     Erased = "erased", 1, [Order, Facts], Actor;
     LogPruned = "log.pruned", 1, [Order, Facts], Machine;
+    CentralAbsent = "central.absent", 1, [Order], Central;
+    NodeDraining = "node.draining", 1, [Order], Operator;
+    NodeQuarantined = "node.quarantined", 1, [Order], Operator;
+    NodeResumed = "node.resumed", 1, [Order], Operator;
+    NodeAsleep = "node.asleep", 1, [Order], Central;
+    NodeAwake = "node.awake", 1, [Order], Central;
+    NodeSleeping = "node.sleeping", 1, [Facts], Machine;
+    NodeWaking = "node.waking", 1, [Facts], Machine;
+    NodeServiceState = "node.service-state", 1, [Facts], Machine;
+
+    @older
+    NodePulse = "node.pulse", 1;
 }
 
 // Rows of the catalogue by the length of their names, then by the names: every fold asks for every receipt, and most

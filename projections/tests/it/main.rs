@@ -13,5 +13,6 @@ mod random;
 mod routing;
 mod table;
 mod timeline;
+mod uptime;
 mod vault;
 mod walk;

@@ -26,7 +26,8 @@ pub(crate) async fn list(
     caller.may_read()?;
     api.page(|machine, snapshot| {
         let now = machine.now_us();
-        let nodes = health::nodes(&snapshot.state, now, |id| machine.gauges(id));
+        let late_after = health::late_after_us(machine.config.timing.lost_after_ms);
+        let nodes = health::nodes(&snapshot.state, now, late_after, |id| machine.gauges(id));
         Ok((
             nodes
                 .into_iter()
@@ -43,7 +44,7 @@ fn view(node: NodeView, state: &FleetState, now: i64) -> wire::Node {
     let handlers = state.handlers().filter(|((of, _), _)| *of == node.machine);
     wire::Node {
         role: node.role.to_string(),
-        status: node.status.to_owned(),
+        status: node.state.as_str().to_owned(),
         since: times::text(node.since),
         silent_ms: node.silent_us.map(|us| times::ms_between(0, us)),
         joined_at: row.map(|row| times::text(row.joined_at)).unwrap_or_default(),

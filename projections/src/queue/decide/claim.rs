@@ -110,6 +110,10 @@ pub fn claim(state: &FleetState, command: &ClaimCommand) -> Result<ClaimDecision
         });
     }
     working_machine(state, &command.machine)?;
+    // Draining or quarantined: what it has goes on, and nothing comes to it.
+    if crate::health::held_back(state, &command.machine).is_some() {
+        return Ok(ClaimDecision::Nothing);
+    }
     let best = command
         .free
         .iter()
