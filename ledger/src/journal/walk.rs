@@ -6,19 +6,21 @@
 //! is sound. Memory is bounded by one segment. What is sound is read quicker by [`super::blocks`], which hands over to this
 //! walk wherever anything is not.
 
-use super::batch::{Batch, BatchFault, Link, find_header};
+mod damage;
+mod pruned;
+
+use super::batch::{Batch, BatchFault, Link};
 use super::error::JournalError;
 use super::examine::is_proven_behind;
-use super::footer::{Footer, Tally};
+use super::footer::Tally;
 use super::format::{
-    BATCH_HEADER_BYTES, BATCHES_START, BatchHeader, ENTRY_HEADER_BYTES, EntryHeader, HeaderFault,
-    PreviousKind, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, StoreId,
+    BATCH_HEADER_BYTES, BATCHES_START, HeaderFault, PreviousKind, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES,
+    SegmentHeader, StoreId,
 };
-use super::gap::{GAP_HEADER_BYTES, Gap};
-use super::sparse::MapFault;
-use super::{StoredEntry, batch, segment};
+use super::gap::Gap;
+use super::{StoredEntry, segment};
 use crate::Position;
-use crate::storage::{Access, Storage, StorageFile};
+use crate::storage::{Access, Storage};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -236,61 +238,6 @@ impl Walk {
         });
     }
 
-    // A segment's file by its own offsets; `None` when what says which of it is there is damaged.
-    fn open(&mut self, number: u32) -> Result<Option<Arc<dyn StorageFile>>, JournalError> {
-        let opened = match segment::open_mapped(self.storage.as_ref(), &self.dir, number, Access::Read) {
-            Err(JournalError::Corrupt { what, .. }) => {
-                self.damage(number, 0, "journal.map", what);
-                self.link = None;
-                return Ok(None);
-            }
-            opened => opened?,
-        };
-        match opened.fault {
-            Some(MapFault::OneCopy { offset }) => {
-                let what = "one of the two copies of the map of a pruned segment is damaged";
-                self.damage(number, offset, "journal.map-copy", what);
-            }
-            Some(MapFault::Stray { offset }) => {
-                let what = "bytes behind the end of a pruned segment's file";
-                self.damage(number, offset, "journal.stray", what);
-            }
-            None => {}
-        }
-        Ok(Some(opened.file))
-    }
-
-    // Takes a gap: what was pruned here, and what the next batch names.
-    fn pass(&mut self, mut here: InSegment, at: Position, gap: &Gap, limit: usize) {
-        let end = at.offset as usize + gap.gap_bytes as usize;
-        let behind = here.bytes.get((at.offset + GAP_HEADER_BYTES) as usize..end);
-        let fault = if self.link.is_some_and(|link| !gap.follows(link)) {
-            Some((BatchFault::Link.code(), BatchFault::Link.what()))
-        } else if end > limit {
-            Some((BatchFault::Short.code(), BatchFault::Short.what()))
-        } else if behind.is_none_or(|behind| behind.iter().any(|byte| *byte != 0)) {
-            Some((
-                "journal.stray",
-                "bytes where something was pruned that are not zero",
-            ))
-        } else {
-            None
-        };
-        if let Some((code, what)) = fault {
-            self.damage(at.segment, at.offset, code, what);
-            here.whole = false;
-        }
-        here.tally.note_gap(gap);
-        self.pruned(at, gap.entries);
-        self.link = Some(gap.link());
-        here.offset = u32::try_from(end.min(limit)).unwrap_or(u32::MAX);
-        self.at = Some(here);
-    }
-
-    fn pruned(&mut self, position: Position, entries: u32) {
-        self.ready.push_back(WalkItem::Pruned { position, entries });
-    }
-
     fn enter(&mut self, number: u32) -> Result<(), JournalError> {
         if number != self.expected {
             let what = format!("segments {:08} to {:08} are missing", self.expected, number - 1);
@@ -470,146 +417,6 @@ impl Walk {
         }
         here.whole = false;
         self.skip(here, at, limit, &fault);
-    }
-
-    // Names what is damaged, saves what is not, and goes on behind it.
-    fn skip(&mut self, mut here: InSegment, at: Position, limit: usize, fault: &BatchFault) {
-        let rest = here.bytes.get(at.offset as usize..limit).unwrap_or(&[]);
-        match (fault, BatchHeader::decode(&here.header.key, at, rest)) {
-            (BatchFault::Records | BatchFault::Entries, Some((header, digest))) => {
-                self.ready.push_back(WalkItem::Batch {
-                    number: header.number,
-                    position: at,
-                    entries: header.entries,
-                });
-                let named = self.salvage(&header, at, rest);
-                if !named {
-                    self.damage(at.segment, at.offset, fault.code(), fault.what());
-                }
-                self.link = Some(Link::after(&header, digest));
-                here.offset = at.offset.saturating_add(header.batch_bytes());
-            }
-            _ => {
-                self.damage(at.segment, at.offset, fault.code(), fault.what());
-                self.link = None;
-                let base = Position {
-                    segment: at.segment,
-                    offset: 0,
-                };
-                let bytes = &here.bytes[..limit];
-                let next = find_header(&here.header.key, base, bytes, at.offset as usize + 1);
-                let end = u32::try_from(limit).unwrap_or(u32::MAX);
-                here.offset = next
-                    .and_then(|(index, _, _)| u32::try_from(index).ok())
-                    .unwrap_or(end);
-                if let Some((end, _)) = here.end
-                    && here.offset as usize >= limit
-                {
-                    here.offset = end;
-                }
-            }
-        }
-        self.at = Some(here);
-    }
-
-    // The entries of a batch whose records are damaged: those that fit their crc are handed out, the others named. Whether
-    // any was named.
-    fn salvage(&mut self, header: &BatchHeader, at: Position, bytes: &[u8]) -> bool {
-        let records_end = (BATCH_HEADER_BYTES + header.records_bytes) as usize;
-        let (mut index, mut named) = (BATCH_HEADER_BYTES as usize, false);
-        while index < records_end {
-            let position = Position {
-                segment: at.segment,
-                offset: at.offset + u32::try_from(index).unwrap_or(0),
-            };
-            let parsed = EntryHeader::decode(&bytes[index..records_end]).and_then(|entry| {
-                let begin = index + ENTRY_HEADER_BYTES as usize;
-                let record = bytes[..records_end].get(begin..begin + usize::from(entry.record_bytes))?;
-                Some((entry, record))
-            });
-            let Some((entry, record)) = parsed else {
-                let what = "an entry's header is damaged; it and those behind it in its batch cannot be read";
-                self.damage(at.segment, position.offset, BatchFault::Records.code(), what);
-                return true;
-            };
-            if entry.fits(position, record) {
-                let place = batch::place_of(at.segment, &entry);
-                let payload = place.and_then(|place| {
-                    let from = place.offset.checked_sub(at.offset)? as usize;
-                    batch::split_payload(bytes.get(from..from + place.bytes as usize)?)
-                });
-                let entry = StoredEntry {
-                    position,
-                    record: record.to_vec(),
-                    payload,
-                    place,
-                };
-                self.ready.push_back(WalkItem::Entry {
-                    batch: header.number,
-                    entry,
-                });
-            } else {
-                named = true;
-                let what = "the entry's bytes do not match its crc";
-                self.damage(at.segment, position.offset, BatchFault::Records.code(), what);
-            }
-            index += ENTRY_HEADER_BYTES as usize + record.len();
-        }
-        named
-    }
-
-    fn is_footer(&self, here: &InSegment, at: Position, rest: &[u8]) -> bool {
-        Footer::decode(&here.header.key, at, rest).is_some()
-    }
-
-    // Checks what stands behind the last batch.
-    fn end_segment(&mut self, here: &InSegment) {
-        let (number, offset) = (here.header.segment, here.offset);
-        let rest = here.bytes.get(offset as usize..).unwrap_or(&[]);
-        if let Some((end, _)) = here.end
-            && (here.bytes.len() < end as usize)
-        {
-            self.damage(
-                number,
-                end,
-                "journal.segment-short",
-                "the file ends before its last acknowledged batch",
-            );
-        }
-        let kind = here.end.map(|(_, kind)| kind);
-        if kind == Some(PreviousKind::Cut) || (kind.is_none() && rest.iter().all(|byte| *byte == 0)) {
-            return;
-        }
-        let place = Position {
-            segment: number,
-            offset,
-        };
-        let Some((footer, length)) = Footer::decode(&here.header.key, place, rest) else {
-            self.damage(
-                number,
-                offset,
-                "journal.footer",
-                "the footer of this sealed segment is damaged or missing",
-            );
-            return;
-        };
-        if here.whole && !here.tally.agrees(&footer) {
-            self.damage(
-                number,
-                offset,
-                "journal.footer",
-                "the footer says something else than the segment's batches",
-            );
-        }
-        if let Some(stray) = rest[length..].iter().position(|byte| *byte != 0) {
-            let offset = u32::try_from(offset as usize + length + stray).unwrap_or(u32::MAX);
-            self.damage(
-                number,
-                offset,
-                "journal.stray",
-                "bytes behind the footer that are not zero",
-            );
-        }
     }
 }
 

@@ -5,10 +5,11 @@
 //! on by the careful walk to the segment's end, and what was read ahead of that is thrown away. Memory: some blocks for each
 //! thread. The calling thread works too, and alone tells progress.
 
+mod keep;
+
 use super::check::Check;
 use super::chunk::{Chunk, Doubtful, Keep};
-use super::cover::Mark;
-use super::resume::{ResumeError, State, options_digest};
+use super::resume::ResumeError;
 use super::scope::Scope;
 use super::signed::Job;
 use super::store::{self, Place as StorePlace};
@@ -21,7 +22,6 @@ use crate::journal::footer::Tally;
 use crate::journal::{JournalError, StoreId, StoredEntry, WalkItem};
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Entries of the careful way that are checked at once.
@@ -194,42 +194,6 @@ impl<'a> Work<'a> {
         })
     }
 
-    fn is_stopped(&self) -> bool {
-        let stop = self.options.stop.as_ref();
-        stop.is_some_and(|stop| stop.load(Ordering::Acquire))
-    }
-
-    // Writes how far the run is, when that is known and new.
-    fn save(&self, check: &mut Check<'_>, store: Option<StoreId>) -> Result<(), LedgerError> {
-        let (Some(Mark { at, logs }), Some(store)) = (check.take_mark(), store) else {
-            return Ok(());
-        };
-        let (Some(resume), Some(bad)) = (&self.options.resume, check.cover.bad_up_to(at)) else {
-            return Ok(());
-        };
-        let mut saved = lock(&self.saved);
-        if at <= *saved {
-            return Ok(());
-        }
-        let state = State {
-            store: store.to_string(),
-            options: options_digest(self.options, self.anchor.is_some()),
-            saved_unix_ms: crate::clock::unix_ms(self.options.clock.now_us()),
-            at,
-            logs,
-            bad,
-        };
-        state
-            .write(self.options.storage.as_ref(), &resume.file)
-            .map_err(|source| LedgerError::Io {
-                what: "writing how far the verification is to",
-                path: resume.file.clone(),
-                source,
-            })?;
-        *saved = at;
-        Ok(())
-    }
-
     // Works until nothing is left.
     fn take_part(&self, progress: &mut dyn FnMut(Progress)) {
         let mut told = Progress::default();
@@ -365,32 +329,6 @@ impl<'a> Work<'a> {
             line.ready.insert(number, ready);
         }
         Ok(())
-    }
-
-    // Notes how far the run is, now and then.
-    fn mark(&self, order: &mut Order<'a>) -> Result<(), LedgerError> {
-        let Some(resume) = &self.options.resume else {
-            return Ok(());
-        };
-        let (at, bytes, store) = (order.at, order.before + order.here, order.store);
-        if bytes.saturating_sub(order.marked) >= resume.every_bytes {
-            order.marked = bytes;
-            order.check.mark_at(at);
-        }
-        self.save(&mut order.check, store)
-    }
-
-    // An earlier run must have been over this store.
-    fn fits(&self, order: &Order<'a>) -> Result<(), ResumeError> {
-        let earlier = order.check.cover.earlier();
-        let other = |state: &&State| order.store.is_some_and(|store| store.to_string() != state.store);
-        match (earlier.filter(other), &self.options.resume) {
-            (Some(_), Some(resume)) => Err(ResumeError::Other {
-                path: resume.file.clone(),
-                what: "another store",
-            }),
-            _ => Ok(()),
-        }
     }
 
     fn place(&self, order: &mut Order<'a>, ready: Ready) -> Result<Vec<Job>, LedgerError> {
