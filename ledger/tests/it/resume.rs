@@ -192,6 +192,73 @@ fn a_range_of_times_takes_what_was_sealed_then() {
     assert!(bad(&report(time(2), Some(time(2) + 1))) >= 1);
 }
 
+// Large enough for several blocks and threads.
+fn large() -> Base {
+    let dir = temp();
+    let ledger = found(dir.path(), "studio", false);
+    let facts = ledger.own_log(Stream::Facts).unwrap();
+    let draft = |number: u32| fact_with("n", &number.to_be_bytes().repeat(1500));
+    for from in (0..1500_u32).step_by(50) {
+        let drafts = (from..from + 50).map(draft).collect();
+        ledger.append_batch(Stream::Facts, drafts).unwrap();
+    }
+    ledger.close().unwrap();
+    let all = entries(dir.path())
+        .into_iter()
+        .map(|(_, record, payload)| (record, payload))
+        .collect();
+    std::fs::remove_dir_all(dir.path().join("keys")).unwrap();
+    Base { dir, all, facts }
+}
+
+#[test]
+fn several_threads_keep_only_what_is_checked_to_its_end() {
+    let base = large();
+    let mut all = base.all.clone();
+    let bad = [3, 400, 401, 700, 1100, 1499];
+    for (record, _) in &mut all {
+        let parsed = ledger::core::Record::parse(record).unwrap();
+        if parsed.seal().log == base.facts && bad.contains(&parsed.seal().seq) {
+            *record.last_mut().unwrap() ^= 1;
+        }
+    }
+    let journal = Paths::new(base.path()).journal();
+    std::fs::remove_dir_all(&journal).unwrap();
+    let (mut forged, _) = Journal::create(
+        Arc::new(DiskStorage),
+        &journal,
+        StoreId([9; 16]),
+        JournalOptions::new([3; 32]),
+    )
+    .unwrap();
+    for some in all.chunks(40) {
+        let drafts: Vec<_> = some
+            .iter()
+            .map(|(record, payload)| EntryDraft {
+                record,
+                payload: payload.as_ref(),
+            })
+            .collect();
+        forged.append(&drafts).unwrap();
+    }
+    forged.close().unwrap();
+    let whole = verify(base.path());
+    assert_eq!(whole.findings_total, bad.len() as u64);
+    let (mut covered, mut cuts) = (0, 0);
+    for nth in 1..14 {
+        let run = stopped_at(&base, nth, 3);
+        if let Ok(report) = &run {
+            assert_eq!(said(report), said(&whole));
+            continue;
+        }
+        cuts += 1;
+        let resumed = stopped_at(&base, usize::MAX, 3).unwrap();
+        assert_eq!(said(&resumed), said(&whole), "cut {nth}: {resumed}");
+        covered += resumed.resumed.map_or(0, |resumed| resumed.log_signatures);
+    }
+    assert!(cuts > 3 && covered > 1000, "{cuts} {covered}");
+}
+
 fn file(base: &Base) -> PathBuf {
     base.path().join("how-far")
 }
