@@ -4,6 +4,7 @@ use crate::error::StatementError;
 use crate::limits::{KIND_BYTES_MAX, MACHINE_ID_BYTES_MAX, SUBJECT_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
 
 macro_rules! text {
     ($name:ident) => {
@@ -32,7 +33,7 @@ macro_rules! text {
         }
         impl From<$name> for String {
             fn from(value: $name) -> String {
-                value.0.into()
+                value.0.as_ref().to_owned()
             }
         }
         impl std::str::FromStr for $name {
@@ -130,10 +131,10 @@ impl Subject {
     }
 }
 
-/// The stable, boring name of a machine: 1 to 64 characters of `a-z`, `0-9` and `-`. Never renamed.
+/// The stable, boring name of a machine: 1 to 64 characters of `a-z`, `0-9` and `-`. Never renamed. A clone copies no text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct MachineId(Box<str>);
+pub struct MachineId(Arc<str>);
 text!(MachineId);
 
 impl MachineId {

@@ -5,7 +5,8 @@
 
 use crate::members::{MachineStatus, Members};
 use crate::notices::Notices;
-use crate::order::{LogRow, OrderTables, Place, Standing as OrderStanding};
+use crate::one::One;
+use crate::order::{LogRow, OrderTables, Place};
 use crate::queue::Queue;
 use crate::runs::Runs;
 use crate::table::Table;
@@ -57,7 +58,7 @@ impl State for FleetState {
         Self {
             context: context.clone(),
             order: OrderTables {
-                order: Table::new(tables::ORDER),
+                order: One::new(tables::ORDER),
                 epochs: Table::new(tables::EPOCHS),
                 designations: Table::new(tables::DESIGNATIONS),
                 pins: Table::new(tables::PINS),
@@ -93,11 +94,19 @@ impl State for FleetState {
             }
             return;
         }
+        if let Some(next) = self.order.advance(receipt, changes) {
+            if let Some((writes, place)) = next
+                && !self.decide_fold(receipt, &writes, place, changes)
+            {
+                self.order.count_inert(changes);
+            }
+            return;
+        }
         let Some(log) = self.order.logs.shared(&receipt.log()) else {
             return;
         };
         match log.stream {
-            Stream::Order => self.fold_order(receipt, &log, changes),
+            Stream::Order => self.begin_order(receipt, &log, changes),
             Stream::Work if log.machine_key == self.context.machine_key => {
                 self.runs.fold(receipt, &self.queue, changes);
             }
@@ -111,7 +120,7 @@ impl State for FleetState {
 
     fn load(&mut self, row: &Row) -> Result<(), String> {
         match row.table {
-            tables::ORDER => self.order.order.load(row).map(drop),
+            tables::ORDER => self.order.order.load(row),
             tables::EPOCHS => self.order.epochs.load(row).map(drop),
             tables::DESIGNATIONS => self.order.designations.load(row).map(drop),
             tables::PINS => self.order.pins.load(row).map(drop),
@@ -124,7 +133,7 @@ impl State for FleetState {
             tables::INVITATIONS => self.members.invitations.load(row).map(drop),
             tables::JOBS => self.queue.load_job(row),
             tables::CLAIMS => self.queue.claims.load(row).map(drop),
-            tables::CLAIM_IDS => self.queue.claim_ids.load(row).map(drop),
+            tables::CLAIM_IDS => self.queue.claim_ids.load(row),
             tables::HANDLERS => self.queue.load_handler(row),
             tables::RUNS => self.runs.runs.load(row).map(drop),
             tables::STAGED => self.runs.staged.load(row).map(drop),
@@ -136,41 +145,33 @@ impl State for FleetState {
 }
 
 impl FleetState {
-    fn fold_order(&mut self, receipt: &Receipt, log: &LogRow, changes: &mut Changes) {
-        match self.order.advance(receipt, log, changes) {
-            OrderStanding::Outside => {}
-            OrderStanding::Began => {
-                if receipt.statement().author != log.machine_key {
-                    let place = self.place_of(receipt);
-                    self.effective
-                        .set((receipt.statement().author, receipt.id()), place, changes);
-                }
-            }
-            OrderStanding::Decision => {
-                if !self.decide_fold(receipt, log, changes) {
-                    self.order.count_inert(changes);
-                }
-            }
+    fn begin_order(&mut self, receipt: &Receipt, log: &LogRow, changes: &mut Changes) {
+        let author = receipt.statement().author;
+        if self.order.begin(receipt, log, changes) && author != log.machine_key {
+            let place = Place {
+                epoch: self.order.order.get().map_or(0, |order| order.epoch),
+                seq: receipt.seq(),
+            };
+            self.effective.set((author, receipt.id()), place, changes);
         }
     }
 
-    fn place_of(&self, receipt: &Receipt) -> Place {
-        Place {
-            epoch: self.order.order.get(&()).map_or(0, |order| order.epoch),
-            seq: receipt.seq(),
-        }
-    }
-
-    /// Folds one decision; `false` when it took no effect though its kind is one that this fold reads.
-    fn decide_fold(&mut self, receipt: &Receipt, log: &LogRow, changes: &mut Changes) -> bool {
+    /// Folds one decision of the order, which the key `writes` writes; `false` when it took no effect though its kind is one that
+    /// this fold reads.
+    fn decide_fold(
+        &mut self,
+        receipt: &Receipt,
+        writes: &PublicKey,
+        place: Place,
+        changes: &mut Changes,
+    ) -> bool {
         let statement = receipt.statement();
         let Some(kind) = info(statement.kind.as_str()) else {
             // Custom kinds are nobody's business here; an unknown one of the order's families is.
             return statement.kind.is_custom();
         };
-        let own = statement.author == log.machine_key;
+        let own = statement.author == *writes;
         let at = micros_of(receipt);
-        let place = self.place_of(receipt);
         if matches!(kind.author, Author::Root | Author::Operator | Author::Actor) {
             let key = (statement.author, receipt.id());
             if self.effective.get(&key).is_some() {

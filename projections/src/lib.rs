@@ -7,10 +7,13 @@
 pub mod authority;
 mod erasing;
 pub mod fleet;
+mod hashed;
 pub mod health;
 pub mod members;
 pub mod notices;
+mod one;
 pub mod order;
+mod parted;
 pub mod projection;
 pub mod queue;
 pub mod rows;

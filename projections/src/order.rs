@@ -5,6 +5,7 @@
 //! Records of a new epoch are to be taken in after the log before is here up to the cut; an `epoch.started` whose cut is
 //! not reached, or contradicts what was folded, is inert and counted.
 
+use crate::one::One;
 use crate::table::Table;
 use ledger::{Changes, Receipt};
 use ledger_core::kinds::{CentralDesignated, EpochStarted, Founding, LogGenesis, LogPinned, PinnedRange};
@@ -139,7 +140,7 @@ impl From<LogGenesis> for LogRow {
 /// The tables of the order itself.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct OrderTables {
-    pub(crate) order: Table<(), Order>,
+    pub(crate) order: One<Order>,
     pub(crate) epochs: Table<u64, EpochRow>,
     pub(crate) designations: Table<ReceiptId, Designation>,
     pub(crate) pins: Table<LogId, Pin>,
@@ -147,20 +148,10 @@ pub(crate) struct OrderTables {
     pub(crate) streams: Table<(PublicKey, Stream, u32), LogId>,
 }
 
-/// What a receipt of an order log is to the fold.
-pub(crate) enum Standing {
-    /// The next decision of the current order.
-    Decision,
-    /// It founded the order or began an epoch, and is folded by that.
-    Began,
-    /// Not of the fleet's order.
-    Outside,
-}
-
 impl OrderTables {
     /// The machine that writes the order now.
     pub(crate) fn central(&self) -> Option<&MachineId> {
-        self.order.get(&()).map(|order| &order.central)
+        self.order.get().map(|order| &order.central)
     }
 
     pub(crate) fn note_genesis(&mut self, receipt: &Receipt, genesis: LogGenesis, changes: &mut Changes) {
@@ -171,30 +162,32 @@ impl OrderTables {
         self.logs.set(receipt.log(), genesis.into(), changes);
     }
 
-    /// Moves the head, founds the order or begins an epoch.
-    pub(crate) fn advance(&mut self, receipt: &Receipt, log: &LogRow, changes: &mut Changes) -> Standing {
-        match self.order.shared(&()) {
-            None if self.found(receipt, log, changes) => Standing::Began,
-            None => Standing::Outside,
-            Some(order) if order.log == receipt.log() => {
-                if receipt.seq() <= order.head_seq {
-                    return Standing::Outside;
-                }
-                // The row is changed where it is when nobody else holds it.
-                drop(order);
-                self.order.change(&(), changes, |order| {
-                    order.head_seq = receipt.seq();
-                    order.head_seal = receipt.seal_digest();
-                });
-                Standing::Decision
-            }
-            Some(order) => {
-                if self.begin_epoch(receipt, log, Order::clone(&order), changes) {
-                    Standing::Began
-                } else {
-                    Standing::Outside
-                }
-            }
+    /// Takes the next receipt of the current order's log as its head; the key that writes the log, and its place. `None` when it
+    /// is not of that log, and an inner `None` when it is not the next one.
+    pub(crate) fn advance(
+        &mut self,
+        receipt: &Receipt,
+        changes: &mut Changes,
+    ) -> Option<Option<(PublicKey, Place)>> {
+        let order = self.order.get().filter(|order| order.log == receipt.log())?;
+        if receipt.seq() <= order.head_seq {
+            return Some(None);
+        }
+        let (writes, epoch) = (order.central_key, order.epoch);
+        // The row is changed where it is when nobody else holds it.
+        self.order.change(changes, |order| {
+            order.head_seq = receipt.seq();
+            order.head_seal = receipt.seal_digest();
+        });
+        let seq = receipt.seq();
+        Some(Some((writes, Place { epoch, seq })))
+    }
+
+    /// Founds the order or begins an epoch; `false` for a receipt of an order log that is not the fleet's.
+    pub(crate) fn begin(&mut self, receipt: &Receipt, log: &LogRow, changes: &mut Changes) -> bool {
+        match self.order.get().cloned() {
+            None => self.found(receipt, log, changes),
+            Some(order) => self.begin_epoch(receipt, log, order, changes),
         }
     }
 
@@ -228,7 +221,7 @@ impl OrderTables {
             founding,
             inert: 0,
         };
-        self.order.set((), order, changes);
+        self.order.set(order, changes);
         self.designate(receipt.id(), designated, changes);
         true
     }
@@ -288,12 +281,12 @@ impl OrderTables {
             central_key: log.machine_key,
             ..before
         };
-        self.order.set((), order, changes);
+        self.order.set(order, changes);
         true
     }
 
     pub(crate) fn count_inert(&mut self, changes: &mut Changes) {
-        self.order.change(&(), changes, |order| {
+        self.order.change(changes, |order| {
             order.inert = order.inert.saturating_add(1);
         });
     }

@@ -77,6 +77,23 @@ where
         self.rows.range(range).map(|(key, value)| (key, value.as_ref()))
     }
 
+    /// Sets a row of which is known that it is new, in one step down the tree; where there was one after all, it notes both.
+    pub(crate) fn set_new(&mut self, key: K, value: V, changes: &mut Changes) {
+        let noted = changes
+            .collects()
+            .then(|| (canonical::encode(&key), canonical::encode(&value)));
+        let before = self.rows.insert(key, Arc::new(value));
+        if let Some((key, new)) = noted {
+            let table = self.number;
+            changes.note(|| Change {
+                table,
+                key,
+                old: before.map(|row| canonical::encode(row.as_ref())),
+                new: Some(new),
+            });
+        }
+    }
+
     /// Sets a row and notes the change, if it is one.
     pub fn set(&mut self, key: K, value: V, changes: &mut Changes) {
         let number = self.number;
@@ -148,12 +165,25 @@ where
     /// # Errors
     /// A sentence when the bytes do not decode.
     pub fn load(&mut self, row: &Row) -> Result<K, String> {
-        let told = |what, error: ledger_core::DecodeError| format!("table {} {what}: {error}", row.table);
-        let key: K = canonical::decode("a row's key", &row.key).map_err(|e| told("key", e))?;
-        let value: V = canonical::decode("a row's value", &row.value).map_err(|e| told("value", e))?;
+        let (key, value): (K, V) = decoded(row)?;
         self.rows.insert(key.clone(), Arc::new(value));
         Ok(key)
     }
+}
+
+/// The key and the value of a row that was kept.
+///
+/// # Errors
+/// A sentence when the bytes do not decode.
+pub(crate) fn decoded<K, V>(row: &Row) -> Result<(K, V), String>
+where
+    K: Serialize + DeserializeOwned,
+    V: Serialize + DeserializeOwned,
+{
+    let told = |what, error: ledger_core::DecodeError| format!("table {} {what}: {error}", row.table);
+    let key = canonical::decode("a row's key", &row.key).map_err(|e| told("key", e))?;
+    let value = canonical::decode("a row's value", &row.value).map_err(|e| told("value", e))?;
+    Ok((key, value))
 }
 
 /// A digest over all changes so far: two folds that did the same have the same.

@@ -18,7 +18,7 @@ impl FleetState {
 
     /// The fleet's order as folded so far; absent in a store that has none.
     pub fn order(&self) -> Option<&Order> {
-        self.order.order.get(&())
+        self.order.order.get()
     }
 
     /// The epochs, their order logs and where those end.
@@ -218,7 +218,7 @@ impl FleetState {
 
     /// The claim that a machine made under an id of its own.
     pub fn claim_of(&self, machine: &MachineId, claim: &[u8; 16]) -> Option<Fence> {
-        self.queue.claim_ids.get(&(machine.clone(), *claim)).copied()
+        self.queue.claim_of(machine, claim)
     }
 
     /// What a claim is worth now.

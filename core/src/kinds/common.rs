@@ -7,9 +7,23 @@ use std::fmt;
 
 /// Names a job: derived from the author and id of the request that it came from, so that a request sealed twice is one
 /// job.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JobId(pub ReceiptId);
+
+// By its bytes, compared as the one number that they are: a fold looks a job up for each receipt.
+impl Ord for JobId {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let number = |id: &Self| u128::from_be_bytes(id.0.0);
+        number(self).cmp(&number(other))
+    }
+}
+
+impl PartialOrd for JobId {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl JobId {
     /// The job of a request.

@@ -8,6 +8,7 @@ mod facts;
 mod fleet;
 mod job;
 mod log;
+mod read;
 mod run;
 mod watch;
 
@@ -40,7 +41,6 @@ use crate::canonical;
 use crate::error::DecodeError;
 use crate::kind::Stream;
 use serde::{Serialize, de::DeserializeOwned};
-use std::sync::LazyLock;
 
 /// A frozen detail of one (kind, schema).
 pub trait Detail: Serialize + DeserializeOwned {
@@ -105,12 +105,17 @@ pub struct KindInfo {
 
 macro_rules! catalogue {
     (
-        $($name:ident = $kind:literal, $schema:literal, [$($stream:ident),+], $author:ident;)*
+        $($name:ident = $kind:literal, $schema:literal, [$($stream:ident),+], $author:ident $(, $by:ident)?;)*
         @older $($older:ident = $older_kind:literal, $older_schema:literal;)*
     ) => {
         $(impl Detail for $name {
             const KIND: &'static str = $kind;
             const SCHEMA: u16 = $schema;
+
+            $(fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+                // Not canonical: the slow way tells why.
+                read::$by(bytes).map_or_else(|| canonical::decode(Self::KIND, bytes), Ok)
+            })?
         })*
         $(impl Detail for $older {
             const KIND: &'static str = $older_kind;
@@ -153,25 +158,25 @@ macro_rules! catalogue {
 catalogue! {
     LogGenesis = "log.genesis", 1, [Work, Facts, Pulse, Order], Machine;
     LogClosed = "log.closed", 1, [Work, Facts, Pulse, Order], Machine;
-    LogPinned = "log.pinned", 1, [Order], Central;
+    LogPinned = "log.pinned", 1, [Order], Central, whole;
     EpochStarted = "epoch.started", 1, [Order], Central;
     CentralDesignated = "central.designated", 1, [Order], Root;
     KeyInvited = "key.invited", 1, [Order], Root;
     KeyJoined = "key.joined", 1, [Order], Central;
     KeyGranted = "key.granted", 1, [Order], Root;
     KeyRevoked = "key.revoked", 1, [Order], Root;
-    RequestReceived = "request.received", 1, [Order, Facts], Actor;
-    JobAccepted = "job.accepted", 1, [Order], Central;
-    JobReady = "job.ready", 1, [Order], Central;
-    JobClaimed = "job.claimed", 1, [Order], Central;
-    JobStarted = "job.started", 1, [Order], Central;
-    JobCheckpointed = "job.checkpointed", 1, [Order], Central;
-    JobLeaseExpired = "job.lease-expired", 1, [Order], Central;
-    JobResumed = "job.resumed", 1, [Order], Central;
-    JobRequeued = "job.requeued", 1, [Order], Central;
+    RequestReceived = "request.received", 1, [Order, Facts], Actor, whole;
+    JobAccepted = "job.accepted", 1, [Order], Central, whole;
+    JobReady = "job.ready", 1, [Order], Central, whole;
+    JobClaimed = "job.claimed", 1, [Order], Central, whole;
+    JobStarted = "job.started", 1, [Order], Central, whole;
+    JobCheckpointed = "job.checkpointed", 1, [Order], Central, whole;
+    JobLeaseExpired = "job.lease-expired", 1, [Order], Central, whole;
+    JobResumed = "job.resumed", 1, [Order], Central, whole;
+    JobRequeued = "job.requeued", 1, [Order], Central, whole;
     JobFailedOver = "job.failed-over", 1, [Order], Central;
-    JobAttemptFailed = "job.attempt-failed", 1, [Order], Central;
-    JobSucceeded = "job.succeeded", 1, [Order], Central;
+    JobAttemptFailed = "job.attempt-failed", 1, [Order], Central, whole;
+    JobSucceeded = "job.succeeded", 1, [Order], Central, whole;
     JobFailed = "job.failed", 1, [Order], Central;
     JobCancelAsked = "job.cancel-asked", 1, [Order], Operator;
     JobCancelled = "job.cancelled", 1, [Order], Central;
@@ -188,10 +193,10 @@ catalogue! {
     NoticeDelivered = "notice.delivered", 1, [Order], Central;
     NoticeUndelivered = "notice.undelivered", 1, [Order], Central;
     ReceiptInadmissible = "receipt.inadmissible", 1, [Order], Central;
-    RunStarted = "run.started", 1, [Work], Machine;
+    RunStarted = "run.started", 1, [Work], Machine, whole;
     RunCheckpointed = "run.checkpointed", 1, [Work], Machine;
-    RunSucceeded = "run.succeeded", 1, [Work], Machine;
-    RunFailed = "run.failed", 1, [Work], Machine;
+    RunSucceeded = "run.succeeded", 1, [Work], Machine, whole;
+    RunFailed = "run.failed", 1, [Work], Machine, whole;
     RunLost = "run.lost", 1, [Work], Machine;
     RunYielded = "run.yielded", 1, [Work], Machine;
     ArtifactStaged = "artifact.staged", 1, [Work], Machine;
@@ -218,20 +223,45 @@ catalogue! {
     NodePulse = "node.pulse", 1;
 }
 
-// Rows of the catalogue by the length of their names, then by the names: every fold asks for every receipt, and most
-// comparisons end at the length.
-static BY_NAME: LazyLock<Vec<usize>> = LazyLock::new(|| {
-    let mut rows: Vec<usize> = (0..CATALOGUE.len()).collect();
-    rows.sort_by_key(|row| (CATALOGUE[*row].kind.len(), CATALOGUE[*row].kind));
-    rows
-});
+/// Slots of [`BY_NAME`]: a power of two, some four times as many as there are kinds.
+const SLOTS: usize = 256;
+
+// Rows of the catalogue where their names are looked for, or behind that when others lie there: every fold asks for every
+// receipt, and comparing names one after another is slow.
+static BY_NAME: [Option<u8>; SLOTS] = {
+    let mut slots = [None; SLOTS];
+    let mut row = 0;
+    while row < CATALOGUE.len() {
+        let mut at = slot(CATALOGUE[row].kind.as_bytes());
+        while slots[at].is_some() {
+            at = (at + 1) % SLOTS;
+        }
+        assert!(row < SLOTS / 2, "the table has room");
+        slots[at] = Some(row.to_le_bytes()[0]);
+        row += 1;
+    }
+    slots
+};
+
+// Where a name is looked for: its length and three of its bytes tell most names apart.
+const fn slot(name: &[u8]) -> usize {
+    if name.is_empty() {
+        return 0;
+    }
+    let (first, middle, last) = (name[0], name[name.len() / 2], name[name.len() - 1]);
+    let sum = name.len() * 7 + first as usize * 31 + middle as usize * 67 + last as usize * 101;
+    sum % SLOTS
+}
 
 fn row_of(kind: &str) -> Option<usize> {
-    let found = BY_NAME.binary_search_by(|row| {
-        let name = CATALOGUE[*row].kind;
-        name.len().cmp(&kind.len()).then_with(|| name.cmp(kind))
-    });
-    found.ok().map(|at| BY_NAME[at])
+    let mut at = slot(kind.as_bytes());
+    while let Some(row) = BY_NAME[at] {
+        if CATALOGUE[usize::from(row)].kind == kind {
+            return Some(usize::from(row));
+        }
+        at = (at + 1) % SLOTS;
+    }
+    None
 }
 
 /// The catalogue's row of a kind.

@@ -3,17 +3,20 @@
 //! Every function tells whether the receipt did what it says; `false` means that it is not possible in the state that it
 //! met (or names a claim that is not in force), and the caller counts it. Nothing here decides.
 
+use super::Claim;
+use super::index::Marks;
 use super::job::{Handler, JUDGED_MAX, Job, JobState, Judged, RunVerdict, Success};
-use super::state::Queue;
+use super::state::{ClaimKey, Queue};
 use super::table::{Event, Outcome, Phase, outcome};
-use super::{Claim, Lease};
 use crate::order::Place;
+use crate::table::Table;
 use ledger::{Changes, Receipt};
 use ledger_core::ReceiptId;
 use ledger_core::kinds::{
     AnyDetail, Fence, HandlerDeclared, HandlerWithdrawn, JobAccepted, JobClaimed, JobId, LateVerdict,
     RequeueReason,
 };
+use std::sync::Arc;
 
 /// Where and when the order says something, and why.
 #[derive(Clone, Copy)]
@@ -49,12 +52,12 @@ impl Queue {
             AnyDetail::JobClaimed(d) => self.claimed(d, receipt, at, changes),
             AnyDetail::HandlerDeclared(d) => self.declared(d, changes),
             AnyDetail::HandlerWithdrawn(d) => self.withdrawn(&d, changes),
-            detail => self.changed(detail, at, changes),
+            detail => self.changed(&detail, at, changes),
         }
     }
 
     fn accepted(&mut self, d: JobAccepted, at: At, changes: &mut Changes) -> Folded {
-        if self.jobs.get(&d.job).is_some() || d.job != JobId::of_request(&d.requester, &d.request) {
+        if d.job != JobId::of_request(&d.requester, &d.request) {
             return Folded::Inert;
         }
         let state = match d.spec.not_before {
@@ -83,41 +86,58 @@ impl Queue {
             cancel_asked: false,
             conflicts: 0,
         };
-        self.set_job(None, job, changes);
-        Folded::Done
+        if self.jobs.add(d.job, job, changes) {
+            self.indexes
+                .added(self.jobs.get(&d.job).expect("it was just added"));
+            return Folded::Done;
+        }
+        Folded::Inert
     }
 
     fn claimed(&mut self, d: JobClaimed, receipt: &Receipt, at: At, changes: &mut Changes) -> Folded {
-        let Some(before) = self.jobs.shared(&d.job) else {
-            return Folded::Inert;
-        };
-        let Outcome::To(Phase::Leased) = outcome(before.phase(), Event::Claimed) else {
-            return Folded::Inert;
-        };
-        let claim_id = (d.machine.clone(), d.claim);
-        if self.claim_ids.get(&claim_id).is_some() {
-            return Folded::Inert;
-        }
+        let Self {
+            jobs,
+            claims,
+            claim_ids,
+            indexes,
+            ..
+        } = self;
         let fence = Fence::of_claim(at.place.epoch, at.place.seq, &receipt.seal_digest());
-        let claim = Claim {
-            job: d.job,
-            machine: d.machine,
-            incarnation: d.incarnation,
-            class: d.class,
-            attempt: d.attempt,
-            term_ms: d.term_ms,
-            claim: d.claim,
-            started: false,
-            judged: Vec::new(),
-        };
-        let mut job = Job::clone(&before);
-        job.last_fence = Some(fence);
-        job.changed_at = at.time;
-        job.state = JobState::Leased(claim.lease(fence));
-        self.claims.set(fence, claim, changes);
-        self.claim_ids.set(claim_id, fence, changes);
-        self.set_job(Some(&before), job, changes);
-        Folded::Done
+        let done = jobs.change(&d.job, changes, |row, changes| {
+            let Outcome::To(Phase::Leased) = outcome(row.phase(), Event::Claimed) else {
+                return false;
+            };
+            let claim_id = ClaimKey {
+                machine: d.machine.clone(),
+                claim: d.claim,
+            };
+            if !claim_ids.add(claim_id, fence, changes) {
+                return false;
+            }
+            let claim = Claim {
+                job: d.job,
+                machine: d.machine,
+                incarnation: d.incarnation,
+                class: d.class,
+                attempt: d.attempt,
+                term_ms: d.term_ms,
+                claim: d.claim,
+                started: false,
+                judged: Vec::new(),
+            };
+            let marks = Marks::of(row);
+            let job = Arc::make_mut(row);
+            job.last_fence = Some(fence);
+            job.changed_at = at.time;
+            job.state = JobState::Leased(claim.lease(fence));
+            claims.set_new(fence, claim, changes);
+            indexes.moved(marks, job);
+            true
+        });
+        match done {
+            Some(true) => Folded::Done,
+            _ => Folded::Inert,
+        }
     }
 
     fn declared(&mut self, d: HandlerDeclared, changes: &mut Changes) -> Folded {
@@ -139,183 +159,216 @@ impl Queue {
         Folded::Done
     }
 
-    fn changed(&mut self, detail: AnyDetail, at: At, changes: &mut Changes) -> Folded {
-        let Some((id, event, verdict)) = names(&detail) else {
+    fn changed(&mut self, detail: &AnyDetail, at: At, changes: &mut Changes) -> Folded {
+        let Some((id, event, verdict)) = names(detail) else {
             return Folded::Inert;
         };
         let judged = match (verdict, at.cause) {
             (Some((fence, verdict)), Some(report)) => Some((fence, report, verdict)),
             _ => None,
         };
-        let Some(before) = self.jobs.shared(&id) else {
-            // A late result of a job that was never here is still judged: its verdict is the receipt itself.
-            return match (outcome(Phase::Absent, event), judged) {
-                (Outcome::Note, Some((fence, report, _))) => Folded::Judged(fence, report),
-                (Outcome::Note, None) => Folded::Done,
-                _ => Folded::Inert,
-            };
-        };
-        let phase = before.phase();
-        let may = outcome(phase, event);
-        let next = match may {
-            Outcome::Never => return Folded::Inert,
-            Outcome::Note => None,
-            Outcome::Stay | Outcome::To(_) => match self.apply(Job::clone(&before), detail, at) {
-                Some(next) => Some(next),
-                None => return Folded::Inert,
-            },
-        };
-        if let Some(mut next) = next {
+        let Self {
+            jobs,
+            claims,
+            indexes,
+            ..
+        } = self;
+        let changed = jobs.change(&id, changes, |row, _| {
+            let phase = row.phase();
+            let may = outcome(phase, event);
+            if may == Outcome::Never {
+                return None;
+            }
+            let marks = Marks::of(row);
+            if may == Outcome::Note {
+                let (lease, over) = (marks.lease, phase.is_final());
+                return Some(Moved {
+                    before: lease,
+                    now: lease,
+                    over,
+                });
+            }
+            if !apply(row, claims, detail, at) {
+                return None;
+            }
+            let job = row.as_ref();
             debug_assert!(
                 match may {
-                    Outcome::To(to) => next.phase() == to,
-                    _ => next.phase() == phase,
+                    Outcome::To(to) => job.phase() == to,
+                    _ => job.phase() == phase,
                 },
                 "the fold goes where the table says: {phase} {event:?} -> {}",
-                next.phase()
+                job.phase()
             );
-            next.changed_at = at.time;
-            if let Some(started) = fence_started(&next)
-                && fence_started(&before) != Some(started)
-            {
-                self.note_started(&started, changes);
+            let moved = Moved {
+                before: marks.lease,
+                now: job.lease().map(|lease| (lease.fence, lease.started)),
+                over: job.phase().is_final(),
+            };
+            indexes.moved(marks, job);
+            Some(moved)
+        });
+        let moved = match changed {
+            Some(Some(moved)) => moved,
+            Some(None) => return Folded::Inert,
+            // A late result of a job that was never here is still judged: its verdict is the receipt itself.
+            None => {
+                return match (outcome(Phase::Absent, event), judged) {
+                    (Outcome::Note, Some((fence, report, _))) => Folded::Judged(fence, report),
+                    (Outcome::Note, None) => Folded::Done,
+                    _ => Folded::Inert,
+                };
             }
-            self.set_job(Some(&before), next, changes);
+        };
+        if let Some((fence, true)) = moved.now
+            && moved.before != moved.now
+        {
+            self.note_started(&fence, changes);
         }
-        match judged {
+        let folded = match judged {
             Some((fence, report, verdict)) => {
                 self.judge(&fence, report, verdict, changes);
                 Folded::Judged(fence, report)
             }
             None => Folded::Done,
+        };
+        if moved.over {
+            self.jobs.rest(&id);
         }
+        folded
     }
 
-    /// The job after an event that the table permits; `None` when the claim it names is not the one it may name.
-    fn apply(&self, mut job: Job, detail: AnyDetail, at: At) -> Option<Job> {
-        let lease = job.lease().cloned();
-        let in_force = |fence: &Fence| lease.clone().filter(|lease| lease.fence == *fence);
-        match detail {
-            AnyDetail::JobReady(_) => job.state = JobState::Ready,
-            AnyDetail::JobStarted(d) => {
-                let lease = Lease {
-                    started: true,
-                    ..in_force(&d.fence)?
-                };
-                job.state = with_lease(job.state, lease);
+    fn note_started(&mut self, fence: &Fence, changes: &mut Changes) {
+        self.claims.change(fence, changes, |claim| claim.started = true);
+    }
+
+    fn judge(&mut self, fence: &Fence, report: ReceiptId, verdict: RunVerdict, changes: &mut Changes) {
+        self.claims.change(fence, changes, |claim| {
+            let judged = &mut claim.judged;
+            if judged.iter().any(|judged| judged.report == report) {
+                return;
             }
-            AnyDetail::JobCheckpointed(d) => {
-                in_force(&d.fence)?;
-                job.progress = Some(d.evidence);
+            if judged.len() >= JUDGED_MAX {
+                judged.remove(0);
             }
-            AnyDetail::JobLeaseExpired(d) => {
-                let lease = in_force(&d.fence)?;
+            judged.push(Judged { report, verdict });
+        });
+    }
+}
+
+/// What an event made of a job's claim: the one in force and whether it was started, and whether the job is final.
+struct Moved {
+    before: Option<(Fence, bool)>,
+    now: Option<(Fence, bool)>,
+    over: bool,
+}
+
+/// Changes a job by an event that the table permits; `false`, and no change, when the claim it names is not the one it may name.
+fn apply(row: &mut Arc<Job>, claims: &Table<Fence, Claim>, detail: &AnyDetail, at: At) -> bool {
+    let in_force = |fence: &Fence| row.lease().is_some_and(|lease| lease.fence == *fence);
+    let right = match detail {
+        AnyDetail::JobStarted(d) => in_force(&d.fence),
+        AnyDetail::JobCheckpointed(d) => in_force(&d.fence),
+        AnyDetail::JobLeaseExpired(d) => in_force(&d.fence),
+        AnyDetail::JobRequeued(d) => in_force(&d.fence),
+        AnyDetail::JobFailedOver(d) => in_force(&d.fence),
+        AnyDetail::JobAttemptFailed(d) => in_force(&d.fence),
+        AnyDetail::JobResumed(d) => {
+            let given = claims.get(&d.fence).is_some_and(|claim| claim.job == row.id);
+            given && row.last_fence == Some(d.fence)
+        }
+        // The claim in force is one of this job's; any other is looked up.
+        AnyDetail::JobSucceeded(d) => {
+            in_force(&d.fence) || claims.get(&d.fence).is_some_and(|claim| claim.job == row.id)
+        }
+        // A job that was never claimed, or whose claim is named, and no other.
+        AnyDetail::JobParked(d) => row.lease().is_none_or(|lease| d.fence == Some(lease.fence)),
+        AnyDetail::JobReady(_)
+        | AnyDetail::JobFailed(_)
+        | AnyDetail::JobCancelAsked(_)
+        | AnyDetail::JobCancelled(_)
+        | AnyDetail::JobExpired(_)
+        | AnyDetail::JobResultConflict(_) => true,
+        _ => false,
+    };
+    if right {
+        let job = Arc::make_mut(row);
+        job.changed_at = at.time;
+        take(job, claims, detail, at);
+    }
+    right
+}
+
+/// Takes in an event that was found right.
+fn take(job: &mut Job, claims: &Table<Fence, Claim>, detail: &AnyDetail, at: At) {
+    let losses = |job: &Job, lost: bool| job.losses.saturating_add(u16::from(lost));
+    let was_started = job.lease().is_some_and(|lease| lease.started);
+    match detail {
+        AnyDetail::JobReady(_) => job.state = JobState::Ready,
+        AnyDetail::JobStarted(_) => {
+            if let JobState::Leased(lease) | JobState::Suspect { lease, .. } = &mut job.state {
+                lease.started = true;
+            }
+        }
+        AnyDetail::JobCheckpointed(d) => job.progress = Some(d.evidence),
+        AnyDetail::JobLeaseExpired(d) => {
+            if let Some(lease) = job.lease().cloned() {
                 job.state = JobState::Suspect {
                     lease,
                     since: at.time,
                     failover_at: d.failover_at,
                 };
             }
-            AnyDetail::JobResumed(d) => {
-                let claim = self.claims.get(&d.fence).filter(|claim| claim.job == job.id)?;
-                if job.last_fence != Some(d.fence) {
-                    return None;
-                }
+        }
+        AnyDetail::JobResumed(d) => {
+            if let Some(claim) = claims.get(&d.fence) {
                 job.state = JobState::Leased(claim.lease(d.fence));
             }
-            AnyDetail::JobRequeued(d) => {
-                let lease = in_force(&d.fence)?;
-                let lost = match d.reason {
-                    RequeueReason::Lost => true,
-                    RequeueReason::LeaseExpired => lease.started,
-                    RequeueReason::NeverStarted | RequeueReason::Yielded => false,
-                };
-                job.losses = job.losses.saturating_add(u16::from(lost));
-                job.state = JobState::Ready;
-            }
-            AnyDetail::JobFailedOver(d) => {
-                in_force(&d.fence)?;
-                if !job.excluded.contains(&d.excluded) {
-                    job.excluded.push(d.excluded);
-                }
-                job.failovers = job.failovers.saturating_add(1);
-                job.state = JobState::Ready;
-            }
-            AnyDetail::JobAttemptFailed(d) => {
-                in_force(&d.fence)?;
-                job.attempts = job.attempts.saturating_add(1);
-                job.state = JobState::Backoff {
-                    retry_at: d.retry_at,
-                    error: d.error,
-                };
-            }
-            AnyDetail::JobSucceeded(d) => {
-                self.claims.get(&d.fence).filter(|claim| claim.job == job.id)?;
-                job.state = JobState::Succeeded(Success {
-                    fence: d.fence,
-                    machine: d.machine,
-                    verdict: d.verdict,
-                    result: d.result,
-                    outputs: d.outputs,
-                    costs: d.costs,
-                    evidence: d.evidence,
-                });
-            }
-            AnyDetail::JobFailed(d) => job.state = JobState::Failed(d.error),
-            AnyDetail::JobCancelAsked(_) => job.cancel_asked = true,
-            AnyDetail::JobCancelled(_) => job.state = JobState::Cancelled,
-            AnyDetail::JobExpired(_) => job.state = JobState::Expired,
-            AnyDetail::JobParked(d) => {
-                // A job that was never claimed, or whose claim is named, and no other.
-                match (&lease, &d.fence) {
-                    (Some(lease), Some(fence)) if lease.fence == *fence => {
-                        job.losses = job.losses.saturating_add(u16::from(lease.started));
-                    }
-                    (Some(_), _) => return None,
-                    (None, _) => {}
-                }
-                job.state = JobState::Parked(d.reason);
-            }
-            AnyDetail::JobResultConflict(_) => job.conflicts = job.conflicts.saturating_add(1),
-            _ => return None,
         }
-        Some(job)
-    }
-
-    fn note_started(&mut self, fence: &Fence, changes: &mut Changes) {
-        if self.claims.get(fence).is_some_and(|claim| !claim.started) {
-            self.claims.change(fence, changes, |claim| claim.started = true);
+        AnyDetail::JobRequeued(d) => {
+            let lost = match d.reason {
+                RequeueReason::Lost => true,
+                RequeueReason::LeaseExpired => was_started,
+                RequeueReason::NeverStarted | RequeueReason::Yielded => false,
+            };
+            job.losses = losses(job, lost);
+            job.state = JobState::Ready;
         }
-    }
-
-    fn judge(&mut self, fence: &Fence, report: ReceiptId, verdict: RunVerdict, changes: &mut Changes) {
-        self.claims.change(fence, changes, |claim| {
-            if claim.judged.iter().any(|judged| judged.report == report) {
-                return;
+        AnyDetail::JobFailedOver(d) => {
+            if !job.excluded.contains(&d.excluded) {
+                job.excluded.push(d.excluded.clone());
             }
-            if claim.judged.len() >= JUDGED_MAX {
-                claim.judged.remove(0);
-            }
-            claim.judged.push(Judged { report, verdict });
-        });
-    }
-}
-
-/// The claim in force, when its machine reported the start.
-fn fence_started(job: &Job) -> Option<Fence> {
-    job.lease().filter(|lease| lease.started).map(|lease| lease.fence)
-}
-
-fn with_lease(state: JobState, lease: Lease) -> JobState {
-    match state {
-        JobState::Suspect {
-            since, failover_at, ..
-        } => JobState::Suspect {
-            lease,
-            since,
-            failover_at,
-        },
-        _ => JobState::Leased(lease),
+            job.failovers = job.failovers.saturating_add(1);
+            job.state = JobState::Ready;
+        }
+        AnyDetail::JobAttemptFailed(d) => {
+            job.attempts = job.attempts.saturating_add(1);
+            job.state = JobState::Backoff {
+                retry_at: d.retry_at,
+                error: d.error,
+            };
+        }
+        AnyDetail::JobSucceeded(d) => {
+            job.state = JobState::Succeeded(Success {
+                fence: d.fence,
+                machine: d.machine.clone(),
+                verdict: d.verdict,
+                result: d.result,
+                outputs: d.outputs,
+                costs: d.costs,
+                evidence: d.evidence,
+            });
+        }
+        AnyDetail::JobFailed(d) => job.state = JobState::Failed(d.error),
+        AnyDetail::JobCancelAsked(_) => job.cancel_asked = true,
+        AnyDetail::JobCancelled(_) => job.state = JobState::Cancelled,
+        AnyDetail::JobExpired(_) => job.state = JobState::Expired,
+        AnyDetail::JobParked(d) => {
+            job.losses = losses(job, was_started);
+            job.state = JobState::Parked(d.reason);
+        }
+        AnyDetail::JobResultConflict(_) => job.conflicts = job.conflicts.saturating_add(1),
+        _ => {}
     }
 }
 

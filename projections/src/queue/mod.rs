@@ -6,6 +6,7 @@
 mod answer;
 pub mod decide;
 mod fold;
+mod index;
 mod job;
 mod policy;
 mod refusal;

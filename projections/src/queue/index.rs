@@ -1,0 +1,148 @@
+//! The queue's indexes over jobs: by age, state, readiness, machine, unique key and time.
+//!
+//! They follow from the jobs' rows and are never kept. Whoever changes a job takes its [`Marks`] before and hands them in after:
+//! only what moved is touched. What the indexes go by besides (handler, priority, place of acceptance, unique key, deadline) is
+//! the job's for life. Final jobs have an index by state of their own, so that the one in use stays small.
+
+use super::job::{Job, JobState};
+use super::table::Phase;
+use crate::order::Place;
+use imbl::{OrdMap, OrdSet};
+use ledger_core::MachineId;
+use ledger_core::kinds::{Fence, JobId};
+
+/// Ready jobs in the order in which a handler's are given out: priority from the highest, then age.
+type ReadyKey = (String, i32, Place);
+
+/// See the module.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) struct Indexes {
+    pub(super) ready: OrdMap<ReadyKey, JobId>,
+    pub(super) by_age: OrdMap<Place, JobId>,
+    open_phases: OrdMap<(Phase, Place), JobId>,
+    final_phases: OrdMap<(Phase, Place), JobId>,
+    pub(super) by_machine: OrdSet<(MachineId, Place, JobId)>,
+    pub(super) by_unique_key: OrdSet<(String, Place, JobId)>,
+    pub(super) timed: OrdSet<(i64, JobId)>,
+}
+
+/// What the indexes knew of a job before it changed.
+pub(super) struct Marks {
+    pub(super) phase: Phase,
+    /// The claim in force, and whether its machine reported the start.
+    pub(super) lease: Option<(Fence, bool)>,
+    machine: Option<MachineId>,
+    time: Option<i64>,
+}
+
+impl Marks {
+    pub(super) fn of(job: &Job) -> Self {
+        let lease = job.lease();
+        Self {
+            phase: job.phase(),
+            lease: lease.map(|lease| (lease.fence, lease.started)),
+            machine: lease.map(|lease| lease.machine.clone()),
+            time: next_time(job),
+        }
+    }
+}
+
+impl Indexes {
+    /// The index in which the jobs in a state are.
+    pub(super) fn phases(&self, phase: Phase) -> &OrdMap<(Phase, Place), JobId> {
+        if phase.is_final() {
+            &self.final_phases
+        } else {
+            &self.open_phases
+        }
+    }
+
+    fn phases_mut(&mut self, phase: Phase) -> &mut OrdMap<(Phase, Place), JobId> {
+        if phase.is_final() {
+            &mut self.final_phases
+        } else {
+            &mut self.open_phases
+        }
+    }
+
+    /// Takes in a job that was not here.
+    pub(super) fn added(&mut self, job: &Job) {
+        let phase = job.phase();
+        self.by_age.insert(job.accepted, job.id);
+        self.phases_mut(phase).insert((phase, job.accepted), job.id);
+        if phase == Phase::Ready {
+            self.ready.insert(ready_key(job), job.id);
+        }
+        if let Some(lease) = job.lease() {
+            self.by_machine
+                .insert((lease.machine.clone(), job.accepted, job.id));
+        }
+        if let Some(key) = job.spec.unique_key.as_ref().filter(|_| !phase.is_final()) {
+            self.by_unique_key.insert((key.clone(), job.accepted, job.id));
+        }
+        if let Some(at) = next_time(job) {
+            self.timed.insert((at, job.id));
+        }
+    }
+
+    /// Moves a job from where it was to where it is.
+    pub(super) fn moved(&mut self, was: Marks, job: &Job) {
+        let phase = job.phase();
+        if was.phase != phase {
+            self.phases_mut(was.phase).remove(&(was.phase, job.accepted));
+            self.phases_mut(phase).insert((phase, job.accepted), job.id);
+            if was.phase == Phase::Ready {
+                self.ready.remove(&ready_key(job));
+            }
+            if phase == Phase::Ready {
+                self.ready.insert(ready_key(job), job.id);
+            }
+            if let Some(key) = &job.spec.unique_key
+                && was.phase.is_final() != phase.is_final()
+            {
+                // The key is held until the job is final, and nothing leads out of that.
+                self.by_unique_key.remove(&(key.clone(), job.accepted, job.id));
+            }
+        }
+        let machine = job.lease().map(|lease| &lease.machine);
+        if was.machine.as_ref() != machine {
+            if let Some(machine) = was.machine {
+                self.by_machine.remove(&(machine, job.accepted, job.id));
+            }
+            if let Some(machine) = machine {
+                self.by_machine.insert((machine.clone(), job.accepted, job.id));
+            }
+        }
+        let time = next_time(job);
+        if was.time != time {
+            if let Some(at) = was.time {
+                self.timed.remove(&(at, job.id));
+            }
+            if let Some(at) = time {
+                self.timed.insert((at, job.id));
+            }
+        }
+    }
+}
+
+fn ready_key(job: &Job) -> ReadyKey {
+    (
+        job.spec.handler.clone(),
+        -i32::from(job.spec.priority),
+        job.accepted,
+    )
+}
+
+/// The next time at which the ticker has to look at a job; never at one that is final.
+fn next_time(job: &Job) -> Option<i64> {
+    if job.phase().is_final() {
+        return None;
+    }
+    let own = match &job.state {
+        JobState::Scheduled { not_before } => Some(*not_before),
+        JobState::Suspect { failover_at, .. } => *failover_at,
+        JobState::Backoff { retry_at, .. } => *retry_at,
+        _ => None,
+    };
+    [own, job.spec.deadline].into_iter().flatten().min()
+}
