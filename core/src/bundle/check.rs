@@ -284,6 +284,7 @@ impl BundleCheck {
                 return self.found_in_record(seq, &error);
             }
         };
+        self.report.newest = self.report.newest.max(Some(record.seal().time));
         self.place(seq, &record);
         self.check_signatures(seq, &record);
         if let Some(payload) = &record.statement().payload {

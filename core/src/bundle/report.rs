@@ -35,6 +35,8 @@ pub struct BundleReport {
     pub erased: u64,
     /// Payloads said to be absent for another reason; each is a finding, too.
     pub absent: u64,
+    /// When the newest record was sealed, as its machine says.
+    pub newest: Option<crate::Hlc>,
     /// The tree's root over the records up to the last one here, as computed.
     pub root: Option<TreeRoot>,
     /// Records under the checkpoint at the end, when that holds. Past a range there are more than here.

@@ -60,8 +60,9 @@ pub fn verify_bundle(
     }
     let mut report = Report::new(path.to_owned(), true);
     report.counts.bytes = told.bytes;
-    take(&mut report, &check.finish(), options);
-    report.not_checked(super::Aspect::Freshness, "the check of a bundle keeps no time");
+    let found = check.finish();
+    take(&mut report, &found, options);
+    report.set_freshness(found.newest, options.clock.now_us(), options.max_age_ms);
     report.tell_unchecked();
     report.elapsed = began.elapsed();
     Ok(report)

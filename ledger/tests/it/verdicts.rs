@@ -74,6 +74,11 @@ fn the_age_of_the_newest_receipt_is_told_and_judged_only_when_asked_for() {
     let dir = temp();
     let ledger = Ledger::lone(dir.path(), "studio").unwrap();
     ledger.append(fact("n")).unwrap();
+    let bundle = dir.path().join("facts.bundle");
+    let log = ledger.own_log(Stream::Facts).unwrap();
+    ledger
+        .export(&log, &mut std::fs::File::create(&bundle).unwrap())
+        .unwrap();
     ledger.close().unwrap();
     let told = assert_clean(dir.path());
     assert_eq!(told.freshness.verdict, Verdict::NotChecked);
@@ -90,8 +95,19 @@ fn the_age_of_the_newest_receipt_is_told_and_judged_only_when_asked_for() {
         };
         with(dir.path(), &options)
     };
-    // An hour passes.
+    // An hour passes. A bundle tells it as the store does.
     let old = aged(30 * 60 * 1000);
+    let options = Options {
+        max_age_ms: Some(30 * 60 * 1000),
+        clock: Arc::new(Later),
+        ..Options::default()
+    };
+    let exported = ledger::verify::verify_bundle(&bundle, &options, &mut |_| ()).unwrap();
+    let (here, there) = (exported.freshness, &old.freshness);
+    assert_eq!(
+        (here.verdict, here.newest_unix_ms),
+        (there.verdict, there.newest_unix_ms)
+    );
     let codes: Vec<_> = old.findings.iter().map(|f| (f.code, f.aspect)).collect();
     assert_eq!(codes, [("freshness.age", Aspect::Freshness)]);
     assert_eq!(old.freshness.verdict, Verdict::Found);
