@@ -14,6 +14,7 @@ pub mod notices;
 mod one;
 pub mod order;
 mod parted;
+mod presence;
 pub mod projection;
 pub mod queue;
 pub mod rows;

@@ -1,6 +1,7 @@
 //! A machine's configuration: `DIR/config.toml` < environment < flags. Unknown keys are errors, and there is no default
 //! destination for anything: what is not configured does not happen.
 
+use crate::checks::{self, CheckConfig};
 use crate::worker::{HandlerConfig, HandlerError, validate_handlers};
 use ledger_projections::queue::Policy;
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,9 @@ pub struct Config {
     /// What this machine runs.
     #[serde(rename = "handler", skip_serializing_if = "Vec::is_empty")]
     pub handlers: Vec<HandlerConfig>,
+    /// The things beside this machine that it looks at.
+    #[serde(rename = "check", skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckConfig>,
 }
 
 /// Times, all in milliseconds.
@@ -137,6 +141,7 @@ impl Default for Config {
             notices: Notices::default(),
             verify: Verify::default(),
             handlers: Vec::new(),
+            checks: Vec::new(),
         }
     }
 }
@@ -341,6 +346,9 @@ impl Config {
                 return Err(format!("{url:?}: an address beginning with http:// is expected"));
             }
         }
+        if let Some(wrong) = checks::wrong(&self.checks) {
+            return Err(wrong);
+        }
         if self.notices.command.as_ref().is_some_and(Vec::is_empty) {
             return Err("notices.command: program and arguments are expected".into());
         }
@@ -410,11 +418,11 @@ fn read_file(path: &Path) -> Result<Table, ConfigError> {
     text.parse::<Table>().map_err(invalid)
 }
 
-// The handlers' own keys are checked when they are read.
+// The handlers' and checks' own keys are checked when they are read.
 fn check_keys(table: &Table, from: &str) -> Result<(), ConfigError> {
     let mut unknown = None;
     leaves(table, "", &mut |key, _| {
-        if key != "handler" && !KEYS.contains(&key.as_str()) {
+        if !["handler", "check"].contains(&key.as_str()) && !KEYS.contains(&key.as_str()) {
             unknown.get_or_insert(key);
         }
     });

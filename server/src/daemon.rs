@@ -1,6 +1,8 @@
 //! The long-running processes: a gateway and a node. Each owns its threads and tasks, and waits for all of them.
 
+use crate::checks::{Services, check_forever};
 use crate::client::{MachineSigner, Signed};
+use crate::clock::running_ms;
 use crate::config::Config;
 use crate::error::ServerError;
 use crate::gateway;
@@ -12,7 +14,9 @@ use crate::machine::Machine;
 use crate::nightly::verify_nightly;
 use crate::node::{Link, beat_from_own_thread, link_forever};
 use ledger::clock::{Entropy, SystemEntropy};
-use ledger::core::kinds::{Boot, Detail, HandlerDeclared, NodeBooted, NodePulse2};
+use ledger::core::kinds::{
+    Boot, Detail, HandlerDeclared, NodeBooted, NodePulse2, NodeSleeping, NodeWaking, RestReason,
+};
 use ledger::core::limits::NAME_BYTES_MAX;
 use ledger::core::{Draft, Stream, Subject};
 use ledger_projections::health::Gauges;
@@ -29,6 +33,8 @@ use tokio::task::JoinSet;
 
 /// How long a stopping daemon waits for its tasks.
 const STOP_WAIT: Duration = Duration::from_secs(10);
+/// How long a stopping node waits for the gateway to hear that it stops.
+const ANNOUNCE_WAIT: Duration = Duration::from_secs(3);
 /// How often the gateway's own worker looks for work when nothing changed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -156,6 +162,9 @@ pub async fn run_node(
     daemon.tasks.spawn(link_forever(link, daemon.stop.subscribe()));
     daemon.ready("node", None)?;
     shutdown.await;
+    if let Err(e) = say_stopping(&machine).await {
+        tracing::warn!(code = e.code(), error = %e, "that this machine stops could not be told");
+    }
     daemon.finish().await
 }
 
@@ -178,11 +187,18 @@ impl Daemon {
         let machine = Machine::open(dir, config)?;
         let binary = std::env::current_exe().map_err(ServerError::io("finding the program of", dir))?;
         let jobs = Jobs::new(Arc::clone(&machine), binary);
+        // Before this run's first heartbeat: until the last one somebody watched.
+        if let Some(from) = last_pulse(&machine) {
+            machine.central.absent(from, machine.now_us());
+        }
         let (stop, _) = watch::channel(false);
         let mut tasks = JoinSet::new();
         say_booted(&machine).await?;
         let (pulse_stop, pulse_stopped) = std::sync::mpsc::channel();
-        let pulses = pulse_from_own_thread(Arc::clone(&machine), Arc::clone(&jobs), pulse_stopped)?;
+        let services = Arc::new(Services::default());
+        let checks = check_forever(Arc::clone(&machine), Arc::clone(&services), stop.subscribe());
+        tasks.spawn(checks);
+        let pulses = pulse_from_own_thread(Arc::clone(&machine), Arc::clone(&jobs), services, pulse_stopped)?;
         tasks.spawn(Arc::clone(&jobs).heed_forever(stop.subscribe()));
         jobs.sweep();
         tasks.spawn(verify_nightly(Arc::clone(&machine), stop.subscribe()));
@@ -266,6 +282,41 @@ impl Daemon {
     }
 }
 
+// When this store's daemon last gave a heartbeat, microseconds since 1970; nothing before its first.
+fn last_pulse(machine: &Machine) -> Option<i64> {
+    let pulses = machine.ledger.own_log(Stream::Pulse)?;
+    let snapshot = machine.ledger.snapshot();
+    let chain = snapshot.logs.get(&pulses).filter(|chain| chain.tip().0 > 0)?;
+    i64::try_from(chain.time().unix_ms().saturating_mul(1000)).ok()
+}
+
+// Announces the stop, and gives the gateway a moment to hear it: then it is no outage.
+async fn say_stopping(machine: &Arc<Machine>) -> Result<(), ServerError> {
+    let subject = Subject::new(&format!("node/{}", machine.id()))?;
+    let reason = RestReason::Stop;
+    let said = machine
+        .say(Stream::Facts, vec![Draft::of(&NodeSleeping { reason }, subject)])
+        .await?;
+    let Some(said) = said.first().filter(|_| machine.link().connected) else {
+        return Ok(());
+    };
+    let mut changed = machine.changed();
+    let heard = async {
+        let pinned = || {
+            let snapshot = machine.ledger.snapshot();
+            snapshot
+                .state
+                .pin(&said.log())
+                .is_some_and(|pin| pin.seq >= said.seq())
+        };
+        while !pinned() && changed.changed().await.is_ok() {}
+    };
+    if tokio::time::timeout(ANNOUNCE_WAIT, heard).await.is_err() {
+        tracing::debug!("the gateway did not confirm the announced stop in time");
+    }
+    Ok(())
+}
+
 async fn say_booted(machine: &Arc<Machine>) -> Result<(), ServerError> {
     let mut nonce = [0; 16];
     SystemEntropy.fill(&mut nonce);
@@ -287,18 +338,30 @@ async fn say_booted(machine: &Arc<Machine>) -> Result<(), ServerError> {
 fn pulse_from_own_thread(
     machine: Arc<Machine>,
     jobs: Arc<Jobs>,
+    services: Arc<Services>,
     stopped: std::sync::mpsc::Receiver<()>,
 ) -> Result<std::thread::JoinHandle<()>, ServerError> {
-    let period = Duration::from_millis(machine.config.timing.pulse_ms);
+    let period_ms = machine.config.timing.pulse_ms;
+    let period = Duration::from_millis(period_ms);
     let mut sampler = Sampler::new(machine.ledger.paths().dir())?;
     let subject = Subject::new(&format!("node/{}", machine.id()))?;
     let boot = os_boot_id().ok().map(|id| Boot::of(&id));
     let run = move || {
         // The first sample of CPU use means nothing.
         sampler.sample();
+        let mut last_ms = running_ms();
         loop {
             if !matches!(stopped.recv_timeout(period), Err(RecvTimeoutError::Timeout)) {
                 return;
+            }
+            let now_ms = running_ms();
+            let slept_ms = now_ms.saturating_sub(last_ms).saturating_sub(period_ms);
+            last_ms = now_ms;
+            if slept_ms >= machine.config.timing.lost_after_ms {
+                let waking = Draft::of(&NodeWaking { slept_ms }, subject.clone());
+                if let Err(e) = machine.ledger.append_to(Stream::Facts, waking) {
+                    tracing::error!(code = e.code(), error = %e, slept_ms, "a waking could not be kept");
+                }
             }
             let g = sampler.sample();
             let (slots_used, slots_total) = jobs.slots();
@@ -319,7 +382,7 @@ fn pulse_from_own_thread(
                 clock_offset_ms: link.clock_offset_ms,
                 boot,
                 version: env!("CARGO_PKG_VERSION").to_owned(),
-                services: Vec::new(),
+                services: services.gauges(),
             };
             machine.set_gauges(
                 machine.id(),

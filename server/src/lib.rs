@@ -3,6 +3,7 @@
 //! Decisions are pure functions in `ledger-projections`; the engine is `ledger`. What is here acts: it owns sockets,
 //! processes, clocks and tasks, and every task has an owner that waits for it.
 
+pub mod checks;
 pub mod client;
 mod clock;
 pub mod config;

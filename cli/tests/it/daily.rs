@@ -138,7 +138,42 @@ fn a_machine_joins_by_one_line_and_is_retired() {
         good(dir.path(), &["nodes", "show", "laptop"])["machine"],
         "laptop"
     );
+    let drained = good(dir.path(), &["nodes", "drain", "laptop", "--reason", "update"]);
+    assert_eq!(drained["node"]["status"], "draining");
+    // A node gives no orders: its gateway does.
+    bad(
+        other.path(),
+        &["nodes", "drain", "laptop"],
+        "server.wrong-role",
+        78,
+    );
+    good(dir.path(), &["nodes", "resume", "laptop"]);
+    let told = good(dir.path(), &["nodes", "uptime", "laptop", "--since", "90d"]);
+    assert_eq!(
+        (&told["uptime"][0]["per_cent"], &told["as_of"]["standing"]),
+        (&100.0.into(), &"central".into())
+    );
+    bad(
+        dir.path(),
+        &["nodes", "uptime", "--since", "@3"],
+        "time.malformed",
+        2,
+    );
     node.stop();
+    // It said so, which is no outage.
+    let shown = good(dir.path(), &["nodes", "show", "laptop"]);
+    assert_eq!(
+        (&shown["status"], &shown["reason"]),
+        (&"asleep".into(), &"stop-announced".into())
+    );
+    let told = good(dir.path(), &["nodes", "uptime", "laptop", "--since", "90d"]);
+    assert_eq!(
+        (
+            &told["uptime"][0]["per_cent"],
+            &told["uptime"][0]["away"][0]["kind"]
+        ),
+        (&100.0.into(), &"asleep".into())
+    );
     good(dir.path(), &["nodes", "retire", "laptop", "--reason", "sold"]);
     assert_eq!(
         good(dir.path(), &["nodes", "show", "laptop"])["status"],

@@ -7,7 +7,7 @@ use crate::http::wire::{
     Answer, AppendBody, Appended, Artifact, Boot, CancelBody, Cancelled, EraseBody, Erased, EventsQuery,
     ExportBody, Exported, Health, ImportBody, Imported, Job, JobFull, JobsQuery, LogKey, Node, Page, Problem,
     ProveBody, Proved, PublishBody, PublishedLog, Ready, Receipt, ReceiptFull, ReceiptsQuery, RequestBody,
-    Requested, ScanBody, Scanned, Status, VaultQuery,
+    Requested, ScanBody, Scanned, Status, Uptime, UptimeQuery, VaultQuery, WishBody, Wished,
 };
 use axum::Router;
 use form_urlencoded::Serializer;
@@ -97,6 +97,45 @@ impl Api {
     /// [`ClientError`].
     pub async fn nodes(&self) -> Result<Page<Node>, ClientError> {
         self.get("/v1/nodes").await
+    }
+
+    /// `GET /v1/uptime`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn uptime(&self, query: &UptimeQuery) -> Result<Page<Uptime>, ClientError> {
+        self.get(&with_query("/v1/uptime", query)).await
+    }
+
+    /// `POST /v1/nodes/{machine}/{wish}`, signed by the machine's local actor; `wish` is `drain`, `resume` or `quarantine`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn wish(
+        &self,
+        machine: &str,
+        wish: &str,
+        body: &WishBody,
+    ) -> Result<Answer<Wished>, ClientError> {
+        self.post(&format!("/v1/nodes/{}/{wish}", escape(machine)), body)
+            .await
+    }
+
+    /// The same with a statement that its author signed: an operator elsewhere, or the root.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn wish_signed(
+        &self,
+        machine: &str,
+        wish: &str,
+        said: &SignedStatement,
+    ) -> Result<Answer<Wished>, ClientError> {
+        self.post(
+            &format!("/v1/nodes/{}/{wish}", escape(machine)),
+            &statement_body(said),
+        )
+        .await
     }
 
     /// `GET /v1/vault`.

@@ -53,7 +53,9 @@ pub struct Central {
     heard: Mutex<BTreeMap<MachineId, Heard>>,
     marks_told: Mutex<BTreeSet<MachineId>>,
     hellos: Mutex<BTreeMap<MachineId, u64>>,
+    absences: Mutex<Vec<(i64, i64)>>,
     term_ms: u64,
+    lost_after_ms: u64,
     pub(crate) started_ms: u64,
 }
 
@@ -66,7 +68,9 @@ impl Central {
             heard: Mutex::default(),
             marks_told: Mutex::default(),
             hellos: Mutex::default(),
+            absences: Mutex::default(),
             term_ms: config.timing.term_ms,
+            lost_after_ms: config.timing.lost_after_ms,
             started_ms: running_ms(),
         }
     }
@@ -210,6 +214,28 @@ impl Central {
             .get(machine)
             .copied()
             .unwrap_or(0)
+    }
+
+    /// Notes that nobody watched between two times, microseconds since 1970; the ticker tells it. What is shorter than the silence
+    /// of a lost machine is none.
+    pub(crate) fn absent(&self, from: i64, until: i64) {
+        let least = i64::try_from(self.lost_after_ms.saturating_mul(1000)).unwrap_or(i64::MAX);
+        if until.saturating_sub(from) >= least {
+            self.absences.lock().expect("absences lock").push((from, until));
+        }
+    }
+
+    /// The spans in which nobody watched that are still to be told.
+    pub(crate) fn absences(&self) -> Vec<(i64, i64)> {
+        self.absences.lock().expect("absences lock").clone()
+    }
+
+    /// Forgets those that are told.
+    pub(crate) fn told_absences(&self, told: &[(i64, i64)]) {
+        self.absences
+            .lock()
+            .expect("absences lock")
+            .retain(|span| !told.contains(span));
     }
 
     /// Moves every deadline and every time of hearing by a pause in which this process did not run.

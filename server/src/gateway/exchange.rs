@@ -19,7 +19,7 @@ use ledger::{PayloadState, Receipt, Tx};
 use ledger_projections::FleetState;
 use ledger_projections::health::Gauges;
 use ledger_projections::queue::{Job, Phase, Policy, decide};
-use ledger_projections::{notices, pin};
+use ledger_projections::{notices, pin, uptime};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -333,6 +333,9 @@ fn take_in(
             let key: [&[u8]; 2] = [b"verify", &receipt.id().0];
             let drafts = notices::raise(tx.state(), NoticeTopic::VerifyFailed, Some(node), &text, &key);
             central::put(tx, drafts)?;
+        } else if stream == Stream::Facts && uptime::tells(receipt) {
+            let drafts = uptime::told(tx.state(), receipt, node);
+            central::put(tx, drafts)?;
         } else if let Some(said) = ledger::erase::said(receipt) {
             repeat_erased(tx, receipt, said)?;
         } else if receipt.kind() == RequestReceived::KIND {
@@ -396,13 +399,8 @@ fn note_gauges(machine: &Machine, node: &MachineId, receipts: &[Receipt]) {
             _ => None,
         });
     if let Some(pulse) = pulse {
-        machine.set_gauges(
-            node,
-            Gauges {
-                pulse,
-                heard_at: machine.now_us(),
-            },
-        );
+        let heard_at = machine.now_us();
+        machine.set_gauges(node, Gauges { pulse, heard_at });
     }
 }
 

@@ -11,8 +11,8 @@ use ledger::Receipt;
 use ledger::core::kinds::{Detail, Erased, Fence, RequestReceived};
 use ledger::core::{Draft, MachineId, Stream};
 use ledger_projections::members::MachineStatus;
-use ledger_projections::notices;
 use ledger_projections::queue::{Phase, decide};
+use ledger_projections::{notices, uptime};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +55,9 @@ pub(crate) async fn tick_forever(
                 "this process did not run for a while; leases and silences are not counted for it"
             );
             machine.central.slept(pause_ms);
+            let now_us = machine.now_us();
+            let pause_us = i64::try_from(pause_ms.saturating_mul(1000)).unwrap_or(i64::MAX);
+            machine.central.absent(now_us.saturating_sub(pause_us), now_us);
         }
         if machine.central.healing() {
             let told = machine.central.all_marks_told(&machine.ledger.snapshot().state);
@@ -183,7 +186,9 @@ async fn tick(machine: &Arc<Machine>, jobs: &Jobs) -> Result<(), ServerError> {
                 .is_some_and(|lease| lease.fence == *fence)
         })
     });
+    let absences = machine.central.absences();
     let quiet = lost.is_empty()
+        && absences.is_empty()
         && back.is_empty()
         && over.is_empty()
         && decide::failovers_due(state, now_us).is_empty()
@@ -195,12 +200,15 @@ async fn tick(machine: &Arc<Machine>, jobs: &Jobs) -> Result<(), ServerError> {
     for (machine_id, _) in &lost {
         machine.central.unhear(machine_id);
     }
-    let asked = Arc::clone(machine);
+    let (asked, told) = (Arc::clone(machine), absences.clone());
     machine
         .ledger
         .submit(move |tx| -> Result<(), ServerError> {
             let now = tx.now_us();
             let put = |tx: &mut ledger::Tx<'_, _>, drafts: Vec<Draft>| central::put(tx, drafts).map(drop);
+            for (from, until) in &told {
+                put(tx, vec![uptime::absent(*from, *until)])?;
+            }
             for (machine, last_heard) in &lost {
                 let drafts = notices::node_lost(tx.state(), machine, *last_heard);
                 put(tx, drafts)?;
@@ -237,5 +245,6 @@ async fn tick(machine: &Arc<Machine>, jobs: &Jobs) -> Result<(), ServerError> {
             Ok(())
         })
         .await?;
+    machine.central.told_absences(&absences);
     Ok(())
 }

@@ -23,10 +23,10 @@ pub use erase::{EraseBody, Erased};
 pub use event::Event;
 pub use export::{ExportBody, Exported, ImportBody, Imported};
 pub use job::{Attempt, Costs, Job, JobFull, Output};
-pub use node::{Gauges, HandlerView, Node};
+pub use node::{Away, Gauges, HandlerView, Node, ServiceView, Unwatched, Uptime, WishBody, WishSaid, Wished};
 pub use problem::Problem;
 pub use proofs::{LogKey, ProveBody, Proved, PublishBody, PublishedLog};
-pub use query::{EventsQuery, JobsQuery, ReceiptsQuery, VaultQuery};
+pub use query::{EventsQuery, JobsQuery, ReceiptsQuery, UptimeQuery, VaultQuery};
 pub use receipt::{Content, PayloadView, Receipt, ReceiptFull};
 pub use said::{
     AppendBody, AppendSaid, Appended, CancelBody, CancelSaid, Cancelled, RequestBody, RequestSaid, Requested,

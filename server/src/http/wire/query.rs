@@ -72,3 +72,16 @@ pub struct EventsQuery {
     /// Subjects that begin so, like `job/`.
     pub subject: Option<String>,
 }
+
+/// Whose uptime, and of when.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct UptimeQuery {
+    /// The machine; all of them if not said.
+    pub machine: Option<String>,
+    /// The window's begin, RFC 3339.
+    pub since: String,
+    /// The window's end, RFC 3339; now if not said.
+    pub until: Option<String>,
+}

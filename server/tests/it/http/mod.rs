@@ -3,6 +3,7 @@
 mod doors;
 mod erase;
 mod imports;
+mod nodes;
 mod openapi;
 mod pages;
 mod problems;
