@@ -112,11 +112,10 @@ impl Cover {
         self.differs || self.logs.values().any(short)
     }
 
-    /// How far the run is behind a record, all signatures up to there supposed. `None` when nobody wants to know, or when that is
-    /// not further than the earlier run was.
+    /// How far the run is behind a record, all signatures up to there supposed. `None` when nobody wants to know, and as long as
+    /// not all that the earlier run counts was met: what it spared could be other records.
     pub(super) fn mark(&self, at: Position) -> Option<Mark> {
-        let further = self.earlier.as_ref().is_none_or(|earlier| at > earlier.at);
-        (self.keeps && further && !self.differs && at != Position::START).then(|| Mark {
+        (self.keeps && !self.differs_at_end() && at != Position::START).then(|| Mark {
             at,
             logs: self
                 .logs

@@ -76,7 +76,9 @@ struct Order<'a> {
     check: Check<'a>,
     tally: Option<Tally>,
     store: Option<StoreId>,
+    // Bytes of the segments before, of this one, and of it so far.
     before: u64,
+    whole: u64,
     here: u64,
     // The last place that was read, and the bytes up to the last mark.
     at: Position,
@@ -152,6 +154,7 @@ impl<'a> Work<'a> {
                 tally: None,
                 store: None,
                 before: 0,
+                whole: 0,
                 here: 0,
                 at: Position::START,
                 marked: 0,
@@ -190,7 +193,7 @@ impl<'a> Work<'a> {
             differs: differs || order.check.cover.differs_at_end(),
             check: order.check,
             store: order.store,
-            bytes: order.before + order.here,
+            bytes: order.before + order.whole,
         })
     }
 
@@ -360,6 +363,7 @@ impl<'a> Work<'a> {
                 let same = |tally: &Tally| footer.as_ref().is_none_or(|footer| **footer == tally.footer());
                 if order.tally.as_ref().is_some_and(same) {
                     order.tally = None;
+                    order.here = order.whole;
                 } else {
                     self.go_carefully(order, &place)?;
                 }
@@ -397,6 +401,7 @@ impl<'a> Work<'a> {
             }
         }
         order.check.take(entries);
+        order.here = order.whole;
         feed.blocks.go_on(from, &walk);
         feed.generation += 1;
         let mut line = lock(&self.line);
@@ -450,8 +455,8 @@ impl Order<'_> {
     fn enter(&mut self, store: StoreId, bytes: u64) {
         self.check.report.counts.segments += 1;
         self.store.get_or_insert(store);
-        self.before += self.here;
-        self.here = bytes;
+        self.before += self.whole;
+        (self.whole, self.here) = (bytes, 0);
     }
 }
 

@@ -257,6 +257,24 @@ fn several_threads_keep_only_what_is_checked_to_its_end() {
         covered += resumed.resumed.map_or(0, |resumed| resumed.log_signatures);
     }
     assert!(cuts > 3 && covered > 1000, "{cuts} {covered}");
+    // Whatever a kill would leave is as good.
+    let mut left: Vec<Vec<u8>> = Vec::new();
+    let options = Options {
+        threads: 1,
+        resume: Some(Resume {
+            file: file(&base),
+            every_bytes: 1,
+        }),
+        ..Options::default()
+    };
+    let mut keep = |_| left.extend(std::fs::read(file(&base)));
+    verify_store(base.path(), &options, &mut keep).unwrap();
+    left.dedup();
+    assert!(left.len() > 3, "{}", left.len());
+    for kept in left {
+        std::fs::write(file(&base), kept).unwrap();
+        assert_eq!(said(&stopped_at(&base, usize::MAX, 3).unwrap()), said(&whole));
+    }
 }
 
 fn file(base: &Base) -> PathBuf {
@@ -378,12 +396,15 @@ fn what_came_after_the_interruption_is_checked_and_what_changed_before_it_is_fou
     let base = base();
     let half = base.all.len() / 2;
     forge(base.path(), &base.all[..half], 9);
-    assert!(is_interrupted(&stopped_at(&base, 6, 1)));
+    assert!(is_interrupted(&stopped_at(&base, 5, 1)));
     let kept = std::fs::read(file(&base)).unwrap();
     // The store has grown.
     forge(base.path(), &base.all, 9);
     let grown = to_end(&base);
-    assert!(grown.resumed.is_some_and(|resumed| resumed.log_signatures > 0));
+    assert!(
+        grown.resumed.is_some_and(|resumed| resumed.log_signatures > 0),
+        "{grown}"
+    );
     assert_eq!(said(&grown), said(&verify(base.path())));
     // Records before the place have other bytes, or are fewer.
     let mut fewer = base.all.clone();
@@ -411,6 +432,37 @@ fn what_came_after_the_interruption_is_checked_and_what_changed_before_it_is_fou
         let whole = verify(base.path());
         assert_eq!(report.findings, whole.findings);
         assert_eq!(report.counts, whole.counts);
+    }
+}
+
+#[test]
+fn a_run_that_spares_what_it_has_not_met_keeps_nothing_of_it() {
+    let base = base();
+    forge(base.path(), &base.all, 9);
+    assert!(is_interrupted(&stopped_at(&base, 8, 1)));
+    // A spared signature is bad now, and the digest that would tell is of more records than are left.
+    let gone: Vec<usize> = (4..=18).map(|seq| base.fact_at(seq)).collect();
+    let kept = |(index, stored): (usize, Stored)| (!gone.contains(&index)).then_some(stored);
+    let all: Vec<Stored> = base
+        .with_bad_signatures(&[2])
+        .into_iter()
+        .enumerate()
+        .filter_map(kept)
+        .collect();
+    // Other records stand behind the place, so that a run gets past it.
+    let filler = base.all.last().unwrap().clone();
+    forge(base.path(), &[all, vec![filler; 40]].concat(), 9);
+    let whole = verify(base.path());
+    assert!(
+        codes(&whole).contains(&("chain.log-signature", Some(2))),
+        "{whole}"
+    );
+    for nth in 1.. {
+        let run = stopped_at(&base, nth, 1);
+        if let Ok(report) = run {
+            assert_eq!(report.findings, whole.findings, "{report}");
+            break;
+        }
     }
 }
 
