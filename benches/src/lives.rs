@@ -150,7 +150,11 @@ impl World {
             operator,
             nodes: Vec::new(),
             folded: Vec::new(),
-            policy: Policy::default(),
+            // What fails is tried again at once, so that the mill never stands still.
+            policy: Policy {
+                backoff_first_ms: 0,
+                ..Policy::default()
+            },
         };
         let founding = Founding {
             root_key: world.root.public(),
@@ -426,8 +430,9 @@ impl World {
             claim,
             free: vec![("render".into(), 32)],
             term_ms: TERM_MS,
+            now: self.now,
         };
-        let ClaimDecision::Claim(draft) = decide::claim(&self.state, &command)? else {
+        let ClaimDecision::Claim(draft) = decide::claim(&self.state, &command, &self.policy)? else {
             return Ok(None);
         };
         let receipt = self.decide(vec![draft])?.remove(0);

@@ -34,6 +34,8 @@ mod tables {
     pub(super) const RUNS: u16 = 16;
     pub(super) const STAGED: u16 = 17;
     pub(super) const NOTICES: u16 = 18;
+    pub(super) const PAUSES: u16 = 30;
+    pub(super) const LIMITS: u16 = 31;
 }
 
 /// The fleet as this store knows it.
@@ -52,7 +54,7 @@ pub struct FleetState {
 
 impl State for FleetState {
     const NAME: &'static str = "fleet";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn empty(context: &StateContext) -> Self {
         Self {
@@ -72,7 +74,13 @@ impl State for FleetState {
                 by_key: Table::new(tables::BY_KEY),
                 invitations: Table::new(tables::INVITATIONS),
             },
-            queue: Queue::new(tables::JOBS, tables::CLAIMS, tables::CLAIM_IDS, tables::HANDLERS),
+            queue: Queue::new(
+                tables::JOBS,
+                tables::CLAIMS,
+                tables::CLAIM_IDS,
+                tables::HANDLERS,
+                [tables::PAUSES, tables::LIMITS],
+            ),
             runs: Runs {
                 runs: Table::new(tables::RUNS),
                 staged: Table::new(tables::STAGED),
@@ -135,6 +143,8 @@ impl State for FleetState {
             tables::CLAIMS => self.queue.claims.load(row).map(drop),
             tables::CLAIM_IDS => self.queue.claim_ids.load(row),
             tables::HANDLERS => self.queue.load_handler(row),
+            tables::PAUSES => self.queue.pauses.load(row).map(drop),
+            tables::LIMITS => self.queue.limits.load(row).map(drop),
             tables::RUNS => self.runs.runs.load(row).map(drop),
             tables::STAGED => self.runs.staged.load(row).map(drop),
             tables::NOTICES => self.notices.notices.load(row).map(drop),

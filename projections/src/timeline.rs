@@ -8,7 +8,7 @@ use crate::members::matches as pattern_matches;
 use crate::queue::counted;
 use ledger::Receipt;
 use ledger_core::kinds::{
-    AnyDetail, Credential, JobId, LateVerdict, NodePulse2, RequeueReason, SuccessVerdict, Verdict,
+    AnyDetail, Credential, JobId, LateVerdict, LimitScope, NodePulse2, RequeueReason, SuccessVerdict, Verdict,
 };
 use ledger_core::text::shown;
 use ledger_core::{Grade, Hlc, MachineId, Stream};
@@ -194,6 +194,12 @@ fn sentence(detail: &AnyDetail, state: &FleetState) -> (String, Vec<String>) {
             state.name_of(&d.requester)
         )),
         AnyDetail::JobReady(d) => plain(format!("{} may be claimed", job(&d.job))),
+        AnyDetail::JobHeld(d) => plain(with_note(&format!("{} held", job(&d.job)), &d.note)),
+        AnyDetail::JobReleased(d) => plain(with_note(&format!("{} released", job(&d.job)), &d.note)),
+        AnyDetail::JobDiscarded(d) => plain(match d.retried_as {
+            Some(new) => format!("{} given up, {} tries it again", job(&d.job), job(&new)),
+            None => with_note(&format!("{} given up", job(&d.job)), &d.note),
+        }),
         AnyDetail::JobClaimed(d) => plain(format!(
             "{} given to {}, attempt {}",
             job(&d.job),
@@ -293,6 +299,14 @@ fn sentence(detail: &AnyDetail, state: &FleetState) -> (String, Vec<String>) {
     }
 }
 
+fn with_note(what: &str, note: &str) -> String {
+    if note.is_empty() {
+        what.to_owned()
+    } else {
+        format!("{what}: {note}")
+    }
+}
+
 fn of_the_fleet(detail: &AnyDetail, state: &FleetState) -> String {
     match detail {
         AnyDetail::LogGenesis(d) => {
@@ -343,6 +357,25 @@ fn of_the_fleet(detail: &AnyDetail, state: &FleetState) -> String {
                 d.class,
                 counted(u64::from(d.slots), "slot")
             )
+        }
+        AnyDetail::HandlerPaused(d) => with_note(&format!("{} is paused", d.handler), &d.reason),
+        AnyDetail::HandlerResumed(d) => with_note(&format!("{} goes on", d.handler), &d.reason),
+        AnyDetail::QueueLimited(d) => {
+            let of = match &d.scope {
+                LimitScope::Handler(name) => format!("handler {name}"),
+                LimitScope::Machine(machine) => machine.to_string(),
+                LimitScope::Key(name) => format!("key {name}"),
+            };
+            let most = d.running_max.map(|most| format!("at most {most} at once"));
+            let rate = d
+                .rate
+                .map(|rate| format!("{} in {} ms", rate.claims, rate.period_ms));
+            let bounds: Vec<String> = most.into_iter().chain(rate).collect();
+            let bounds = match bounds.is_empty() {
+                true => "no limit".to_owned(),
+                false => bounds.join(", "),
+            };
+            with_note(&format!("{of}: {bounds}"), &d.reason)
         }
         AnyDetail::HandlerWithdrawn(d) => format!("{} no longer runs {}", d.machine, d.handler),
         AnyDetail::NodeLost(d) => {

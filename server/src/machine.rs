@@ -230,7 +230,7 @@ impl Machine {
                 let statement = said.statement();
                 let before = tx.find(&statement.author, &statement.id)?;
                 if before.is_none() {
-                    decide::check_spec(tx.state(), &detail.spec)?;
+                    decide::check_spec(tx.state(), &detail.spec, &policy)?;
                 }
                 if !decides {
                     let appended = tx.append_signed(Stream::Facts, &said)?;
@@ -387,8 +387,12 @@ fn follow_up(tx: &mut Tx<'_, FleetState>, said: &Statement, appended: &Appended)
             let drafts = decide::cancel_asked(tx.state(), appended.receipt(), tx.now_us())?;
             central::put(tx, drafts)?;
         }
+        Ok(AnyDetail::JobReleased(_)) => {
+            let drafts = decide::steered(tx.state(), appended.receipt(), tx.now_us());
+            central::put(tx, drafts)?;
+        }
         Ok(AnyDetail::NodeRetired(retired)) => {
-            let drafts = decide::give_up_on(tx.state(), &retired.machine);
+            let drafts = decide::give_up_on(tx.state(), &retired.machine, tx.now_us());
             central::put(tx, drafts)?;
         }
         _ => {}

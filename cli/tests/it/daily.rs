@@ -22,7 +22,7 @@ fn a_job_that_fails_ends_submit_with_status_1_and_shows_what_it_printed() {
     let gateway = Daemon::start(dir.path(), "gateway");
     let (status, envelope) = json(dir.path(), &["submit", "breaks", "--wait", "--timeout", "30s"]);
     assert_eq!((status, &envelope["ok"]), (1, &false.into()), "{envelope}");
-    assert_eq!(envelope["result"]["state"], "failed", "{envelope}");
+    assert_eq!(envelope["result"]["state"], "parked", "{envelope}");
     let text = ledger(dir.path())
         .args(["jobs", "show", envelope["result"]["id"].as_str().unwrap()])
         .output()

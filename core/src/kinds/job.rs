@@ -76,6 +76,8 @@ pub enum ReadyReason {
     Released,
     /// A machine declared its handler.
     HandlerDeclared,
+    /// The jobs that it depends on have succeeded.
+    DependenciesMet,
 }
 
 /// `job.ready` 1: it may be claimed.
@@ -295,6 +297,8 @@ pub enum ParkedReason {
     LossesUsedUp,
     /// An exclusive run is lost after its start; only a person can say whether it took effect.
     ExclusiveLost,
+    /// Its handler failed as often as it may.
+    AttemptsUsedUp,
 }
 
 /// `job.parked` 1.

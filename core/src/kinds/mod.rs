@@ -8,6 +8,7 @@ mod facts;
 mod fleet;
 mod job;
 mod log;
+mod queue;
 mod read;
 mod run;
 mod watch;
@@ -29,9 +30,14 @@ pub use job::{
     RequestReceived, RequeueReason, SuccessVerdict,
 };
 pub use log::{Founding, LogClosed, LogGenesis, LogPinned, LogPruned, PinnedRange, Predecessor};
+pub use queue::{
+    DiscardReason, HandlerPaused, HandlerResumed, HeldReason, JobDiscarded, JobHeld, JobReleased, LimitScope,
+    QueueLimited, RateLimit,
+};
 pub use run::{
     ArtifactStaged, RunCheckpointed, RunFailed, RunLost, RunProgressed, RunStarted, RunSucceeded, RunYielded,
 };
+
 pub use watch::{
     Boot, CentralAbsent, CheckKind, NodeAsleep, NodeAwake, NodeDraining, NodePulse2, NodeQuarantined,
     NodeResumed, NodeServiceState, NodeSleeping, NodeWaking, RestReason, ServiceGauge, ServiceState,
@@ -218,6 +224,12 @@ catalogue! {
     NodeSleeping = "node.sleeping", 1, [Facts], Machine;
     NodeWaking = "node.waking", 1, [Facts], Machine;
     NodeServiceState = "node.service-state", 1, [Facts], Machine;
+    JobHeld = "job.held", 1, [Order], Operator;
+    JobReleased = "job.released", 1, [Order], Operator;
+    JobDiscarded = "job.discarded", 1, [Order], Operator;
+    HandlerPaused = "handler.paused", 1, [Order], Operator;
+    HandlerResumed = "handler.resumed", 1, [Order], Operator;
+    QueueLimited = "queue.limited", 1, [Order], Operator;
 
     @older
     NodePulse = "node.pulse", 1;

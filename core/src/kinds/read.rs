@@ -24,7 +24,7 @@ pub(super) trait Read: Sized {
 
     /// Any value, for the property.
     #[cfg(test)]
-    fn any(dice: &mut tests::Dice) -> Self;
+    fn any(dice: &mut tests::Dice<'_>) -> Self;
 }
 
 /// A value from exactly its canonical bytes.
@@ -42,7 +42,7 @@ macro_rules! numbers {
             }
 
             #[cfg(test)]
-            fn any(dice: &mut tests::Dice) -> Self {
+            fn any(dice: &mut tests::Dice<'_>) -> Self {
                 dice.number($bits).try_into().expect("so many bits")
             }
         }
@@ -53,7 +53,7 @@ macro_rules! numbers {
             }
 
             #[cfg(test)]
-            fn any(dice: &mut tests::Dice) -> Self {
+            fn any(dice: &mut tests::Dice<'_>) -> Self {
                 unzigzag(dice.number($bits)).try_into().expect("so many bits")
             }
         }
@@ -76,7 +76,7 @@ impl Read for bool {
     }
 
     #[cfg(test)]
-    fn any(dice: &mut tests::Dice) -> Self {
+    fn any(dice: &mut tests::Dice<'_>) -> Self {
         dice.byte().is_multiple_of(2)
     }
 }
@@ -87,7 +87,7 @@ impl<const N: usize> Read for [u8; N] {
     }
 
     #[cfg(test)]
-    fn any(dice: &mut tests::Dice) -> Self {
+    fn any(dice: &mut tests::Dice<'_>) -> Self {
         std::array::from_fn(|_| dice.byte())
     }
 }
@@ -98,7 +98,7 @@ impl Read for String {
     }
 
     #[cfg(test)]
-    fn any(dice: &mut tests::Dice) -> Self {
+    fn any(dice: &mut tests::Dice<'_>) -> Self {
         let length = dice.byte() % 70;
         (0..length).map(|_| char::from(dice.byte())).collect()
     }
@@ -110,7 +110,7 @@ impl Read for MachineId {
     }
 
     #[cfg(test)]
-    fn any(dice: &mut tests::Dice) -> Self {
+    fn any(dice: &mut tests::Dice<'_>) -> Self {
         let length = usize::from(dice.byte() % 64) + 1;
         Self::new(&"mac-mini-7".repeat(7)[..length]).expect("its alphabet")
     }
@@ -122,7 +122,7 @@ impl<T: Read> Read for Option<T> {
     }
 
     #[cfg(test)]
-    fn any(dice: &mut tests::Dice) -> Self {
+    fn any(dice: &mut tests::Dice<'_>) -> Self {
         dice.byte().is_multiple_of(2).then(|| T::any(dice))
     }
 }
@@ -137,7 +137,7 @@ impl<T: Read> Read for Vec<T> {
     }
 
     #[cfg(test)]
-    fn any(dice: &mut tests::Dice) -> Self {
+    fn any(dice: &mut tests::Dice<'_>) -> Self {
         let count = dice.byte() % 4;
         (0..count).map(|_| T::any(dice)).collect()
     }
@@ -151,7 +151,7 @@ macro_rules! wrapped {
             }
 
             #[cfg(test)]
-            fn any(dice: &mut tests::Dice) -> Self {
+            fn any(dice: &mut tests::Dice<'_>) -> Self {
                 $name(Read::any(dice))
             }
         }
@@ -168,7 +168,7 @@ macro_rules! structs {
             }
 
             #[cfg(test)]
-            fn any(dice: &mut tests::Dice) -> Self {
+            fn any(dice: &mut tests::Dice<'_>) -> Self {
                 $name { $($field: Read::any(dice)),* }
             }
         }
@@ -211,7 +211,7 @@ macro_rules! enums {
             }
 
             #[cfg(test)]
-            fn any(dice: &mut tests::Dice) -> Self {
+            fn any(dice: &mut tests::Dice<'_>) -> Self {
                 Self::ALL[usize::from(dice.byte()) % Self::ALL.len()]
             }
         }
@@ -225,7 +225,7 @@ macro_rules! enums {
 enums! {
     Class { Light, Heavy, Exclusive }
     ErrorClass { ExitStatus, Signal, Timeout, Spawn, Undeclared, Cancelled, Input, Outputs }
-    ReadyReason { Accepted, Due, Retry, Released, HandlerDeclared }
+    ReadyReason { Accepted, Due, Retry, Released, HandlerDeclared, DependenciesMet }
     RequeueReason { NeverStarted, Lost, Yielded, LeaseExpired }
     SuccessVerdict { OnTime, Adopted }
 }
@@ -240,9 +240,9 @@ mod tests {
     use serde::{Serialize, de::DeserializeOwned};
 
     /// Numbers to make values of; zeros when they are used up.
-    pub(in crate::kinds) struct Dice(std::vec::IntoIter<u8>);
+    pub(in crate::kinds) struct Dice<'a>(std::iter::Copied<std::slice::Iter<'a, u8>>);
 
-    impl Dice {
+    impl Dice<'_> {
         pub(super) fn byte(&mut self) -> u8 {
             self.0.next().unwrap_or_default()
         }
@@ -267,7 +267,7 @@ mod tests {
     where
         T: Read + Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
     {
-        let value = T::any(&mut Dice(dice.to_vec().into_iter()));
+        let value = T::any(&mut Dice(dice.iter().copied()));
         let bytes = canonical::encode(&value);
         assert_eq!(whole::<T>(&bytes), Some(value));
         same::<T>(&mutated(bytes, edits));

@@ -5,7 +5,7 @@ use super::job::JobState;
 use super::table::Phase;
 use crate::FleetState;
 use ledger_core::MachineId;
-use ledger_core::kinds::{JobId, ParkedReason};
+use ledger_core::kinds::{HeldReason, JobId, ParkedReason};
 use std::fmt;
 
 /// Where a job stands.
@@ -30,7 +30,19 @@ pub enum Answer {
         not_before: i64,
     },
     /// Waits for a release.
-    Held,
+    Held {
+        /// Why.
+        reason: HeldReason,
+    },
+    /// Ready, and nothing of its handler is given out.
+    Paused {
+        /// The handler.
+        handler: String,
+        /// When it goes on by itself, microseconds since 1970.
+        until: Option<i64>,
+        /// Why.
+        reason: String,
+    },
     /// Given to a machine.
     Running {
         /// Which.
@@ -79,9 +91,9 @@ impl Answer {
     /// The stable word for it.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Queued { .. } | Self::Waiting { .. } => "queued",
+            Self::Queued { .. } | Self::Waiting { .. } | Self::Paused { .. } => "queued",
             Self::Scheduled { .. } => "scheduled",
-            Self::Held => "held",
+            Self::Held { .. } => "held",
             Self::Running { .. } => "running",
             Self::Unknown { .. } => "suspect",
             Self::Retrying { .. } => "backoff",
@@ -131,7 +143,21 @@ impl fmt::Display for Answer {
                     crate::notices::clock_text(*not_before)
                 )
             }
-            Self::Held => f.write_str("held, until it is released"),
+            Self::Held { reason } => f.write_str(match reason {
+                HeldReason::ByHand => "held, until it is released",
+                HeldReason::Dependencies => "held, until the jobs that it depends on have succeeded",
+                HeldReason::DependencyFailed => {
+                    "held, a job that it depends on ended without success; retry that one, or release or cancel this one"
+                }
+                HeldReason::NotBefore => "held, until its time comes",
+            }),
+            Self::Paused { handler, until, reason } => {
+                write!(f, "queued, while handler {handler:?} is paused")?;
+                if let Some(until) = until {
+                    write!(f, " until {}", crate::notices::clock_text(*until))?;
+                }
+                write!(f, ": {reason}")
+            }
             Self::Running {
                 machine,
                 stopping: true,
@@ -174,6 +200,10 @@ impl fmt::Display for Answer {
                 reason: ParkedReason::ExclusiveLost,
                 ..
             } => f.write_str("parked, it was lost after its start and must not run twice; decide by hand"),
+            Self::Parked {
+                reason: ParkedReason::AttemptsUsedUp,
+                ..
+            } => f.write_str("parked, it failed as often as it may; retry or discard it"),
             Self::Succeeded { machine, outputs } => {
                 write!(
                     f,
@@ -191,6 +221,14 @@ pub fn answer_for(state: &FleetState, job: &JobId) -> Option<Answer> {
     let job = state.job(job)?;
     let handler = || job.spec.handler.clone();
     Some(match &job.state {
+        JobState::Accepted | JobState::Ready if state.queue().pause(&job.spec.handler).is_some() => {
+            let pause = state.queue().pause(&job.spec.handler)?;
+            Answer::Paused {
+                handler: handler(),
+                until: pause.until,
+                reason: pause.reason.clone(),
+            }
+        }
         JobState::Accepted | JobState::Ready => {
             let machines = candidates(state, job);
             let heard = |id: &MachineId| state.machine(id).is_some_and(crate::members::Machine::is_online);
@@ -204,7 +242,7 @@ pub fn answer_for(state: &FleetState, job: &JobId) -> Option<Answer> {
                 Answer::Queued { machines: online }
             }
         }
-        JobState::Held => Answer::Held,
+        JobState::Held { reason } => Answer::Held { reason: *reason },
         JobState::Scheduled { not_before } => Answer::Scheduled {
             not_before: *not_before,
         },

@@ -4,6 +4,7 @@
 //! met (or names a claim that is not in force), and the caller counts it. Nothing here decides.
 
 use super::Claim;
+use super::dependencies::Stood;
 use super::index::Marks;
 use super::job::{Handler, JUDGED_MAX, Job, JobState, Judged, RunVerdict, Success};
 use super::state::{ClaimKey, Queue};
@@ -39,7 +40,7 @@ pub(crate) enum Folded {
 }
 
 impl Queue {
-    /// Applies one receipt of the families `job` and `handler`.
+    /// Applies one receipt of the families `job`, `handler` and `queue`.
     pub(crate) fn fold(
         &mut self,
         receipt: &Receipt,
@@ -52,6 +53,18 @@ impl Queue {
             AnyDetail::JobClaimed(d) => self.claimed(d, receipt, at, changes),
             AnyDetail::HandlerDeclared(d) => self.declared(d, changes),
             AnyDetail::HandlerWithdrawn(d) => self.withdrawn(&d, changes),
+            AnyDetail::HandlerPaused(d) => {
+                self.paused(d, at.time, at.place, changes);
+                Folded::Done
+            }
+            AnyDetail::HandlerResumed(d) => {
+                let was_paused = self.unpaused(&d.handler, changes);
+                if was_paused { Folded::Done } else { Folded::Inert }
+            }
+            AnyDetail::QueueLimited(d) => {
+                self.limited(d, changes);
+                Folded::Done
+            }
             detail => self.changed(&detail, at, changes),
         }
     }
@@ -85,10 +98,15 @@ impl Queue {
             progress: None,
             cancel_asked: false,
             conflicts: 0,
+            retried_as: None,
         };
+        let retry_of = job.spec.retry_of;
         if self.jobs.add(d.job, job, changes) {
             self.indexes
                 .added(self.jobs.get(&d.job).expect("it was just added"));
+            if let Some(earlier) = retry_of {
+                self.note_retry(&earlier, d.job, changes);
+            }
             return Folded::Done;
         }
         Folded::Inert
@@ -102,6 +120,7 @@ impl Queue {
             indexes,
             ..
         } = self;
+        let machine = d.machine.clone();
         let fence = Fence::of_claim(at.place.epoch, at.place.seq, &receipt.seal_digest());
         let done = jobs.change(&d.job, changes, |row, changes| {
             let Outcome::To(Phase::Leased) = outcome(row.phase(), Event::Claimed) else {
@@ -125,7 +144,7 @@ impl Queue {
                 started: false,
                 judged: Vec::new(),
             };
-            let marks = Marks::of(row);
+            let marks = Marks::of(row, true);
             let job = Arc::make_mut(row);
             job.last_fence = Some(fence);
             job.changed_at = at.time;
@@ -135,7 +154,10 @@ impl Queue {
             true
         });
         match done {
-            Some(true) => Folded::Done,
+            Some(true) => {
+                self.count_claim(&d.job, &machine, at.time, changes);
+                Folded::Done
+            }
             _ => Folded::Inert,
         }
     }
@@ -179,13 +201,15 @@ impl Queue {
             if may == Outcome::Never {
                 return None;
             }
-            let marks = Marks::of(row);
+            let marks = Marks::of(row, matches!(may, Outcome::To(_)));
+            let stood = Stood::of(row);
             if may == Outcome::Note {
                 let (lease, over) = (marks.lease, phase.is_final());
                 return Some(Moved {
                     before: lease,
                     now: lease,
                     over,
+                    stood: None,
                 });
             }
             if !apply(row, claims, detail, at) {
@@ -204,6 +228,7 @@ impl Queue {
                 before: marks.lease,
                 now: job.lease().map(|lease| (lease.fence, lease.started)),
                 over: job.phase().is_final(),
+                stood: Some(stood).filter(|stood| *stood != Stood::of(job)),
             };
             indexes.moved(marks, job);
             Some(moved)
@@ -232,6 +257,9 @@ impl Queue {
             }
             None => Folded::Done,
         };
+        if let Some(stood) = moved.stood {
+            self.note_waiting(stood, &id);
+        }
         if moved.over {
             self.jobs.rest(&id);
         }
@@ -261,6 +289,8 @@ struct Moved {
     before: Option<(Fence, bool)>,
     now: Option<(Fence, bool)>,
     over: bool,
+    /// How it stood before, when that changed.
+    stood: Option<Stood>,
 }
 
 /// Changes a job by an event that the table permits; `false`, and no change, when the claim it names is not the one it may name.
@@ -284,6 +314,9 @@ fn apply(row: &mut Arc<Job>, claims: &Table<Fence, Claim>, detail: &AnyDetail, a
         // A job that was never claimed, or whose claim is named, and no other.
         AnyDetail::JobParked(d) => row.lease().is_none_or(|lease| d.fence == Some(lease.fence)),
         AnyDetail::JobReady(_)
+        | AnyDetail::JobHeld(_)
+        | AnyDetail::JobReleased(_)
+        | AnyDetail::JobDiscarded(_)
         | AnyDetail::JobFailed(_)
         | AnyDetail::JobCancelAsked(_)
         | AnyDetail::JobCancelled(_)
@@ -304,7 +337,9 @@ fn take(job: &mut Job, claims: &Table<Fence, Claim>, detail: &AnyDetail, at: At)
     let losses = |job: &Job, lost: bool| job.losses.saturating_add(u16::from(lost));
     let was_started = job.lease().is_some_and(|lease| lease.started);
     match detail {
-        AnyDetail::JobReady(_) => job.state = JobState::Ready,
+        AnyDetail::JobReady(_) | AnyDetail::JobReleased(_) => job.state = JobState::Ready,
+        AnyDetail::JobHeld(d) => job.state = JobState::Held { reason: d.reason },
+        AnyDetail::JobDiscarded(_) => job.state = JobState::Discarded,
         AnyDetail::JobStarted(_) => {
             if let JobState::Leased(lease) | JobState::Suspect { lease, .. } = &mut job.state {
                 lease.started = true;
@@ -380,6 +415,9 @@ fn names(detail: &AnyDetail) -> Option<Named> {
     let late = |fence, verdict| Some((fence, RunVerdict::Late(verdict)));
     Some(match detail {
         AnyDetail::JobReady(d) => (d.job, Event::Ready, None),
+        AnyDetail::JobHeld(d) => (d.job, Event::Held, None),
+        AnyDetail::JobReleased(d) => (d.job, Event::Released, None),
+        AnyDetail::JobDiscarded(d) => (d.job, Event::Discarded, None),
         AnyDetail::JobStarted(d) => (d.job, Event::Started, None),
         AnyDetail::JobCheckpointed(d) => (d.job, Event::Checkpointed, None),
         AnyDetail::JobLeaseExpired(d) => (d.job, Event::LeaseExpired, None),

@@ -9,7 +9,7 @@ use super::table::Phase;
 use crate::order::Place;
 use imbl::{OrdMap, OrdSet};
 use ledger_core::MachineId;
-use ledger_core::kinds::{Fence, JobId};
+use ledger_core::kinds::{Fence, HeldReason, JobId};
 
 /// Ready jobs in the order in which a handler's are given out: priority from the highest, then age.
 type ReadyKey = (String, i32, Place);
@@ -24,6 +24,8 @@ pub(super) struct Indexes {
     pub(super) by_machine: OrdSet<(MachineId, Place, JobId)>,
     pub(super) by_unique_key: OrdSet<(String, Place, JobId)>,
     pub(super) timed: OrdSet<(i64, JobId)>,
+    /// How many jobs with a concurrency key are claimed; none is not there.
+    pub(super) keys: OrdMap<String, u32>,
 }
 
 /// What the indexes knew of a job before it changed.
@@ -36,12 +38,13 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    pub(super) fn of(job: &Job) -> Self {
+    /// `leaves`: the event may lead to another state, and so end the claim.
+    pub(super) fn of(job: &Job, leaves: bool) -> Self {
         let lease = job.lease();
         Self {
             phase: job.phase(),
             lease: lease.map(|lease| (lease.fence, lease.started)),
-            machine: lease.map(|lease| lease.machine.clone()),
+            machine: lease.filter(|_| leaves).map(|lease| lease.machine.clone()),
             time: next_time(job),
         }
     }
@@ -74,6 +77,7 @@ impl Indexes {
             self.ready.insert(ready_key(job), job.id);
         }
         if let Some(lease) = job.lease() {
+            self.count_key(job, true);
             self.by_machine
                 .insert((lease.machine.clone(), job.accepted, job.id));
         }
@@ -104,13 +108,17 @@ impl Indexes {
                 self.by_unique_key.remove(&(key.clone(), job.accepted, job.id));
             }
         }
-        let machine = job.lease().map(|lease| &lease.machine);
-        if was.machine.as_ref() != machine {
+        if was.phase.is_claimed() != phase.is_claimed() {
+            self.count_key(job, phase.is_claimed());
+        }
+        let lease = job.lease();
+        if was.lease.map(|(fence, _)| fence) != lease.map(|lease| lease.fence) {
             if let Some(machine) = was.machine {
                 self.by_machine.remove(&(machine, job.accepted, job.id));
             }
-            if let Some(machine) = machine {
-                self.by_machine.insert((machine.clone(), job.accepted, job.id));
+            if let Some(lease) = lease {
+                self.by_machine
+                    .insert((lease.machine.clone(), job.accepted, job.id));
             }
         }
         let time = next_time(job);
@@ -121,6 +129,21 @@ impl Indexes {
             if let Some(at) = time {
                 self.timed.insert((at, job.id));
             }
+        }
+    }
+
+    fn count_key(&mut self, job: &Job, claimed: bool) {
+        let Some(key) = &job.spec.concurrency_key else {
+            return;
+        };
+        let count = self.keys.get(key).copied().unwrap_or(0);
+        match if claimed {
+            count + 1
+        } else {
+            count.saturating_sub(1)
+        } {
+            0 => drop(self.keys.remove(key)),
+            count => drop(self.keys.insert(key.clone(), count)),
         }
     }
 }
@@ -140,6 +163,9 @@ fn next_time(job: &Job) -> Option<i64> {
     }
     let own = match &job.state {
         JobState::Scheduled { not_before } => Some(*not_before),
+        JobState::Held {
+            reason: HeldReason::NotBefore,
+        } => job.spec.not_before,
         JobState::Suspect { failover_at, .. } => *failover_at,
         JobState::Backoff { retry_at, .. } => *retry_at,
         _ => None,

@@ -3,8 +3,8 @@
 use super::table::Phase;
 use crate::order::Place;
 use ledger_core::kinds::{
-    Class, Costs, ErrorClass, Evidence, Fence, JobId, JobSpec, LateVerdict, Outputs, ParkedReason,
-    SuccessVerdict,
+    Class, Costs, ErrorClass, Evidence, Fence, HeldReason, JobId, JobSpec, LateVerdict, Outputs,
+    ParkedReason, SuccessVerdict,
 };
 use ledger_core::{ContentDigest, MachineId, PublicKey, ReceiptId};
 use serde::{Deserialize, Serialize};
@@ -54,7 +54,10 @@ pub enum JobState {
     /// Accepted; what follows is decided in the same commit.
     Accepted,
     /// Waits for a release.
-    Held,
+    Held {
+        /// Why.
+        reason: HeldReason,
+    },
     /// Waits for its time.
     Scheduled {
         /// Microseconds since 1970.
@@ -99,7 +102,7 @@ impl JobState {
     pub fn phase(&self) -> Phase {
         match self {
             Self::Accepted => Phase::Accepted,
-            Self::Held => Phase::Held,
+            Self::Held { .. } => Phase::Held,
             Self::Scheduled { .. } => Phase::Scheduled,
             Self::Ready => Phase::Ready,
             Self::Leased(_) => Phase::Leased,
@@ -154,6 +157,8 @@ pub struct Job {
     pub cancel_asked: bool,
     /// Later successes that differ from the one that stands.
     pub conflicts: u16,
+    /// The job that tries it again.
+    pub retried_as: Option<JobId>,
 }
 
 impl Job {
@@ -168,6 +173,14 @@ impl Job {
             JobState::Leased(lease) | JobState::Suspect { lease, .. } => Some(lease),
             _ => None,
         }
+    }
+
+    /// Whether a new job may try it again: it ended without success, or is a dead letter.
+    pub fn is_retriable(&self) -> bool {
+        matches!(
+            self.phase(),
+            Phase::Parked | Phase::Failed | Phase::Cancelled | Phase::Expired | Phase::Discarded
+        )
     }
 
     /// The result that stands.

@@ -5,9 +5,11 @@
 
 mod answer;
 pub mod decide;
+mod dependencies;
 mod fold;
 mod index;
 mod job;
+mod limits;
 mod policy;
 mod refusal;
 mod state;
@@ -15,10 +17,12 @@ pub mod table;
 
 pub(crate) use answer::counted;
 pub use answer::{Answer, answer_for};
+pub use dependencies::Dependency;
 pub(crate) use fold::{At, Folded};
 pub use job::{Claim, Handler, Job, JobState, Judged, LABEL_BACKUP, Lease, RunVerdict, Standing, Success};
-pub use policy::Policy;
+pub use limits::{Limit, Pause};
 pub(crate) use policy::micros;
+pub use policy::{Phases, Policy};
 pub use refusal::Refusal;
 pub use state::Queue;
 pub use table::{Event, Outcome, Phase};

@@ -50,6 +50,44 @@ pub enum Refusal {
         /// Who holds it.
         job: JobId,
     },
+    /// Something that is not done to a job in its state.
+    #[error("job {job} is {phase} and cannot be {what}; {instead}")]
+    NotNow {
+        /// The job.
+        job: JobId,
+        /// Its state's name.
+        phase: &'static str,
+        /// What was asked.
+        what: &'static str,
+        /// What to do instead.
+        instead: &'static str,
+    },
+    /// A dependency that cannot be.
+    #[error("the request cannot depend on job {job}: {why}")]
+    Dependency {
+        /// The job that it would depend on.
+        job: JobId,
+        /// Why not.
+        why: &'static str,
+    },
+    /// A job that no new job may try again.
+    #[error("job {job} cannot be tried again: {why}")]
+    NoRetry {
+        /// The job.
+        job: JobId,
+        /// Why not, and what to do instead.
+        why: String,
+    },
+    /// A pause or limit that breaks a bound.
+    #[error("{what} {name:?} is not acceptable: {why}")]
+    Steering {
+        /// A pause or a limit.
+        what: &'static str,
+        /// Of what.
+        name: String,
+        /// What was expected and found.
+        why: String,
+    },
     /// A receipt of another kind than the command is about.
     #[error("a receipt of kind {expected} is expected, {found} was given")]
     Kind {
@@ -106,6 +144,10 @@ impl Refusal {
             Self::NoFailover { .. } => "job.no-failover",
             Self::Spec { .. } => "request.spec",
             Self::UniqueKey { .. } => "request.unique-key",
+            Self::NotNow { .. } => "job.state",
+            Self::Dependency { .. } => "request.depends-on",
+            Self::NoRetry { .. } => "job.no-retry",
+            Self::Steering { .. } => "queue.steering",
             Self::Kind { .. } => "receipt.kind",
             Self::Declaration { .. } => "handler.declaration",
             Self::InvitationUnknown => "invitation.unknown",

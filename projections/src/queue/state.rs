@@ -2,8 +2,10 @@
 //!
 //! Rows (jobs, claims, handlers) are kept; indexes follow from them ([`Indexes`]) and are built again when rows are loaded.
 
+use super::dependencies::{Stood, Waiting};
 use super::index::Indexes;
 use super::job::{Claim, Handler, Job, RunVerdict, Standing};
+use super::limits::{Limit, Pause};
 use super::table::Phase;
 use crate::hashed::Hashed;
 use crate::order::Place;
@@ -11,7 +13,7 @@ use crate::parted::Parted;
 use crate::table::Table;
 use imbl::OrdSet;
 use ledger::{Changes, Row};
-use ledger_core::kinds::{Fence, JobId};
+use ledger_core::kinds::{Fence, JobId, LimitScope};
 use ledger_core::{MachineId, ReceiptId};
 use serde::{Deserialize, Serialize};
 
@@ -31,18 +33,24 @@ pub struct Queue {
     pub(crate) claims: Table<Fence, Claim>,
     pub(crate) claim_ids: Hashed<ClaimKey, Fence>,
     pub(crate) handlers: Table<(MachineId, String), Handler>,
+    pub(crate) pauses: Table<String, Pause>,
+    pub(crate) limits: Table<LimitScope, Limit>,
     pub(super) indexes: Indexes,
+    pub(super) waiting: Waiting,
     by_handler: OrdSet<(String, MachineId)>,
 }
 
 impl Queue {
-    pub(crate) fn new(jobs: u16, claims: u16, claim_ids: u16, handlers: u16) -> Self {
+    pub(crate) fn new(jobs: u16, claims: u16, claim_ids: u16, handlers: u16, steering: [u16; 2]) -> Self {
         Self {
             jobs: Parted::new(jobs),
             claims: Table::new(claims),
             claim_ids: Hashed::new(claim_ids),
             handlers: Table::new(handlers),
+            pauses: Table::new(steering[0]),
+            limits: Table::new(steering[1]),
             indexes: Indexes::default(),
+            waiting: Waiting::default(),
             by_handler: OrdSet::new(),
         }
     }
@@ -177,6 +185,7 @@ impl Queue {
         if job.phase().is_final() {
             self.jobs.rest(&id);
         }
+        self.note_waiting(Stood::default(), &id);
         Ok(())
     }
 

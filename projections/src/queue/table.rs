@@ -35,7 +35,7 @@ pub enum Phase {
     Cancelled,
     /// Its deadline passed.
     Expired,
-    /// Taken from the dead letters for good.
+    /// Given up before it ran to an end.
     Discarded,
 }
 
@@ -227,6 +227,7 @@ const HELD: [Outcome; 22] = row(&[
     (Event::CancelAsked, Outcome::Stay),
     (Event::Cancelled, Outcome::To(Phase::Cancelled)),
     (Event::Expired, Outcome::To(Phase::Expired)),
+    (Event::Discarded, Outcome::To(Phase::Discarded)),
     (Event::LateResult, Outcome::Note),
 ]);
 const SCHEDULED: [Outcome; 22] = row(&[
@@ -237,6 +238,7 @@ const SCHEDULED: [Outcome; 22] = row(&[
     (Event::Cancelled, Outcome::To(Phase::Cancelled)),
     (Event::Expired, Outcome::To(Phase::Expired)),
     (Event::Parked, Outcome::To(Phase::Parked)),
+    (Event::Discarded, Outcome::To(Phase::Discarded)),
     (Event::LateResult, Outcome::Note),
 ]);
 const READY: [Outcome; 22] = row(&[
@@ -248,6 +250,7 @@ const READY: [Outcome; 22] = row(&[
     (Event::Cancelled, Outcome::To(Phase::Cancelled)),
     (Event::Expired, Outcome::To(Phase::Expired)),
     (Event::Parked, Outcome::To(Phase::Parked)),
+    (Event::Discarded, Outcome::To(Phase::Discarded)),
     (Event::LateResult, Outcome::Note),
 ]);
 const LEASED: [Outcome; 22] = row(&[
@@ -288,9 +291,11 @@ const BACKOFF: [Outcome; 22] = row(&[
     (Event::Cancelled, Outcome::To(Phase::Cancelled)),
     (Event::Expired, Outcome::To(Phase::Expired)),
     (Event::Parked, Outcome::To(Phase::Parked)),
+    (Event::Discarded, Outcome::To(Phase::Discarded)),
     (Event::LateResult, Outcome::Note),
 ]);
 const PARKED: [Outcome; 22] = row(&[
+    (Event::Held, Outcome::To(Phase::Held)),
     (Event::Ready, Outcome::To(Phase::Ready)),
     (Event::Succeeded, Outcome::To(Phase::Succeeded)),
     (Event::CancelAsked, Outcome::Stay),

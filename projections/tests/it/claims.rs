@@ -1,6 +1,6 @@
 //! Claims are given once, in order, and a request is one job however often it is sealed.
 
-use crate::harness::{MINUTE, World, machine, spec};
+use crate::harness::{MINUTE, SECOND, World, machine, spec};
 use ledger_core::kinds::{AnyDetail, Fence, InadmissibleReason, JobId, RequestReceived};
 use ledger_core::{Draft, Subject};
 use ledger_projections::queue::decide::{self, ClaimCommand, ClaimDecision};
@@ -13,6 +13,7 @@ fn command(claim: u8) -> ClaimCommand {
         claim: [claim; 16],
         free: vec![("pay".into(), 1), ("render".into(), 1)],
         term_ms: 60_000,
+        now: 1_750_000_000 * SECOND,
     }
 }
 
@@ -20,14 +21,14 @@ fn command(claim: u8) -> ClaimCommand {
 fn a_claim_id_repeated_returns_the_same_claim_and_its_present_standing() {
     let mut world = World::studio();
     world.submit(spec("render"));
-    let ClaimDecision::Claim(draft) = decide::claim(&world.state, &command(1)).unwrap() else {
+    let ClaimDecision::Claim(draft) = decide::claim(&world.state, &command(1), &world.policy).unwrap() else {
         panic!("a job")
     };
     let receipt = world.decide(vec![draft]).remove(0);
     let fence = Fence::of_claim(1, receipt.seq(), &receipt.seal_digest());
     let job = world.state.fence(&fence).unwrap().job;
     world.submit(spec("render"));
-    let again = |world: &World| decide::claim(&world.state, &command(1)).unwrap();
+    let again = |world: &World| decide::claim(&world.state, &command(1), &world.policy).unwrap();
     assert_eq!(
         again(&world),
         ClaimDecision::Already {
@@ -69,7 +70,7 @@ fn the_highest_priority_goes_first_and_then_the_oldest() {
     for n in 0..4 {
         let mut asked = command(1);
         asked.claim = decide::nth_claim_id(&asked.claim, n);
-        let ClaimDecision::Claim(draft) = decide::claim(&world.state, &asked).unwrap() else {
+        let ClaimDecision::Claim(draft) = decide::claim(&world.state, &asked, &world.policy).unwrap() else {
             panic!("a job")
         };
         let receipt = world.decide(vec![draft]).remove(0);
@@ -149,13 +150,13 @@ fn a_held_unique_key_refuses_the_request_and_cancels_one_that_was_sealed_already
     let mut wanted = spec("render");
     wanted.unique_key = Some("nightly".into());
     let first = world.submit(wanted.clone());
-    let refusal = decide::check_spec(&world.state, &wanted).unwrap_err();
+    let refusal = decide::check_spec(&world.state, &wanted, &world.policy).unwrap_err();
     assert_eq!(refusal.code(), "request.unique-key");
     let second = world.submit(wanted.clone());
     assert_eq!(world.state.job(&second).unwrap().phase(), Phase::Cancelled);
     let drafts = decide::cancel(&world.state, &first, false, "").unwrap();
     world.decide(drafts);
-    decide::check_spec(&world.state, &wanted).expect("the key is free again");
+    decide::check_spec(&world.state, &wanted, &world.policy).expect("the key is free again");
 }
 
 #[test]
@@ -169,13 +170,13 @@ fn a_request_beyond_its_bounds_is_refused_by_name() {
         ("attempts_max", |s| s.attempts_max = 0),
         ("labels", |s| s.labels = vec!["x".repeat(65)]),
         ("depends_on", |s| {
-            s.depends_on.push(JobId(ledger_core::ReceiptId([7; 16])));
+            s.depends_on = vec![JobId(ledger_core::ReceiptId([7; 16])); 17];
         }),
         ("deadline", |s| (s.not_before, s.deadline) = (Some(5), Some(5))),
     ] {
         let mut wanted = spec("render");
         change(&mut wanted);
-        let refusal = decide::check_spec(&world.state, &wanted).unwrap_err();
+        let refusal = decide::check_spec(&world.state, &wanted, &world.policy).unwrap_err();
         assert_eq!(refusal.code(), "request.spec");
         assert!(refusal.to_string().contains(field), "{refusal}");
     }
@@ -191,10 +192,10 @@ fn a_scheduled_job_is_ready_when_its_time_came() {
         world.state.job(&job).unwrap().state,
         JobState::Scheduled { .. }
     ));
-    assert_eq!(decide::due(&world.state, world.now), []);
+    assert_eq!(decide::due(&world.state, world.now, &world.policy), []);
     world.now += MINUTE;
-    let drafts = decide::due(&world.state, world.now);
+    let drafts = decide::due(&world.state, world.now, &world.policy);
     world.decide(drafts);
     assert_eq!(world.must_claim("studio", "render").1, job);
-    assert_eq!(decide::due(&world.state, world.now + MINUTE), []);
+    assert_eq!(decide::due(&world.state, world.now + MINUTE, &world.policy), []);
 }

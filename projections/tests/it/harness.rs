@@ -256,6 +256,17 @@ impl World {
     /// Seals a draft in a log; signed by `author`, or by nobody when that is the log's own machine.
     pub(crate) fn seal(&mut self, log: LogId, draft: Draft, author: &SigningKey) -> Receipt {
         let id = self.fresh_id();
+        self.seal_as(log, draft, author, id)
+    }
+
+    /// The same under an id of the author's own choice.
+    pub(crate) fn seal_as(
+        &mut self,
+        log: LogId,
+        draft: Draft,
+        author: &SigningKey,
+        id: ReceiptId,
+    ) -> Receipt {
         let authored = draft
             .into_statement(self.fleet, author.public(), id, self.now, [7; 32])
             .unwrap();
@@ -306,8 +317,28 @@ impl World {
         self.nodes["gateway"].key.clone()
     }
 
-    /// Central writes these into the order.
+    /// Central writes these into the order; jobs that waited for what thereby ended go on, as they do in the server's commit.
+    /// What is returned are the decisions given.
     pub(crate) fn decide(&mut self, drafts: Vec<Draft>) -> Vec<Receipt> {
+        let given = self.write(drafts);
+        for round in 0.. {
+            assert!(round < 100, "what is settled stays so");
+            let settled = decide::settle(&self.state, self.now);
+            if settled.is_empty() {
+                break;
+            }
+            self.write(settled);
+        }
+        given
+    }
+
+    /// The ticker looks once; tells what it wrote.
+    pub(crate) fn tick(&mut self) -> Vec<Receipt> {
+        let drafts = decide::due(&self.state, self.now, &self.policy);
+        self.decide(drafts)
+    }
+
+    fn write(&mut self, drafts: Vec<Draft>) -> Vec<Receipt> {
         let key = self.gateway_key();
         drafts
             .into_iter()
@@ -390,8 +421,9 @@ impl World {
             claim,
             free: vec![(handler.into(), 1)],
             term_ms: 60_000,
+            now: self.now,
         };
-        match decide::claim(&self.state, &command).unwrap() {
+        match decide::claim(&self.state, &command, &self.policy).unwrap() {
             ClaimDecision::Claim(draft) => {
                 let receipt = self.decide(vec![draft]).remove(0);
                 let fence = Fence::of_claim(1, receipt.seq(), &receipt.seal_digest());

@@ -168,7 +168,7 @@ fn a_success_of_a_final_job_is_discarded() {
             }
             _ => {
                 world.now += 2 * MINUTE;
-                let drafts = decide::due(&world.state, world.now);
+                let drafts = decide::due(&world.state, world.now, &world.policy);
                 world.decide(drafts);
             }
         }
@@ -285,14 +285,16 @@ fn a_failure_is_charged_and_tried_again_until_the_attempts_are_used_up() {
     let (first, job) = running(&mut world, "studio", "render");
     world.fail("studio", first, job, ErrorClass::ExitStatus, false);
     world.push("studio");
-    assert_eq!(world.state.job(&job).unwrap().phase(), Phase::Ready);
+    assert_eq!(world.state.job(&job).unwrap().phase(), Phase::Backoff);
+    world.now += MINUTE;
+    world.tick();
     let (second, _) = world.must_claim("studio", "render");
     assert_eq!(world.state.fence(&second).unwrap().attempt, 2);
     world.fail("studio", second, job, ErrorClass::Timeout, false);
     world.push("studio");
     assert_eq!(
         world.state.job(&job).unwrap().state,
-        JobState::Failed(ErrorClass::Timeout)
+        JobState::Parked(ParkedReason::AttemptsUsedUp)
     );
     assert_eq!(world.state.job(&job).unwrap().attempts, 2);
 }

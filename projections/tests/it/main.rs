@@ -2,15 +2,20 @@
 #![allow(clippy::unwrap_used)]
 
 mod authority;
+mod bad_input;
 mod claims;
+mod deadlines;
+mod dependencies;
 mod harness;
 mod health;
 mod late_results;
 mod leases;
+mod limits;
 mod members;
 mod notices;
 mod random;
 mod routing;
+mod steering;
 mod table;
 mod timeline;
 mod uptime;

@@ -3,7 +3,7 @@
 
 use crate::harness::{MINUTE, SECOND, World, apply, load, machine, spec};
 use ledger::{Changes, State};
-use ledger_core::kinds::{ErrorClass, Fence, JobId};
+use ledger_core::kinds::{ErrorClass, Fence, JobId, LimitScope, RateLimit};
 use ledger_projections::FleetState;
 use ledger_projections::queue::{Phase, Standing, decide};
 use ledger_projections::table::RunningDigest;
@@ -49,7 +49,7 @@ fn find(
 fn step(world: &mut World, (what, who, choice): Step) {
     let name = NODES[usize::from(who) % NODES.len()];
     let runs = |h: &crate::harness::Held| h.started && h.ended.is_none();
-    match what % 32 {
+    match what % 36 {
         0..=2 => submit(world, choice),
         3..=9 => {
             let handler = HANDLERS[usize::from(choice) % 3];
@@ -91,6 +91,7 @@ fn step(world: &mut World, (what, who, choice): Step) {
             }
         }
         27 => cancel_some(world, choice),
+        29..=32 => steer(world, choice),
         28 => {
             let drafts = decide::stand_down(&world.state, &machine(name), world.now, &world.policy).unwrap();
             world.decide(drafts);
@@ -116,7 +117,58 @@ fn submit(world: &mut World, choice: u8) {
     if choice.is_multiple_of(7) {
         wanted.unique_key = Some("only".into());
     }
+    if choice.is_multiple_of(5) {
+        wanted.concurrency_key = Some("disk".into());
+    }
+    if choice.is_multiple_of(9) {
+        wanted.not_before = Some(world.now + i64::from(choice) * SECOND);
+    }
+    if choice % 4 == 3 {
+        let jobs: Vec<JobId> = world.state.jobs().map(|job| job.id).collect();
+        wanted.depends_on.extend(pick(&jobs, choice / 2));
+        wanted.depends_on.extend(pick(&jobs, choice / 5));
+        wanted.hold_on_failed_dependency = choice > 128;
+    }
     world.submit(wanted);
+}
+
+/// Somebody does something by hand, and may be refused.
+fn steer(world: &mut World, choice: u8) {
+    let jobs: Vec<JobId> = world.state.jobs().map(|job| job.id).collect();
+    let handler = HANDLERS[usize::from(choice / 8) % 3];
+    let (state, now) = (&world.state, world.now);
+    let scope = match choice / 16 % 3 {
+        0 => LimitScope::Handler(handler.into()),
+        1 => LimitScope::Machine(machine(NODES[usize::from(choice / 64) % 3])),
+        _ => LimitScope::Key("disk".into()),
+    };
+    let rate = RateLimit {
+        claims: 2,
+        period_ms: 30_000,
+    };
+    let Some(job) = pick(&jobs, choice / 8) else {
+        return;
+    };
+    let drafts = match choice % 8 {
+        0 => decide::hold(state, &job, "wait"),
+        1 => decide::release(state, &job, now, "go"),
+        2 => decide::discard(state, &job, "no"),
+        3 if choice > 200 => decide::drain(state, handler, "stale"),
+        3 => decide::pause(state, handler, Some(now + MINUTE), now, "lunch"),
+        4 => decide::unpause(state, handler, "back"),
+        5 => decide::limit(state, &scope, Some(2), None, "enough"),
+        6 => decide::limit(state, &scope, None, (choice > 128).then_some(rate), "less"),
+        _ => {
+            if let Ok(mut wanted) = decide::retry_spec(state, &job) {
+                wanted.depends_on.extend(pick(&jobs, choice / 3));
+                world.submit(wanted);
+            }
+            return;
+        }
+    };
+    if let Ok(drafts) = drafts {
+        world.decide(drafts);
+    }
 }
 
 fn expire_some(world: &mut World, choice: u8) {
@@ -137,8 +189,7 @@ fn cancel_some(world: &mut World, choice: u8) {
 }
 
 fn tick(world: &mut World) {
-    let drafts = decide::due(&world.state, world.now);
-    world.decide(drafts);
+    world.tick();
     for job in decide::failovers_due(&world.state, world.now) {
         if let Ok(drafts) = decide::failover(&world.state, &job, world.now, &world.policy) {
             world.decide(drafts);
@@ -195,7 +246,33 @@ fn greet(world: &mut World, name: &str) {
 /// Everybody is back, reports, and works off what is left.
 fn heal(world: &mut World) {
     world.policy.losses_max = None;
-    for round in 0..40 {
+    let handlers: Vec<String> = world
+        .state
+        .queue()
+        .pauses()
+        .map(|(name, _)| name.clone())
+        .collect();
+    for handler in handlers {
+        let drafts = decide::unpause(&world.state, &handler, "all is well").unwrap();
+        world.decide(drafts);
+    }
+    let scopes: Vec<LimitScope> = world
+        .state
+        .queue()
+        .limits()
+        .map(|(scope, _)| scope.clone())
+        .collect();
+    for scope in scopes {
+        let drafts = decide::limit(&world.state, &scope, None, None, "all is well").unwrap();
+        world.decide(drafts);
+    }
+    for round in 0..60 {
+        let waiting: Vec<JobId> = world.state.jobs_in(Phase::Held).map(|job| job.id).collect();
+        for job in waiting {
+            if let Ok(drafts) = decide::release(&world.state, &job, world.now, "all is well") {
+                world.decide(drafts);
+            }
+        }
         for name in NODES {
             world.back(name);
             greet(world, name);
@@ -213,16 +290,29 @@ fn heal(world: &mut World) {
         world.now += MINUTE;
         tick(world);
         if round > 1
-            && world
-                .state
-                .jobs()
-                .all(|job| job.phase().is_final() || job.phase() == Phase::Parked)
+            && world.state.jobs().all(|job| {
+                job.phase().is_final() || job.phase() == Phase::Parked || waits_for_a_dead_letter(world, job)
+            })
         {
             return;
         }
     }
-    let left: Vec<_> = world.state.jobs().filter(|job| !job.phase().is_final()).collect();
+    let open =
+        |job: &&ledger_projections::queue::Job| !job.phase().is_final() && job.phase() != Phase::Parked;
+    let left: Vec<_> = world.state.jobs().filter(open).collect();
     panic!("not settled: {left:#?}");
+}
+
+/// Held for jobs of which one is a dead letter, or is held so itself.
+fn waits_for_a_dead_letter(world: &World, job: &ledger_projections::queue::Job) -> bool {
+    let newest = |id: &JobId| world.state.queue().newest_try(id);
+    job.phase() == Phase::Held
+        && job
+            .spec
+            .depends_on
+            .iter()
+            .filter_map(newest)
+            .any(|on| on.phase() == Phase::Parked || waits_for_a_dead_letter(world, on))
 }
 
 fn check(world: &World) {
@@ -230,10 +320,16 @@ fn check(world: &World) {
     for job in world.state.jobs() {
         let story = world.story(job.id);
         let told = |kind: &str| story.iter().filter(|k| *k == kind).count();
-        let ends: usize = ["job.succeeded", "job.failed", "job.cancelled", "job.expired"]
-            .iter()
-            .map(|kind| told(kind))
-            .sum();
+        let ends: usize = [
+            "job.succeeded",
+            "job.failed",
+            "job.cancelled",
+            "job.expired",
+            "job.discarded",
+        ]
+        .iter()
+        .map(|kind| told(kind))
+        .sum();
         assert_eq!(
             ends,
             usize::from(job.phase().is_final()),

@@ -174,9 +174,12 @@ fn a_retired_machine_gets_nothing() {
         claim: [1; 16],
         free: vec![("render".into(), 1)],
         term_ms: 1000,
+        now: 0,
     };
     assert_eq!(
-        decide::claim(&world.state, &command).unwrap_err().code(),
+        decide::claim(&world.state, &command, &world.policy)
+            .unwrap_err()
+            .code(),
         "machine.retired"
     );
     assert!(

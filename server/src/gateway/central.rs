@@ -298,12 +298,30 @@ impl Central {
     }
 }
 
-/// Appends decisions to the order, each folded before the next.
+/// How often one call follows jobs that waited for jobs that waited; the ticker goes on where it stops.
+const SETTLE_ROUNDS_MAX: usize = 8;
+
+/// Appends decisions to the order, each folded before the next. Jobs that waited for what thereby ended go on in the same
+/// commit; what is returned are the decisions given.
 pub(crate) fn put(tx: &mut Tx<'_, FleetState>, drafts: Vec<Draft>) -> Result<Vec<Appended>, LedgerError> {
-    drafts
+    let given: Vec<Appended> = drafts
         .into_iter()
         .map(|draft| tx.append(Stream::Order, draft))
-        .collect()
+        .collect::<Result<_, _>>()?;
+    for _ in 0..SETTLE_ROUNDS_MAX {
+        let settled = if given.is_empty() {
+            Vec::new()
+        } else {
+            decide::settle(tx.state(), tx.now_us())
+        };
+        if settled.is_empty() {
+            break;
+        }
+        for draft in settled {
+            tx.append(Stream::Order, draft)?;
+        }
+    }
+    Ok(given)
 }
 
 /// Raises the notices that are due, when this store writes the order and decides.

@@ -68,16 +68,22 @@ pub(crate) async fn claim_now(
         return Ok(Vec::new());
     }
     // Asked of the state that readers see first: most of the time there is nothing, and no commit is needed to know it.
-    let term_ms = machine.config.policy().term_ms;
+    let policy = machine.config.policy();
+    let term_ms = policy.term_ms;
     let command = |n: u32, free: &[(String, u16)]| ClaimCommand {
         machine: node.clone(),
         incarnation: claim.incarnation,
         claim: decide::nth_claim_id(&claim.claim, n),
         free: free.to_vec(),
         term_ms,
+        now: machine.now_us(),
     };
     if matches!(
-        decide::claim(&machine.ledger.snapshot().state, &command(0, &claim.free))?,
+        decide::claim(
+            &machine.ledger.snapshot().state,
+            &command(0, &claim.free),
+            &policy
+        )?,
         ClaimDecision::Nothing
     ) {
         return Ok(Vec::new());
@@ -104,7 +110,8 @@ pub(crate) async fn claim_now(
             }
             for mut command in commands {
                 command.free = free.clone();
-                match decide::claim(tx.state(), &command)? {
+                command.now = tx.now_us();
+                match decide::claim(tx.state(), &command, &policy)? {
                     ClaimDecision::Nothing => break,
                     ClaimDecision::Already { fence, job, standing } => {
                         if !matches!(standing, Standing::InForce | Standing::CancelAsked) {

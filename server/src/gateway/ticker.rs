@@ -192,7 +192,7 @@ async fn tick(machine: &Arc<Machine>, jobs: &Jobs) -> Result<(), ServerError> {
         && back.is_empty()
         && over.is_empty()
         && decide::failovers_due(state, now_us).is_empty()
-        && decide::due(state, now_us).is_empty()
+        && decide::due(state, now_us, &policy).is_empty()
         && notices::notices_due(state, now_us, &policy).is_empty();
     if quiet {
         return Ok(());
@@ -239,7 +239,7 @@ async fn tick(machine: &Arc<Machine>, jobs: &Jobs) -> Result<(), ServerError> {
                 let drafts = decide::failover(tx.state(), &job, now, &policy)?;
                 put(tx, drafts)?;
             }
-            let drafts = decide::due(tx.state(), now);
+            let drafts = decide::due(tx.state(), now, &policy);
             put(tx, drafts)?;
             central::put_notices(tx, &policy)?;
             Ok(())

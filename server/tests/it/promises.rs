@@ -202,7 +202,7 @@ async fn a_job_with_a_time_is_never_forgotten_when_the_wall_clock_steps_back() {
     clock.0.store(start + 3_600_000_000, Ordering::SeqCst);
     ledger
         .submit(move |tx| -> Result<(), ledger_server::ServerError> {
-            for draft in decide::due(tx.state(), tx.now_us()) {
+            for draft in decide::due(tx.state(), tx.now_us(), &ledger_projections::Policy::default()) {
                 tx.append(Stream::Order, draft)?;
             }
             Ok(())

@@ -1,13 +1,15 @@
 //! A request becomes a job, once.
 
+use super::dependencies;
+use super::steer::{discarded, may_retry};
 use super::{OrderDraft, about, parked, ready, routing};
 use crate::FleetState;
 use crate::fleet::{author_is_proven, detail_of};
-use crate::queue::{Policy, Refusal};
+use crate::queue::{Dependency, Job, Phase, Policy, Refusal};
 use ledger::Receipt;
 use ledger_core::kinds::{
-    Detail, InadmissibleReason, JobAccepted, JobCancelled, JobId, JobSpec, ParkedReason, ReadyReason,
-    ReceiptInadmissible, RequestReceived,
+    Detail, DiscardReason, HeldReason, InadmissibleReason, JobAccepted, JobCancelled, JobId, JobSpec,
+    ParkedReason, ReadyReason, ReceiptInadmissible, RequestReceived,
 };
 use ledger_core::limits::{DEPENDS_ON_MAX, LABELS_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use ledger_core::{Statement, Stream, Subject};
@@ -19,11 +21,21 @@ pub const ATTEMPTS_MAX: u16 = 1000;
 /// refusal instead of finding a verdict later.
 ///
 /// # Errors
-/// [`Refusal::Spec`] naming the field, [`Refusal::UniqueKey`] naming the job that holds the key.
-pub fn check_spec(state: &FleetState, spec: &JobSpec) -> Result<(), Refusal> {
+/// [`Refusal::Spec`] naming the field, [`Refusal::UniqueKey`] naming the job that holds the key, [`Refusal::Dependency`] naming a
+/// job that it cannot wait for, [`Refusal::NoRetry`] naming one that it cannot try again.
+pub fn check_spec(state: &FleetState, spec: &JobSpec, policy: &Policy) -> Result<(), Refusal> {
     bounds(spec)?;
+    possible(state, spec, policy)
+}
+
+// What depends on the other jobs.
+fn possible(state: &FleetState, spec: &JobSpec, policy: &Policy) -> Result<(), Refusal> {
+    dependencies::check(state, spec)?;
+    if let Some(earlier) = &spec.retry_of {
+        may_retry(state, earlier)?;
+    }
     if let Some(key) = &spec.unique_key
-        && let Some(job) = state.queue().holder_of(key)
+        && let Some(job) = holder(state, key, spec.retry_of, policy)
     {
         return Err(Refusal::UniqueKey {
             key: key.clone(),
@@ -31,6 +43,13 @@ pub fn check_spec(state: &FleetState, spec: &JobSpec) -> Result<(), Refusal> {
         });
     }
     Ok(())
+}
+
+// The job that has a unique key, in a state in which that counts. A dead letter that is tried again gives it up.
+fn holder(state: &FleetState, key: &str, retry_of: Option<JobId>, policy: &Policy) -> Option<JobId> {
+    let mut holders = state.queue().holders_of(key);
+    let counts = |job: &&Job| policy.unique_over.contains(job.phase()) && Some(job.id) != retry_of;
+    holders.find(counts).map(|job| job.id)
 }
 
 fn bounds(spec: &JobSpec) -> Result<(), Refusal> {
@@ -72,12 +91,6 @@ fn bounds(spec: &JobSpec) -> Result<(), Refusal> {
             format!("at most {DEPENDS_ON_MAX} jobs are expected"),
         );
     }
-    if !spec.depends_on.is_empty() {
-        return wrong(
-            "depends_on",
-            "this version runs jobs without dependencies only".to_owned(),
-        );
-    }
     if let (Some(not_before), Some(deadline)) = (spec.not_before, spec.deadline)
         && deadline <= not_before
     {
@@ -105,9 +118,10 @@ pub fn names_its_payload(spec: &JobSpec, statement: &Statement) -> bool {
     }
 }
 
-/// A sealed `request.received` (in the order, or in a pinned facts log) becomes a job: accepted, then ready, scheduled or
+/// A sealed `request.received` (in the order, or in a pinned facts log) becomes a job: accepted, then ready, scheduled, held or
 /// parked. A request that is a job already gives nothing. One without authority or beyond its bounds is named by
-/// `receipt.inadmissible`. One whose unique key is held is accepted and cancelled, so that it stays visible.
+/// `receipt.inadmissible`. One that is not possible (its unique key is held, a job that it names does
+/// not exist) is accepted and cancelled, so that it stays visible.
 ///
 /// # Errors
 /// [`Refusal::Kind`] for another kind of receipt.
@@ -148,13 +162,10 @@ pub fn accept_request(
         return Ok(vec![inadmissible(request, InadmissibleReason::NotPermitted)]);
     }
     let cause = Some(statement.id);
-    let held_by = spec
-        .unique_key
-        .as_ref()
-        .and_then(|key| state.queue().holder_of(key));
+    let refused = possible(state, &spec, policy).err();
     let known = routing::fitting(state, &spec).next().is_some();
     let later = spec.not_before.is_some_and(|not_before| not_before > now);
-    let handler = spec.handler.clone();
+    let spec_of = spec.clone();
     let accepted = JobAccepted {
         job: id,
         request: statement.id,
@@ -164,27 +175,41 @@ pub fn accept_request(
         losses_max: policy.losses_cap(),
     };
     let mut drafts = vec![about(&id, &accepted, cause)];
-    if let Some(holder) = held_by {
+    if let Some(refused) = refused {
         let cancelled = JobCancelled {
             job: id,
             fence: None,
             evidence: None,
         };
-        let why = format!("unfinished job {holder} holds the unique key").into_bytes();
+        let why = refused.to_string().into_bytes();
         drafts.push(
             about(&id, &cancelled, cause)
                 .payload("text/plain", why)
                 .expect("a short text"),
         );
-    } else if !known {
+        return Ok(drafts);
+    }
+    if let Some(earlier) = spec_of.retry_of
+        && state
+            .job(&earlier)
+            .is_some_and(|job| job.phase() == Phase::Parked)
+    {
+        drafts.push(discarded(&earlier, DiscardReason::Retried, Some(id), ""));
+    }
+    let dependencies = state.queue().dependencies(&spec_of);
+    if !known {
         drafts.extend(parked(
             state,
             &id,
-            &handler,
+            &spec_of.handler,
             ParkedReason::UnknownHandler,
             None,
             None,
         ));
+    } else if dependencies == Dependency::Failed {
+        drafts.push(dependencies::failed(state, &id, &spec_of));
+    } else if dependencies == Dependency::Open {
+        drafts.push(dependencies::held(&id, HeldReason::Dependencies, ""));
     } else if !later {
         drafts.push(ready(&id, ReadyReason::Accepted, cause));
     }

@@ -2,10 +2,10 @@
 
 use super::{OrderDraft, about, routing, working_machine};
 use crate::FleetState;
-use crate::queue::{Job, Refusal, Standing};
+use crate::queue::{Job, Pause, Policy, Refusal, Standing, micros};
 use ledger_core::MachineId;
 use ledger_core::digest::derived_id;
-use ledger_core::kinds::{Fence, JobClaimed, JobId};
+use ledger_core::kinds::{Fence, JobClaimed, JobId, LimitScope};
 
 /// Ready jobs that one claim looks at for each handler before it gives up. Jobs that a machine may not run stay in the
 /// queue in front of those that it may; this bounds the work of a claim whatever lies there.
@@ -24,6 +24,8 @@ pub struct ClaimCommand {
     pub free: Vec<(String, u16)>,
     /// The lease's term in milliseconds.
     pub term_ms: u32,
+    /// When it asks, microseconds since 1970.
+    pub now: i64,
 }
 
 /// What a machine gets.
@@ -91,11 +93,103 @@ pub fn nth_claim_id(claim: &[u8; 16], n: u32) -> [u8; 16] {
     }
 }
 
-/// Gives a machine the ready job with the highest priority, the oldest of these, among those that it may run.
+/// The points by which ready jobs are given out: the priority, and one more for each period that the job has waited since it was
+/// accepted, or since its `not_before` where that is later; never more for waiting than the policy grants.
+///
+/// `points = priority + min(ageing_points_max, (now - since) / ageing_every)`
+///
+/// ```
+/// # use ledger_projections::{Policy, queue::decide::points};
+/// let policy = Policy { ageing_every_ms: 60_000, ageing_points_max: 5, ..Policy::default() };
+/// let minute = 60_000_000;
+/// assert_eq!(points(10, 0, 0, &policy), 10);
+/// assert_eq!(points(10, 0, 3 * minute, &policy), 13);
+/// assert_eq!(points(10, 0, 100 * minute, &policy), 15);
+/// ```
+pub fn points(priority: i16, since: i64, now: i64, policy: &Policy) -> i64 {
+    let every = micros(policy.ageing_every_ms);
+    let most = i64::from(policy.ageing_points_max);
+    let aged = match every {
+        0 => 0,
+        every => (now.saturating_sub(since) / every).clamp(0, most),
+    };
+    i64::from(priority) + aged
+}
+
+/// Whether nothing but the machine's fitness decides on jobs of a handler: it is not paused, and its limits and the machine's
+/// admit one more claim.
+fn is_open(state: &FleetState, handler: &str, machine: &MachineId, now: i64) -> bool {
+    let queue = state.queue();
+    let over = |pause: &Pause| pause.until.is_some_and(|until| until <= now);
+    let scopes = [
+        LimitScope::Handler(handler.to_owned()),
+        LimitScope::Machine(machine.clone()),
+    ];
+    queue.pause(handler).is_none_or(over)
+        && scopes.iter().all(|scope| {
+            let limit = queue.limit(scope);
+            limit.is_none_or(|limit| limit.admits(queue.running(scope), now))
+        })
+}
+
+/// Whether a job's concurrency key admits one more claim.
+fn key_admits(state: &FleetState, job: &Job, now: i64, policy: &Policy) -> bool {
+    let Some(key) = &job.spec.concurrency_key else {
+        return true;
+    };
+    let scope = LimitScope::Key(key.clone());
+    let running = state.queue().running(&scope);
+    match state.queue().limit(&scope) {
+        Some(limit) => limit.admits(running, now),
+        None => policy.key_running_max.is_none_or(|most| running < most),
+    }
+}
+
+/// The best job of a handler for a machine: of each priority the first in line that may be given out, then by points.
+fn best_of<'a>(
+    state: &'a FleetState,
+    handler: &str,
+    command: &'a ClaimCommand,
+    policy: &Policy,
+) -> Option<(i64, &'a Job)> {
+    let now = command.now;
+    if !is_open(state, handler, &command.machine, now) {
+        return None;
+    }
+    let mut routed = Routed {
+        state,
+        machine: &command.machine,
+        last: None,
+    };
+    let mut best: Option<(i64, &Job)> = None;
+    let (mut below, mut left) = (None, CLAIM_SCAN_MAX);
+    loop {
+        let mut line = state.queue().ready_below(handler, below).take(left);
+        let found = line.find(|job| {
+            left -= 1;
+            let in_time = job.spec.deadline.is_none_or(|deadline| deadline > now);
+            !job.cancel_asked && in_time && key_admits(state, job, now, policy) && routed.may_run(job)
+        });
+        let Some(job) = found else { return best };
+        let since = job.accepted_at.max(job.spec.not_before.unwrap_or(i64::MIN));
+        let points = points(job.spec.priority, since, now, policy);
+        if best.is_none_or(|(most, first)| (points, first.accepted) > (most, job.accepted)) {
+            best = Some((points, job));
+        }
+        // Whoever stands lower cannot have more than waiting gives.
+        let reachable = i64::from(job.spec.priority) - 1 + i64::from(policy.ageing_points_max);
+        if best.is_some_and(|(most, _)| most > reachable) || job.spec.priority == i16::MIN {
+            return best;
+        }
+        below = Some(job.spec.priority);
+    }
+}
+
+/// Gives a machine the ready job with the most [`points`], the oldest of these, among those that it may run, within all limits.
 ///
 /// # Errors
 /// [`Refusal::NotCentral`], [`Refusal::MachineUnknown`], [`Refusal::MachineRetired`].
-pub fn claim(state: &FleetState, command: &ClaimCommand) -> Result<ClaimDecision, Refusal> {
+pub fn claim(state: &FleetState, command: &ClaimCommand, policy: &Policy) -> Result<ClaimDecision, Refusal> {
     if state.order().is_none() {
         return Err(Refusal::NotCentral);
     }
@@ -118,17 +212,9 @@ pub fn claim(state: &FleetState, command: &ClaimCommand) -> Result<ClaimDecision
         .free
         .iter()
         .filter(|(_, slots)| *slots > 0)
-        .filter_map(|(handler, _)| {
-            let mut routed = Routed {
-                state,
-                machine: &command.machine,
-                last: None,
-            };
-            let mut ready = state.queue().ready(handler).take(CLAIM_SCAN_MAX);
-            ready.find(|job| !job.cancel_asked && routed.may_run(job))
-        })
-        .min_by_key(|job| (-i32::from(job.spec.priority), job.accepted));
-    let Some(job) = best else {
+        .filter_map(|(handler, _)| best_of(state, handler, command, policy))
+        .min_by_key(|(points, job)| (-points, job.accepted));
+    let Some((_, job)) = best else {
         return Ok(ClaimDecision::Nothing);
     };
     let declared = state

@@ -1,9 +1,10 @@
 //! A machine tells which handlers it runs; what changed goes into the order, and what waited for it becomes ready.
 
+use super::dependencies::held;
 use super::{DUE_MAX, OrderDraft, ready, routing, working_machine};
 use crate::FleetState;
-use crate::queue::{Handler, JobState, Phase, Refusal};
-use ledger_core::kinds::{HandlerDeclared, HandlerWithdrawn, ParkedReason, ReadyReason};
+use crate::queue::{Dependency, Handler, JobState, Phase, Refusal};
+use ledger_core::kinds::{HandlerDeclared, HandlerWithdrawn, HeldReason, ParkedReason, ReadyReason};
 use ledger_core::limits::{LABELS_MAX, NAME_BYTES_MAX};
 use ledger_core::{Draft, MachineId, Subject};
 
@@ -58,7 +59,12 @@ pub fn handler_declared(
             && job.spec.not_before.is_none()
             && job.state == JobState::Parked(ParkedReason::UnknownHandler)
         {
-            drafts.push(ready(&job.id, ReadyReason::HandlerDeclared, Some(job.request)));
+            let waits = state.queue().dependencies(&job.spec) != Dependency::Met;
+            drafts.push(if waits {
+                held(&job.id, HeldReason::Dependencies, "")
+            } else {
+                ready(&job.id, ReadyReason::HandlerDeclared, Some(job.request))
+            });
         }
     }
     Ok(drafts)

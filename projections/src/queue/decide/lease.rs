@@ -1,13 +1,12 @@
 //! What becomes of a claim when its machine falls silent, and when it is heard again.
 
-use super::{DUE_MAX, OrderDraft, about, after_loss, job, parked, routing, working_machine};
+use super::{DUE_MAX, OrderDraft, about, after_loss, job, parked, routing, stopped, working_machine};
 use crate::FleetState;
 use crate::members::Machine;
 use crate::queue::{Claim, Job, JobState, Lease, Phase, Policy, Refusal, micros};
 use ledger_core::MachineId;
 use ledger_core::kinds::{
-    Class, Fence, JobCancelled, JobFailedOver, JobId, JobLeaseExpired, JobRequeued, JobResumed, ParkedReason,
-    RequeueReason,
+    Class, Fence, JobFailedOver, JobId, JobLeaseExpired, JobRequeued, JobResumed, ParkedReason, RequeueReason,
 };
 
 /// The lease of a claim ran out: the job is suspect. A light one is ready again at once, a heavy one waits for its
@@ -57,12 +56,7 @@ fn suspect(
         return drafts;
     }
     if job.cancel_asked {
-        let cancelled = JobCancelled {
-            job: id,
-            fence: Some(fence),
-            evidence: None,
-        };
-        drafts.push(about(&id, &cancelled, None));
+        drafts.extend(stopped(job, fence, None, None, now));
     } else if reason == RequeueReason::LeaseExpired
         && lease.started
         && job.losses.saturating_add(1) > job.losses_max
@@ -157,12 +151,7 @@ pub fn failover(
     let job = job(state, id)?;
     let lease = may_fail_over(state, job, now).map_err(|why| Refusal::NoFailover { job: *id, why })?;
     if job.cancel_asked {
-        let cancelled = JobCancelled {
-            job: *id,
-            fence: Some(lease.fence),
-            evidence: None,
-        };
-        return Ok(vec![about(id, &cancelled, None)]);
+        return Ok(stopped(job, lease.fence, None, None, now));
     }
     if !policy.permits_failover(job.failovers) {
         let reason = ParkedReason::LossesUsedUp;
@@ -198,13 +187,21 @@ pub fn resume(
     now: i64,
     policy: &Policy,
 ) -> Result<Vec<OrderDraft>, Refusal> {
-    let _ = (now, policy);
+    let _ = policy;
     working_machine(state, machine)?;
     let mut drafts = Vec::new();
     for job in state.jobs_on(machine) {
         let lease = job.lease().expect("jobs on a machine are claimed");
         if !held.contains(&lease.fence) {
-            drafts.extend(after_loss(state, job, lease.fence, lease.started, None, None));
+            drafts.extend(after_loss(
+                state,
+                job,
+                lease.fence,
+                lease.started,
+                None,
+                None,
+                now,
+            ));
         } else if job.phase() == Phase::Suspect {
             drafts.push(resumed(job, lease.fence));
         }
@@ -226,11 +223,19 @@ pub fn resume(
 
 /// What a machine held when it was retired is waited for no longer: ready again, or parked. Call it before the retirement is
 /// folded, or after.
-pub fn give_up_on(state: &FleetState, machine: &MachineId) -> Vec<OrderDraft> {
+pub fn give_up_on(state: &FleetState, machine: &MachineId, now: i64) -> Vec<OrderDraft> {
     let mut drafts = Vec::new();
     for job in state.jobs_on(machine).take(DUE_MAX) {
         let lease = job.lease().expect("jobs on a machine are claimed");
-        drafts.extend(after_loss(state, job, lease.fence, lease.started, None, None));
+        drafts.extend(after_loss(
+            state,
+            job,
+            lease.fence,
+            lease.started,
+            None,
+            None,
+            now,
+        ));
     }
     drafts
 }

@@ -5,21 +5,27 @@
 //! 1970. Nothing to write is an empty list, so that a repeated command writes nothing.
 
 mod accept;
+mod backoff;
 mod cancel;
 mod claim;
+mod dependencies;
 mod handlers;
 mod lease;
 mod report;
 mod routing;
+mod steer;
 mod time;
 
 pub use accept::{ATTEMPTS_MAX, accept_request, check_spec, names_its_payload};
+pub use backoff::retry_after_ms;
 pub use cancel::{cancel, cancel_asked};
-pub use claim::{CLAIM_SCAN_MAX, ClaimCommand, ClaimDecision, claim, nth_claim_id};
+pub use claim::{CLAIM_SCAN_MAX, ClaimCommand, ClaimDecision, claim, nth_claim_id, points};
+pub use dependencies::settle;
 pub use handlers::{HANDLERS_MAX, handler_declared};
 pub use lease::{expire_lease, failover, failovers_due, give_up_on, resume, sees_another, stand_down};
 pub use report::report;
 pub use routing::{candidates, may_run};
+pub use steer::{BACKLOG, discard, drain, hold, limit, pause, release, retry_spec, steered, unpause};
 pub use time::{DUE_MAX, due};
 
 use super::{Job, Refusal};
@@ -60,6 +66,7 @@ fn parked(
         ParkedReason::UnknownHandler => "no machine declares its handler",
         ParkedReason::LossesUsedUp => "it was lost with its machine too often",
         ParkedReason::ExclusiveLost => "it was lost after its start and must not run twice; decide by hand",
+        ParkedReason::AttemptsUsedUp => "it failed as often as it may; retry or discard it",
     };
     let mut drafts = vec![about(
         job,
@@ -78,6 +85,40 @@ fn parked(
     drafts
 }
 
+/// What a run that was told to stop, and did, makes of its job: expired when its deadline has passed, else cancelled. A report
+/// of it gets its verdict either way.
+fn stopped(
+    job: &Job,
+    fence: Fence,
+    evidence: Option<Evidence>,
+    report: Option<ReceiptId>,
+    now: i64,
+) -> Vec<OrderDraft> {
+    use ledger_core::kinds::{JobCancelled, JobExpired, JobLateResult, LateVerdict};
+    if job.spec.deadline.is_none_or(|deadline| deadline > now) {
+        let cancelled = JobCancelled {
+            job: job.id,
+            fence: Some(fence),
+            evidence,
+        };
+        return vec![about(&job.id, &cancelled, report)];
+    }
+    let expired = JobExpired {
+        job: job.id,
+        fence: Some(fence),
+    };
+    let verdict = evidence.map(|evidence| JobLateResult {
+        job: job.id,
+        fence,
+        verdict: LateVerdict::Discarded,
+        evidence,
+    });
+    let verdict = verdict.map(|late| about(&job.id, &late, report));
+    std::iter::once(about(&job.id, &expired, report))
+        .chain(verdict)
+        .collect()
+}
+
 /// What follows when a claim is proven over without a result: ready again, or parked. `started` tells whether the run
 /// had begun; what never began cannot have done anything.
 fn after_loss(
@@ -87,16 +128,12 @@ fn after_loss(
     started: bool,
     evidence: Option<Evidence>,
     report: Option<ReceiptId>,
+    now: i64,
 ) -> Vec<OrderDraft> {
-    use ledger_core::kinds::{Class, JobCancelled, JobRequeued, RequeueReason};
+    use ledger_core::kinds::{Class, JobRequeued, RequeueReason};
     let class = job.lease().map_or(Class::Heavy, |lease| lease.class);
     if job.cancel_asked {
-        let cancelled = JobCancelled {
-            job: job.id,
-            fence: Some(fence),
-            evidence,
-        };
-        return vec![about(&job.id, &cancelled, report)];
+        return stopped(job, fence, evidence, report, now);
     }
     let handler = &job.spec.handler;
     let reason = match (started, class) {

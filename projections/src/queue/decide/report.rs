@@ -4,15 +4,15 @@
 //! cause, so that a report that has one is recognised.
 
 use super::accept::inadmissible;
-use super::{OrderDraft, about, after_loss, ready};
+use super::{OrderDraft, about, after_loss, parked, ready, retry_after_ms, stopped};
 use crate::FleetState;
 use crate::notices;
-use crate::queue::{Claim, Job, Phase, Policy, Refusal};
+use crate::queue::{Claim, Job, Phase, Policy, Refusal, micros};
 use ledger::Receipt;
 use ledger_core::kinds::{
     AnyDetail, Class, Detail, ErrorClass, Evidence, Fence, InadmissibleReason, JobAttemptFailed,
-    JobCancelled, JobCheckpointed, JobFailed, JobId, JobLateResult, JobRequeued, JobResultConflict,
-    JobStarted, JobSucceeded, LateVerdict, NoticeTopic, ReadyReason, RequeueReason, RunCheckpointed,
+    JobCheckpointed, JobFailed, JobId, JobLateResult, JobRequeued, JobResultConflict, JobStarted,
+    JobSucceeded, LateVerdict, NoticeTopic, ParkedReason, ReadyReason, RequeueReason, RunCheckpointed,
     RunFailed, RunLost, RunStarted, RunSucceeded, RunYielded, SuccessVerdict,
 };
 use ledger_core::{MachineId, ReceiptId};
@@ -49,8 +49,6 @@ pub fn report(
     now: i64,
     policy: &Policy,
 ) -> Result<Vec<OrderDraft>, Refusal> {
-    // Attempts are tried again at once here; a period between them would be decided from these two.
-    let _ = (now, policy);
     let statement = report.statement();
     if !KINDS.contains(&statement.kind.as_str()) {
         return Ok(Vec::new());
@@ -94,9 +92,9 @@ pub fn report(
         AnyDetail::RunStarted(_) => started(&known),
         AnyDetail::RunCheckpointed(_) => checkpointed(&known),
         AnyDetail::RunSucceeded(success) => succeeded(state, &known, &success),
-        AnyDetail::RunFailed(failure) => failed(&known, &failure),
-        AnyDetail::RunLost(_) => lost(state, &known),
-        AnyDetail::RunYielded(_) => yielded(state, &known),
+        AnyDetail::RunFailed(failure) => failed(state, &known, &failure, now, policy),
+        AnyDetail::RunLost(_) => lost(state, &known, now),
+        AnyDetail::RunYielded(_) => yielded(state, &known, now),
         _ => Vec::new(),
     })
 }
@@ -295,7 +293,13 @@ fn duplicate(state: &FleetState, known: &Known<'_>, success: &RunSucceeded) -> V
     drafts
 }
 
-fn failed(known: &Known<'_>, failure: &RunFailed) -> Vec<OrderDraft> {
+fn failed(
+    state: &FleetState,
+    known: &Known<'_>,
+    failure: &RunFailed,
+    now: i64,
+    policy: &Policy,
+) -> Vec<OrderDraft> {
     let Known {
         job,
         claim,
@@ -309,27 +313,28 @@ fn failed(known: &Known<'_>, failure: &RunFailed) -> Vec<OrderDraft> {
     }
     // Whatever ended it, it runs no longer and is not wanted any more.
     if job.cancel_asked {
-        let cancelled = JobCancelled {
-            job: job.id,
-            fence: Some(fence),
-            evidence: Some(evidence),
-        };
-        return vec![about(&job.id, &cancelled, Some(report))];
+        return stopped(job, fence, Some(evidence), Some(report), now);
     }
     // Told to stop by nobody in the order: the machine's own decision, which trying again answers.
     let permanent = failure.permanent && failure.error != ErrorClass::Cancelled;
+    let failures = job.attempts.saturating_add(1);
+    let used_up = failures >= job.spec.attempts_max;
+    let wait_ms = match permanent || used_up {
+        true => 0,
+        false => retry_after_ms(policy, &job.id, failures),
+    };
     let attempt_failed = JobAttemptFailed {
         job: job.id,
         fence,
         attempt: claim.attempt,
         error: failure.error,
         permanent,
-        retry_at: None,
+        retry_at: (wait_ms > 0).then(|| now.saturating_add(micros(wait_ms))),
         costs: failure.costs,
         evidence,
     };
     let mut drafts = vec![about(&job.id, &attempt_failed, Some(report))];
-    if permanent || job.attempts.saturating_add(1) >= job.spec.attempts_max {
+    if permanent {
         let failed = JobFailed {
             job: job.id,
             fence: Some(fence),
@@ -337,13 +342,16 @@ fn failed(known: &Known<'_>, failure: &RunFailed) -> Vec<OrderDraft> {
             evidence: Some(evidence),
         };
         drafts.push(about(&job.id, &failed, Some(report)));
-    } else {
+    } else if used_up {
+        let (handler, reason) = (&job.spec.handler, ParkedReason::AttemptsUsedUp);
+        drafts.extend(parked(state, &job.id, handler, reason, None, Some(report)));
+    } else if wait_ms == 0 {
         drafts.push(ready(&job.id, ReadyReason::Retry, Some(report)));
     }
     drafts
 }
 
-fn lost(state: &FleetState, known: &Known<'_>) -> Vec<OrderDraft> {
+fn lost(state: &FleetState, known: &Known<'_>, now: i64) -> Vec<OrderDraft> {
     let Known {
         job,
         claim,
@@ -355,11 +363,19 @@ fn lost(state: &FleetState, known: &Known<'_>) -> Vec<OrderDraft> {
     if !in_force {
         return vec![late(&job.id, fence, LateVerdict::Stale, report, evidence)];
     }
-    after_loss(state, job, fence, claim.started, Some(evidence), Some(report))
+    after_loss(
+        state,
+        job,
+        fence,
+        claim.started,
+        Some(evidence),
+        Some(report),
+        now,
+    )
 }
 
 // The machine gave it back: nothing is charged. What may have taken effect outside is nobody's to repeat, though.
-fn yielded(state: &FleetState, known: &Known<'_>) -> Vec<OrderDraft> {
+fn yielded(state: &FleetState, known: &Known<'_>, now: i64) -> Vec<OrderDraft> {
     let Known {
         job,
         claim,
@@ -369,7 +385,7 @@ fn yielded(state: &FleetState, known: &Known<'_>) -> Vec<OrderDraft> {
         evidence,
     } = *known;
     if !in_force || job.cancel_asked || (claim.started && claim.class == Class::Exclusive) {
-        return lost(state, known);
+        return lost(state, known, now);
     }
     let requeued = JobRequeued {
         job: job.id,
