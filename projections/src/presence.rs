@@ -95,6 +95,16 @@ pub struct Span {
     pub cause: Cause,
 }
 
+impl Span {
+    // Whether a machine's own time lies in it, as far as clocks agree.
+    fn holds(&self, at: i64) -> bool {
+        at >= self.from.saturating_sub(SLACK_US)
+            && self
+                .until
+                .is_none_or(|until| at <= until.saturating_add(SLACK_US))
+    }
+}
+
 /// A wish of the operator about a machine, in force.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Held {
@@ -193,8 +203,10 @@ impl Presence {
     ) -> Option<bool> {
         match detail {
             AnyDetail::NodeLost(d) => {
-                self.change(&d.machine, members, changes, |it, row| {
-                    it.open(row, &d.machine, SpanKind::Outage, d.last_heard, Cause::Unknown)
+                self.change(&d.machine, members, changes, |it, row| match row.asleep {
+                    // It had said so.
+                    Some(_) => Vec::new(),
+                    None => it.open(row, &d.machine, SpanKind::Outage, d.last_heard, Cause::Unknown),
                 });
                 None
             }
@@ -247,7 +259,7 @@ impl Presence {
                     RestReason::Sleep => Cause::SleepAnnounced,
                     RestReason::Stop => Cause::StopAnnounced,
                 };
-                it.open(row, &d.machine, SpanKind::Asleep, d.since.min(at), cause)
+                it.rest(row, &d.machine, d.since.min(at), cause)
             })),
             AnyDetail::NodeAwake(d) => {
                 Some(self.change(&d.machine, members, changes, |it, row| it.awake(row, d)))
@@ -353,6 +365,32 @@ impl Presence {
         });
     }
 
+    // It said that it goes away. When the word came late, the silence that it explains is there already, and is no outage.
+    fn rest(&self, row: &mut Watched, machine: &MachineId, since: i64, cause: Cause) -> Vec<(u64, Span)> {
+        let newest = row
+            .newest
+            .and_then(|number| Some((number, self.spans.get(&(machine.clone(), number))?)));
+        if let Some((number, silence)) = newest
+            && row.asleep.is_none()
+            && silence.kind == SpanKind::Outage
+            && silence.holds(since)
+            // A word after its return is about the next one.
+            && silence.until.is_none_or(|until| since < until)
+        {
+            if row.outage == Some(number) {
+                (row.outage, row.asleep) = (None, Some(number));
+            }
+            let kind = SpanKind::Asleep;
+            let rest = Span {
+                kind,
+                cause,
+                ..silence.clone()
+            };
+            return vec![(number, rest)];
+        }
+        self.open(row, machine, SpanKind::Asleep, since, cause)
+    }
+
     fn awake(&self, row: &mut Watched, d: &NodeAwake) -> Vec<(u64, Span)> {
         let ended = self.close(&d.machine, row.asleep.take(), d.at);
         let mut changed: Vec<(u64, Span)> = ended.into_iter().collect();
@@ -409,7 +447,7 @@ pub fn told(state: &crate::FleetState, receipt: &Receipt, machine: &MachineId) -
         at,
         boot,
         slept_ms,
-        evidence: evidence.clone(),
+        evidence,
     };
     let subject = Subject::new(&format!("node/{machine}")).expect("short and printable");
     let draft = match receipt.statement().any_detail() {

@@ -374,7 +374,7 @@ fn pulse_from_own_thread(
                 disk_free_bytes: g.disk_free_bytes,
                 disk_total_bytes: g.disk_total_bytes,
                 uptime_s: g.uptime_s,
-                temperature_milli_c: None,
+                temperature_milli_c: g.temperature_milli_c,
                 slots_used,
                 slots_total,
                 outbox_receipts: link.outbox_receipts,

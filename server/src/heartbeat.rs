@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
+use sysinfo::{Components, CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 /// The system does not tell what a heartbeat needs.
 #[derive(Debug, thiserror::Error)]
@@ -55,12 +55,16 @@ pub struct Gauges {
     pub load1_centi: u32,
     /// Time since the system booted, in seconds.
     pub uptime_s: u64,
+    /// The hottest sensor in thousandths of a degree Celsius; nothing where the system shows none.
+    pub temperature_milli_c: Option<i32>,
 }
 
 /// Takes samples of one machine.
 #[derive(Debug)]
 pub struct Sampler {
     system: System,
+    // Where the system shows any.
+    sensors: Option<Components>,
     store: PathBuf,
 }
 
@@ -76,6 +80,7 @@ impl Sampler {
         })?;
         Ok(Sampler {
             system,
+            sensors: Components::new_with_refreshed_list().ok(),
             store: store.into(),
         })
     }
@@ -97,7 +102,14 @@ impl Sampler {
             disk_total_bytes,
             load1_centi: rounded(load * 100.0),
             uptime_s: System::uptime().unwrap_or(0),
+            temperature_milli_c: self.temperature_milli_c(),
         }
+    }
+
+    fn temperature_milli_c(&mut self) -> Option<i32> {
+        let sensors = self.sensors.as_mut()?;
+        sensors.refresh(false);
+        hottest(sensors.iter().filter_map(|sensor| sensor.temperature()))
     }
 
     /// Free and total bytes of the store's own file system. Asked directly: listing all disks would touch network mounts
@@ -108,6 +120,13 @@ impl Sampler {
             (bytes(disk.f_bavail), bytes(disk.f_blocks))
         })
     }
+}
+
+/// The highest of some temperatures in degrees Celsius, in thousandths; what is no number or colder than ice is a broken sensor's.
+fn hottest(degrees: impl Iterator<Item = f32>) -> Option<i32> {
+    let real = degrees.filter(|degree| *degree > 0.0 && *degree < 1000.0);
+    real.map(|degree| rounded::<i32>(f64::from(degree) * 1000.0))
+        .max()
 }
 
 /// The nearest whole number; 0 for what is negative or no number, and for what does not fit.
@@ -177,6 +196,16 @@ mod tests {
     fn an_unreadable_disk_is_told_by_a_total_of_zero() {
         let gauges = Sampler::new("/does/not/exist").unwrap().sample();
         assert_eq!((gauges.disk_free_bytes, gauges.disk_total_bytes), (0, 0));
+    }
+
+    #[test]
+    fn the_hottest_sensor_is_told_and_a_broken_one_is_not() {
+        assert_eq!(
+            hottest([41.5, f32::NAN, 61.25, -3.0, 65_536.0].into_iter()),
+            Some(61_250)
+        );
+        assert_eq!(hottest([f32::NAN].into_iter()), None);
+        assert_eq!(hottest(std::iter::empty()), None);
     }
 
     #[test]

@@ -216,6 +216,9 @@ async fn show(context: &Context, id: &str) -> Result<Exit, CliError> {
                 "outbox",
                 format!("{} receipts{}", g.outbox_receipts, oldest.unwrap_or_default()),
             );
+            if let Some(milli) = g.temperature_milli_c {
+                field("hottest", format!("{} °C", milli / 1000));
+            }
             if !g.version.is_empty() {
                 field("version", g.version.clone());
             }

@@ -177,6 +177,46 @@ fn sleep_that_was_announced_is_no_outage() {
 }
 
 #[test]
+fn the_seconds_around_an_announced_sleep_are_no_outage() {
+    let mut world = World::studio();
+    let from = world.now + HOUR;
+    started(&mut world, from, "first");
+    // Last heard before its clock says that it stopped; its start is told before Central notes that it is back.
+    asleep(&mut world, from + HOUR + 2 * SECOND);
+    lost(&mut world, from + HOUR);
+    started(&mut world, from + 2 * HOUR, "first");
+    back(&mut world, from + 2 * HOUR + 3 * SECOND);
+    // The word came only afterwards, with the machine: while it counted as lost, and after that.
+    lost(&mut world, from + 4 * HOUR);
+    asleep(&mut world, from + 4 * HOUR + SECOND);
+    started(&mut world, from + 5 * HOUR, "first");
+    back(&mut world, from + 5 * HOUR + 3 * SECOND);
+    outage(&mut world, from + 6 * HOUR, HOUR);
+    asleep(&mut world, from + 6 * HOUR + SECOND);
+    started(&mut world, from + 7 * HOUR - SECOND, "first");
+    let told = asked(&world, from, from + 10 * HOUR);
+    assert_eq!((told.outage_us, told.per_cent().as_str()), (0, "100.00 %"));
+    let asleep: Vec<i64> = told.away.iter().map(|span| span.length_us / SECOND).collect();
+    assert_eq!(asleep, [3598, 3600, 3600]);
+}
+
+#[test]
+fn a_stop_announced_right_after_an_outage_explains_the_next_one_and_not_that() {
+    let mut world = World::studio();
+    let from = world.now + HOUR;
+    outage(&mut world, from + HOUR, HOUR);
+    asleep(&mut world, from + 2 * HOUR + 30 * SECOND);
+    lost(&mut world, from + 2 * HOUR + 31 * SECOND);
+    back(&mut world, from + 3 * HOUR);
+    let told = asked(&world, from, from + 4 * HOUR);
+    let kinds: Vec<SpanKind> = told.away.iter().map(|span| span.kind).collect();
+    assert_eq!(
+        (kinds.as_slice(), told.outage_us),
+        (&[SpanKind::Outage, SpanKind::Asleep][..], HOUR)
+    );
+}
+
+#[test]
 fn sleep_too_short_to_be_missed_ends_with_the_waking() {
     let mut world = World::studio();
     let from = world.now + HOUR;
