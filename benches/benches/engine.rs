@@ -87,6 +87,7 @@ fn verifies(dir: &Path, tier: &str) -> Result<(), Failed> {
 
 fn folds() -> Result<(), Failed> {
     let [relayed, in_order] = fold::orders(PROFILED_JOBS)?;
+    println!("{}", fold::mix(&relayed));
     for _ in 0..PROFILED_ROUNDS {
         tell(fold::replay(&relayed)?);
     }

@@ -1,4 +1,7 @@
 //! Folding the fleet's state again from receipts that are decoded, on one thread.
+//!
+//! A receipt's record and statement are decoded before. Its detail is bytes in there: reading that is the fold's own work, and
+//! measured.
 
 use crate::Failed;
 use crate::lives::{Lives, Requests, make};
@@ -6,6 +9,7 @@ use crate::measure::{Cost, cost, number};
 use ledger::core::Record;
 use ledger::{Changes, Receipt, State};
 use ledger_projections::FleetState;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Receipts that are decoded at a time before they are folded, as a reader of the journal does it.
@@ -47,6 +51,21 @@ pub fn replay(lives: &Lives) -> Result<Cost, Failed> {
     })
 }
 
+/// How many receipts of each kind some lives have, the most first.
+pub fn mix(lives: &Lives) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for receipt in &lives.receipts {
+        *counts.entry(receipt.kind()).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let told: Vec<String> = counts
+        .iter()
+        .map(|(kind, count)| format!("{count} {kind}"))
+        .collect();
+    told.join(", ")
+}
+
 /// Both kinds of order with so many jobs.
 ///
 /// # Errors
@@ -64,6 +83,8 @@ mod tests {
     fn a_replay_comes_to_the_state_that_was_lived() {
         for lives in orders(400).unwrap() {
             assert!(lives.receipts.len() > 5 * lives.jobs);
+            let all_succeeded = format!("{} job.succeeded", lives.jobs);
+            assert!(mix(&lives).contains(&all_succeeded));
             let mut jobs = lives.state.queue().jobs();
             assert!(jobs.all(|job| job.success().is_some()));
             replay(&lives).unwrap();

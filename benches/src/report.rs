@@ -122,7 +122,10 @@ fn verifying(m: &Measured, rows: &mut Vec<Row>) {
             relayed,
             2.0,
         )
-        .beside("one thread"),
+        .beside(format!(
+            "one thread, {:.1} receipts a job, details read in it",
+            number(m.folded.0) / number(m.folded.1.max(1))
+        )),
     );
     let proving = median_cost(&m.folds_proving);
     rows.push(Row::new(

@@ -22,9 +22,7 @@ pub(crate) struct Hashed<K, V> {
 
 impl<K: std::fmt::Debug, V: std::fmt::Debug> std::fmt::Debug for Hashed<K, V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_map()
-            .entries(self.rows.iter().map(|(key, row)| (key, row)))
-            .finish()
+        f.debug_map().entries(self.rows.iter()).finish()
     }
 }
 

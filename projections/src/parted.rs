@@ -22,7 +22,7 @@ pub(crate) struct Parted<K, V> {
 impl<K: Hash + Eq + Clone + std::fmt::Debug, V: std::fmt::Debug> std::fmt::Debug for Parted<K, V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let all = self.moving.iter().chain(self.resting.iter());
-        f.debug_map().entries(all.map(|(key, row)| (key, row))).finish()
+        f.debug_map().entries(all).finish()
     }
 }
 
