@@ -43,8 +43,17 @@ pub(crate) struct SubmitArgs {
     #[arg(long, value_name = "N")]
     attempts: Option<u16>,
     /// At most one unfinished job has this key
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, visible_alias = "unique", value_name = "KEY")]
     unique_key: Option<String>,
+    /// Jobs with one key run one at a time, or as many as the key's limit says
+    #[arg(long, value_name = "KEY")]
+    concurrency_key: Option<String>,
+    /// Only after this job succeeded; repeatable
+    #[arg(long, value_name = "JOB")]
+    depends_on: Vec<String>,
+    /// Hold instead of cancel when one of those ends without success
+    #[arg(long, requires = "depends_on")]
+    hold: bool,
     /// Not before this time
     #[arg(long, value_name = "TIME")]
     not_before: Option<String>,
@@ -132,6 +141,9 @@ fn body_of(context: &Context, args: &SubmitArgs) -> Result<RequestBody, CliError
         labels: args.labels.clone(),
         attempts_max: args.attempts,
         unique_key: args.unique_key.clone(),
+        concurrency_key: args.concurrency_key.clone(),
+        depends_on: args.depends_on.clone(),
+        hold_on_failed_dependency: args.hold,
         not_before: time(&args.not_before)?,
         deadline: time(&args.deadline)?,
         id: args.id.clone(),

@@ -10,7 +10,7 @@ use axum::extract::State;
 use http::StatusCode;
 use ledger::core::digest::commitment;
 use ledger::core::kinds::{Detail, InputRef, JobCancelAsked, JobId, JobSpec, RequestReceived};
-use ledger::core::{Draft, MachineId, Subject};
+use ledger::core::{Draft, MachineId, ReceiptId, Subject};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -62,6 +62,10 @@ fn spec(body: &RequestBody) -> Result<JobSpec, Problem> {
         .transpose()
         .map_err(|e| Problem::body(e.to_string()))?;
     let time = |name, text: &Option<String>| text.as_deref().map(|text| times::parse(name, text)).transpose();
+    let depends_on = body.depends_on.iter().map(|text| {
+        let id = ReceiptId::parse(text).map(JobId);
+        id.ok_or_else(|| Problem::body(format!("depends_on: a job's id is expected, {text:?} found")))
+    });
     Ok(JobSpec {
         handler: body.handler.clone(),
         machine,
@@ -71,9 +75,9 @@ fn spec(body: &RequestBody) -> Result<JobSpec, Problem> {
         not_before: time("not_before", &body.not_before)?,
         deadline: time("deadline", &body.deadline)?,
         unique_key: body.unique_key.clone(),
-        concurrency_key: None,
-        depends_on: Vec::new(),
-        hold_on_failed_dependency: false,
+        concurrency_key: body.concurrency_key.clone(),
+        depends_on: depends_on.collect::<Result<_, _>>()?,
+        hold_on_failed_dependency: body.hold_on_failed_dependency,
         retry_of: None,
         input: None,
     })

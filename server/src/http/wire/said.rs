@@ -53,6 +53,15 @@ pub struct RequestBody {
     /// At most one unfinished job has this key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unique_key: Option<String>,
+    /// Jobs with one key run one at a time, or as many as the key's limit says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_key: Option<String>,
+    /// Jobs that must succeed before, by their ids; at most 16, and only such as exist.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<String>,
+    /// Hold instead of cancel when one of them ends without success.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hold_on_failed_dependency: bool,
     /// Not before, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<String>,
