@@ -356,3 +356,64 @@ fn a_start_and_a_checkpoint_are_taken_once_and_late_ones_change_nothing() {
         .count();
     assert_eq!(started, 2, "one for each claim");
 }
+
+#[test]
+fn a_success_under_an_older_fence_is_adopted_in_backoff_and_the_job_does_not_run_again() {
+    let mut world = World::studio();
+    let (old, new, job) = failed_over(&mut world);
+    world.start("mini", new);
+    world.fail("mini", new, job, ErrorClass::Signal, false);
+    world.push("mini");
+    assert_eq!(world.state.job(&job).unwrap().phase(), Phase::Backoff);
+    world.succeed("studio", old, job, 1);
+    world.push("studio");
+    assert_eq!(success(&world, job), (old, SuccessVerdict::Adopted));
+    world.now += 60 * MINUTE;
+    assert_eq!(world.tick(), []);
+    assert!(world.claim("mini", "render").is_none() && world.claim("studio", "render").is_none());
+}
+
+#[test]
+fn a_success_of_a_job_that_somebody_holds_is_adopted() {
+    let mut world = World::studio();
+    let (fence, job) = running(&mut world, "studio", "render");
+    world.expire(job, fence);
+    world.now += 6 * MINUTE;
+    let drafts = decide::failover(&world.state, &job, world.now, &world.policy).unwrap();
+    world.decide(drafts);
+    let drafts = decide::hold(&world.state, &job, "let me look").unwrap();
+    world.decide(drafts);
+    world.succeed("studio", fence, job, 1);
+    world.push("studio");
+    assert_eq!(success(&world, job), (fence, SuccessVerdict::Adopted));
+    assert_eq!(world.inert(), 0);
+}
+
+#[test]
+fn a_success_of_a_dead_letter_whose_attempts_are_used_up_is_adopted_and_frees_its_dependants() {
+    let mut world = World::studio();
+    let (old, new, job) = failed_over(&mut world);
+    let child = world.submit(ledger_core::kinds::JobSpec {
+        depends_on: vec![job],
+        ..spec("render")
+    });
+    let mut fence = new;
+    for _ in 0..2 {
+        world.start("mini", fence);
+        world.fail("mini", fence, job, ErrorClass::Signal, false);
+        world.push("mini");
+        world.now += MINUTE;
+        world.tick();
+        if let Some((next, _)) = world.claim("mini", "render") {
+            fence = next;
+        }
+    }
+    assert_eq!(
+        world.state.job(&job).unwrap().state,
+        JobState::Parked(ParkedReason::AttemptsUsedUp)
+    );
+    world.succeed("studio", old, job, 1);
+    world.push("studio");
+    assert_eq!(success(&world, job), (old, SuccessVerdict::Adopted));
+    assert_eq!(world.state.job(&child).unwrap().phase(), Phase::Ready);
+}
