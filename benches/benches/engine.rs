@@ -5,6 +5,7 @@
 //! or `--folds` it does that and nothing else, for a profiler to look at.
 
 use ledger::Ledger;
+use ledger::core::SigningKey;
 use ledger_benches::measure::Cost;
 use ledger_benches::{Failed, Size, append, child, fold, plot, report, run, verify};
 use std::path::Path;
@@ -69,6 +70,11 @@ fn appends(dir: &Path, callers: &str) -> Result<(), Failed> {
     let ledger = Ledger::lone(dir.join("store"), "bench")?;
     tell(match callers {
         "threads" => append::threads(&ledger, PROFILED_APPENDS)?,
+        "signed" => {
+            let actor = SigningKey::from_seed([9; 32]);
+            let said = append::said(&ledger, &actor, 0, PROFILED_APPENDS, false)?;
+            append::signed_tickets(&ledger, said)?
+        }
         _ => append::tickets(&ledger, PROFILED_APPENDS)?,
     });
     Ok(ledger.close()?)

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 /// Seed of the key that signs in all floors.
 pub const SEED: [u8; 32] = [7; 32];
 /// Seals that the ledger's own batch signing gets at a time, as a committer hands them to its signing threads.
-const BATCH: usize = 8;
+const BATCH: usize = 16;
 
 // Digests as varied as those of real seals.
 fn digests(count: usize) -> Vec<SealDigest> {

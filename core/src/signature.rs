@@ -64,6 +64,16 @@ fn message(context: &str, digest: &[u8; 32]) -> Vec<u8> {
     message
 }
 
+const SEAL_MESSAGE_BYTES: usize = CONTEXT_LOG.len() + 1 + 32;
+
+// What `message` gives for a seal, without an allocation: the seals of a busy log are many.
+fn seal_message(digest: &SealDigest) -> [u8; SEAL_MESSAGE_BYTES] {
+    let mut message = [0; SEAL_MESSAGE_BYTES];
+    message[..CONTEXT_LOG.len()].copy_from_slice(CONTEXT_LOG.as_bytes());
+    message[SEAL_MESSAGE_BYTES - 32..].copy_from_slice(&digest.0);
+    message
+}
+
 /// Signs a statement digest as its author.
 pub fn sign_statement(key: &SigningKey, digest: &StatementDigest) -> Signature {
     key.sign_message(&message(CONTEXT_AUTHOR, &digest.0))
@@ -76,21 +86,18 @@ pub fn verify_statement(key: &VerifyKey, digest: &StatementDigest, signature: &S
 
 /// Signs a seal digest as the log's machine.
 pub fn sign_seal(key: &SigningKey, digest: &SealDigest) -> Signature {
-    key.sign_message(&message(CONTEXT_LOG, &digest.0))
+    key.sign_message(&seal_message(digest))
 }
 
 /// Signs seal digests as the log's machine: for each, in order, what [`sign_seal`] gives, at about four fifths of the cost.
 pub fn sign_seals(key: &SigningKey, digests: &[SealDigest]) -> Vec<Signature> {
-    let messages: Vec<Vec<u8>> = digests
-        .iter()
-        .map(|digest| message(CONTEXT_LOG, &digest.0))
-        .collect();
+    let messages: Vec<[u8; SEAL_MESSAGE_BYTES]> = digests.iter().map(seal_message).collect();
     key.sign_messages(&messages)
 }
 
 /// Strictly verifies a log's signature.
 pub fn verify_seal(key: &VerifyKey, digest: &SealDigest, signature: &Signature) -> bool {
-    key.verify_strict(&message(CONTEXT_LOG, &digest.0), signature)
+    key.verify_strict(&seal_message(digest), signature)
 }
 
 /// Signs the digest of what a machine joins with (see [`crate::kinds::KeyJoined::proof_digest`]).
@@ -111,6 +118,6 @@ pub fn verify_join(key: &VerifyKey, digest: &[u8; 32], signature: &Signature) ->
 pub fn verify_seals_batch(key: &VerifyKey, items: &[(SealDigest, Signature)]) -> bool {
     let signed = items
         .iter()
-        .map(|(digest, signature)| (message(CONTEXT_LOG, &digest.0), signature));
+        .map(|(digest, signature)| (seal_message(digest), signature));
     crate::batch::holds(key, signed)
 }

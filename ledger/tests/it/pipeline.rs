@@ -11,7 +11,7 @@ use std::sync::mpsc::{Sender, channel};
 type Said = Ticket<Appended, LedgerError>;
 
 // Commands that are worth waking the committer for while a batch is on its way.
-const CROWD: u64 = 16;
+const CROWD: u64 = 32;
 
 fn gated(dir: &Path) -> (Ledger<Counter>, Arc<Faults>) {
     let failing = Failing::default();
