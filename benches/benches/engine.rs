@@ -7,7 +7,7 @@
 use ledger::Ledger;
 use ledger::core::SigningKey;
 use ledger_benches::measure::Cost;
-use ledger_benches::{Failed, Size, append, child, fold, plot, report, run, verify};
+use ledger_benches::{CALLERS, CROWD, Failed, Size, append, child, fold, plot, report, run, verify};
 use std::path::Path;
 
 /// Receipts of the large store.
@@ -75,7 +75,8 @@ fn appends(dir: &Path, callers: &str) -> Result<(), Failed> {
             let said = append::said(&ledger, &actor, 0, PROFILED_APPENDS, false)?;
             append::signed_tickets(&ledger, said)?
         }
-        _ => append::tickets(&ledger, PROFILED_APPENDS)?,
+        "crowd" => append::tickets(&ledger, PROFILED_APPENDS, CROWD)?,
+        _ => append::tickets(&ledger, PROFILED_APPENDS, CALLERS)?,
     });
     Ok(ledger.close()?)
 }
@@ -83,7 +84,7 @@ fn appends(dir: &Path, callers: &str) -> Result<(), Failed> {
 fn verifies(dir: &Path, tier: &str) -> Result<(), Failed> {
     let store = dir.join("store");
     let ledger = Ledger::lone(&store, "bench")?;
-    append::tickets(&ledger, PROFILED_APPENDS)?;
+    append::tickets(&ledger, PROFILED_APPENDS, CALLERS)?;
     ledger.close()?;
     for _ in 0..PROFILED_ROUNDS {
         tell(verify::store(&store, tier == "full", PROFILED_APPENDS + 1)?);

@@ -56,15 +56,15 @@ pub fn threads(ledger: &Ledger, count: usize) -> Result<Cost, Failed> {
     Ok(cost)
 }
 
-/// Appends so many drafts from one thread that keeps 64 tickets open.
+/// Appends so many drafts from one thread that keeps a ticket open for each of so many callers.
 ///
 /// # Errors
 /// What the ledger says, of whichever ticket it was.
-pub fn tickets(ledger: &Ledger, count: usize) -> Result<Cost, Failed> {
+pub fn tickets(ledger: &Ledger, count: usize, callers: usize) -> Result<Cost, Failed> {
     let mut drafts = drafts(count)?.into_iter();
     let submit = |draft: Draft| ledger.submit(move |tx| tx.append(Stream::Facts, draft));
     let run = || -> Result<(), LedgerError> {
-        let mut open: VecDeque<_> = drafts.by_ref().take(CALLERS).map(submit).collect();
+        let mut open: VecDeque<_> = drafts.by_ref().take(callers).map(submit).collect();
         while let Some(ticket) = open.pop_front() {
             ticket.wait().map_err(CommitError::into_ledger)?;
             open.extend(drafts.next().map(submit));

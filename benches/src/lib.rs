@@ -27,6 +27,8 @@ pub type Failed = Box<dyn std::error::Error + Send + Sync>;
 pub const PAYLOAD_BYTES: usize = 300;
 /// Callers that wait for an answer at the same time.
 pub const CALLERS: usize = 64;
+/// Callers of a busy server, for the rows that tell what a crowd makes of it.
+pub const CROWD: usize = 512;
 /// Bytes that the bench record takes in the journal, payload included, in round numbers: what a plain file is given.
 pub const RECORD_BYTES: usize = 800;
 

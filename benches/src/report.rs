@@ -7,7 +7,7 @@ use crate::plot::Bar;
 use crate::read::Lookups;
 use crate::run::{Big, Killed, Measured, bytes_f};
 use crate::table::{Aim, Row, Table};
-use crate::{CALLERS, PAYLOAD_BYTES};
+use crate::{CALLERS, CROWD, PAYLOAD_BYTES};
 
 /// The rows that the ledger is measured by.
 pub fn rows(m: &Measured) -> Table {
@@ -43,8 +43,13 @@ fn appending(m: &Measured, rows: &mut Vec<Row>) {
         .beside(floor.clone())
         .ratio(median_ratio(&m.sign_batches, &m.sign, |c| c.cpu_us), Aim::Free),
     );
-    for (name, costs) in [("a ticket each", &m.tickets), ("a thread each", &m.threads)] {
-        let what = format!("CPU per durable append, {CALLERS} callers, {name}");
+    let shapes = [
+        (CALLERS, "a ticket each", &m.tickets),
+        (CROWD, "a ticket each", &m.crowd),
+        (CALLERS, "a thread each", &m.threads),
+    ];
+    for (callers, name, costs) in shapes {
+        let what = format!("CPU per durable append, {callers} callers, {name}");
         rows.push(
             Row::new(what, micros(median_cost(costs).cpu_us))
                 .beside(floor.clone())
@@ -63,8 +68,8 @@ fn appending(m: &Measured, rows: &mut Vec<Row>) {
             Aim::AtMost(1.20),
         ),
     );
-    for (name, costs) in [("a ticket each", &m.tickets), ("a thread each", &m.threads)] {
-        let what = format!("durable appends a second, {CALLERS} callers, {name}");
+    for (callers, name, costs) in shapes {
+        let what = format!("durable appends a second, {callers} callers, {name}");
         rows.push(
             Row::new(what, rate(median_cost(costs)))
                 .beside(floor.clone())

@@ -5,7 +5,7 @@ use crate::lone::{self, Lone};
 use crate::measure::Cost;
 use crate::peers::{self, Appends, Store};
 use crate::read::{self, Lookups};
-use crate::{Failed, Size, append, fold, sign, verify};
+use crate::{CALLERS, CROWD, Failed, Size, append, fold, sign, verify};
 use ledger::Ledger;
 use ledger::core::SigningKey;
 use std::path::Path;
@@ -62,6 +62,8 @@ pub struct Measured {
     pub threads: Vec<Cost>,
     /// Appends with 64 tickets.
     pub tickets: Vec<Cost>,
+    /// Appends with 512 tickets.
+    pub crowd: Vec<Cost>,
     /// Lone appends.
     pub lone: Vec<Lone>,
     /// Appends of statements that actors signed.
@@ -132,8 +134,9 @@ fn appending(m: &mut Measured, dir: &Path, size: Size, key: &SigningKey) -> Resu
         m.sign.push(sign::dalek_alone(size.signatures));
         m.threads.push(append::threads(&ledger, size.appends)?);
         m.sign_batches.push(sign::batches_alone(key, size.signatures));
-        m.tickets.push(append::tickets(&ledger, size.appends)?);
-        said += 2 * size.appends;
+        m.tickets.push(append::tickets(&ledger, size.appends, CALLERS)?);
+        m.crowd.push(append::tickets(&ledger, size.appends, CROWD)?);
+        said += 3 * size.appends;
         m.lone.push(lone::measure(&ledger, dir, key, said, size.lone)?);
         said += size.lone;
     }
@@ -157,7 +160,7 @@ fn comparing(m: &mut Measured, dir: &Path, size: Size, key: &SigningKey) -> Resu
         let own = dir.join("own");
         let ledger = Ledger::lone(&own, "bench")?;
         m.own.push(Appends {
-            grouped: append::tickets(&ledger, size.appends)?,
+            grouped: append::tickets(&ledger, size.appends, CALLERS)?,
             each: append::threads(&ledger, size.appends)?,
             lone_us: lone::measure(&ledger, dir, key, 2 * size.appends, size.lone)?.append_us,
         });

@@ -250,10 +250,10 @@ impl<S: State> Committer<S> {
                     .wait_until(|| flight.has_landed(), Some(PIECE_RECORDS), None);
                 continue;
             }
-            // Half of those who called lately: so two batches take turns, one decided while the other is synced.
-            let wanted = self.commands_before.saturating_add(count) / 2;
+            // As many as last time: whoever was answered just now will be back.
+            let wanted = self.commands_before;
             let until = *lingered.get_or_insert_with(|| Instant::now() + LINGER);
-            if self.commands_before <= 1 || count >= wanted || until <= Instant::now() {
+            if wanted <= 1 || count >= wanted || until <= Instant::now() {
                 break;
             }
             self.inbox
