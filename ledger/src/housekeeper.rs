@@ -171,6 +171,14 @@ impl Backlog {
     }
 }
 
+struct GivesUp<S: State>(Arc<Shared<S>>);
+
+impl<S: State> Drop for GivesUp<S> {
+    fn drop(&mut self) {
+        self.0.backlog.give_up();
+    }
+}
+
 /// The running thread.
 pub(crate) struct Handle {
     wake: Sender<Wake>,
@@ -231,6 +239,8 @@ impl<S: State> Housekeeper<S> {
         let (wake, woken) = channel();
         *shared.backlog.wake.lock().expect("wake lock") = Some(wake.clone());
         let run = move || {
+            // However this thread ends, the committer waits for it no longer.
+            let _gone = GivesUp(Arc::clone(&shared));
             let rows = Rows::open(&shared.derived)?;
             let mut keeper = Self {
                 shared,
