@@ -8,9 +8,10 @@
 use crate::commit::{Appended, CommitError, Tx};
 use crate::error::LedgerError;
 use crate::journal::{Journal, JournalError};
-use crate::ledger::{Ledger, Shared};
+use crate::ledger::Ledger;
 use crate::prune::kept;
 use crate::read::receipt_of;
+use crate::shared::Shared;
 use crate::state::{Erasing, State};
 use crate::{Position, Receipt};
 use ledger_core::kinds::{Detail, Erased, Evidence};

@@ -1,197 +1,29 @@
 //! The facade: one store, opened once in one process, shared by cheap clones.
 //!
-//! Owns the threads (committer, housekeeper) and what readers see. A crash leaves whatever the journal has; everything
-//! here is made again from it.
+//! Owns the threads (committer, writer, housekeeper). A crash leaves whatever the journal has; everything here is made again
+//! from it.
 
-use crate::clock::{Clock, Entropy, Pool, SystemClock, SystemEntropy};
+use crate::clock::{Clock, Entropy, Pool};
 use crate::commit::{
-    BatchHook, Call, Commands, CommitError, Committed, Committer, NotTaken, Signers, Ticket, Tx, Writer,
-    refused, ticket, with_key,
+    Call, Commands, CommitError, Committed, Committer, NotTaken, Signers, Ticket, Tx, Writer, refused,
+    ticket, with_key,
 };
 use crate::derived::Derived;
-use crate::erase::Erasure;
 use crate::error::LedgerError;
-use crate::housekeeper::{Backlog, Housekeeper, Step};
-use crate::index::Index;
-use crate::journal::JournalReader;
+use crate::housekeeper::Housekeeper;
 use crate::keyring::Keyring;
-use crate::options::Paths;
-use crate::prune::Pruned;
+use crate::options::{OpenOptions, Paths};
 use crate::recovery::RecoveryReport;
+use crate::shared::{Parts, Published, Shared};
 use crate::state::{State, StateContext};
-use crate::storage::{DiskStorage, Storage};
-use crate::tail::Wakers;
 use crate::{Position, Receipt};
 use ledger_core::statement::VerifiedStatement;
-use ledger_core::{Chain, Draft, Head, Hlc, LogId, ReceiptId, Stream};
-use std::collections::BTreeMap;
+use ledger_core::{Draft, Head, LogId, ReceiptId, Stream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-
-/// What readers see: the store as of its last durable batch.
-pub struct Published<S> {
-    /// The state folded by the committer.
-    pub state: S,
-    /// Every log of the store, own and taken in.
-    pub logs: BTreeMap<LogId, Arc<Chain>>,
-    /// Behind the last durable entry.
-    pub end: Position,
-    /// The hybrid clock.
-    pub clock: Hlc,
-    /// How many receipts the store holds.
-    pub receipts: u64,
-    /// The receipt that came last, if any did since the store was opened or rebuilt.
-    pub newest: Option<Receipt>,
-}
-
-type Watcher = Box<dyn Fn(Position) + Send + Sync>;
-
-/// What all parts of an open store share.
-pub(crate) struct Shared<S: State> {
-    pub(crate) paths: Paths,
-    pub(crate) context: StateContext,
-    pub(crate) keyring: Keyring,
-    pub(crate) own: BTreeMap<Stream, LogId>,
-    // Records under the last released checkpoint of each own log; the anchor keeps it.
-    pub(crate) checkpoints: Mutex<BTreeMap<LogId, u64>>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) index: Index,
-    pub(crate) reader: JournalReader,
-    pub(crate) pruned: Pruned,
-    pub(crate) derived: Derived,
-    pub(crate) backlog: Backlog,
-    /// Held while a batch settles in index and backlog, and while the housekeeper takes what has settled in both.
-    pub(crate) settling: Mutex<()>,
-    /// Why the housekeeper's last round failed, if it did.
-    pub(crate) failing: Mutex<Option<String>>,
-    published: RwLock<Arc<Published<S>>>,
-    progress: (Mutex<Position>, Condvar),
-    watchers: RwLock<Vec<Watcher>>,
-    pub(crate) wakers: Wakers,
-    closed: Mutex<Option<String>>,
-}
-
-impl<S: State> Shared<S> {
-    pub(crate) fn published(&self) -> Arc<Published<S>> {
-        Arc::clone(&self.published.read().expect("published lock"))
-    }
-
-    pub(crate) fn publish(
-        &self,
-        published: Arc<Published<S>>,
-        step: Step,
-        receipts: &[Receipt],
-        erased: &[Erasure],
-    ) {
-        let end = published.end;
-        {
-            // Index and rows settle together, so that the housekeeper never writes one without the other.
-            let _settling = self.settling.lock().expect("settling lock");
-            self.index.add(receipts, erased);
-            self.backlog.add(step);
-        }
-        *self.published.write().expect("published lock") = published;
-        *self.progress.0.lock().expect("progress lock") = end;
-        self.progress.1.notify_all();
-        self.wakers.wake_all();
-        for watcher in self.watchers.read().expect("watchers lock").iter() {
-            // What somebody else does with the news must not stop the store.
-            if catch_unwind(AssertUnwindSafe(|| watcher(end))).is_err() {
-                tracing::error!("a watcher of commits panicked");
-            }
-        }
-        self.backlog.wait_for_room();
-    }
-
-    pub(crate) fn chain(&self, log: &LogId) -> Option<Arc<Chain>> {
-        self.published
-            .read()
-            .expect("published lock")
-            .logs
-            .get(log)
-            .cloned()
-    }
-
-    pub(crate) fn own_log(&self, stream: Stream) -> Result<LogId, LedgerError> {
-        let missing = || LedgerError::NotCommitted(format!("this store does not write the stream {stream}"));
-        self.own.get(&stream).copied().ok_or_else(missing)
-    }
-
-    pub(crate) fn is_own(&self, log: &LogId) -> bool {
-        self.own.values().any(|own| own == log)
-    }
-
-    /// Has the anchor remember a checkpoint before it is released.
-    pub(crate) fn note_checkpoint(&self, log: LogId, tree_size: u64) -> Result<(), LedgerError> {
-        {
-            let mut checkpoints = self.checkpoints.lock().expect("checkpoints lock");
-            let known = checkpoints.entry(log).or_default();
-            *known = tree_size.max(*known);
-        }
-        self.backlog.anchor()
-    }
-
-    pub(crate) fn closed(&self) -> Option<String> {
-        self.closed.lock().expect("closed lock").clone()
-    }
-
-    pub(crate) fn close_to_appends(&self, why: &str) {
-        self.closed
-            .lock()
-            .expect("closed lock")
-            .get_or_insert_with(|| why.to_owned());
-    }
-}
-
-/// Everything that an open store is made of, before its threads start.
-pub(crate) struct Parts<S: State> {
-    pub(crate) paths: Paths,
-    pub(crate) context: StateContext,
-    pub(crate) keyring: Keyring,
-    pub(crate) own: BTreeMap<Stream, LogId>,
-    /// What the anchor says of released checkpoints.
-    pub(crate) checkpoints: BTreeMap<LogId, u64>,
-    pub(crate) index: Index,
-    pub(crate) reader: JournalReader,
-    pub(crate) pruned: Pruned,
-    pub(crate) derived: Derived,
-    pub(crate) published: Published<S>,
-    /// What the derived store does not have yet.
-    pub(crate) step: Step,
-}
-
-/// How an open ledger behaves. [`OpenOptions::default`] suits most; its methods change what does not.
-#[non_exhaustive]
-pub struct OpenOptions<S: State = ()> {
-    /// Commands that may wait for the committer before callers are told that it is busy.
-    pub queue_commands_max: usize,
-    /// The wall clock.
-    pub clock: Arc<dyn Clock>,
-    /// The source of keys, ids and salts.
-    pub entropy: Arc<dyn Entropy>,
-    /// The disk under journal and anchor.
-    pub storage: Arc<dyn Storage>,
-    /// Bytes after which a segment of the journal is sealed.
-    pub segment_bytes: Option<u32>,
-    /// Called at the end of each batch that has records; what it appends is part of the batch.
-    pub batch_hook: Option<BatchHook<S>>,
-}
-
-impl<S: State> Default for OpenOptions<S> {
-    fn default() -> Self {
-        Self {
-            queue_commands_max: 1024,
-            clock: Arc::new(SystemClock),
-            entropy: Arc::new(SystemEntropy),
-            storage: Arc::new(DiskStorage),
-            segment_bytes: None,
-            batch_hook: None,
-        }
-    }
-}
+use std::time::Duration;
 
 /// An open store. Clones share it; when the last clone goes, it is closed cleanly.
 ///
@@ -254,28 +86,8 @@ impl<S: State> Ledger<S> {
         recovery: RecoveryReport,
         options: OpenOptions<S>,
     ) -> Self {
-        let end = parts.published.end;
         let same_boot = epoch.same_boot;
-        let shared = Arc::new(Shared {
-            backlog: Backlog::new(parts.step),
-            settling: Mutex::default(),
-            failing: Mutex::default(),
-            paths: parts.paths,
-            context: parts.context,
-            keyring: parts.keyring,
-            own: parts.own,
-            checkpoints: Mutex::new(parts.checkpoints),
-            clock: options.clock,
-            index: parts.index,
-            reader: parts.reader,
-            pruned: parts.pruned,
-            derived: parts.derived,
-            published: RwLock::new(Arc::new(parts.published)),
-            progress: (Mutex::new(end), Condvar::new()),
-            watchers: RwLock::default(),
-            wakers: Wakers::default(),
-            closed: Mutex::default(),
-        });
+        let shared = Arc::new(Shared::new(parts, options.clock));
         let inbox = Arc::new(Commands::new(options.queue_commands_max));
         let writer = Writer::new(Arc::clone(&shared), Arc::clone(&inbox), journal);
         let writer = Arc::new(Mutex::new(writer));
@@ -338,7 +150,8 @@ impl<S: State> Ledger<S> {
     /// Hands a command to the committer and waits for a place in its queue when that is full.
     ///
     /// The closure runs inside the committer, sees every decision of the same batch before it, and either returns `Ok`
-    /// (all that it appended is committed together) or `Err` (nothing of it is). It must be quick and must not block.
+    /// (all that it appended is committed together) or `Err` (nothing of it is). It must be quick and must not block. What it
+    /// appends is bounded, by 16 MiB and 32,768 receipts: more is refused whole, as [`crate::JournalError::TooLarge`].
     pub fn submit<T, E, F>(&self, call: F) -> Ticket<T, E>
     where
         F: FnOnce(&mut Tx<'_, S>) -> Result<T, E> + Send + 'static,
@@ -519,30 +332,17 @@ impl<S: State> Ledger<S> {
 
     /// Blocks until something is durable behind a position, or the time is up; the end as of then.
     pub fn wait_past(&self, position: Position, timeout: Duration) -> Position {
-        let (progress, changed) = &self.shared().progress;
-        let deadline = Instant::now() + timeout;
-        let mut end = progress.lock().expect("progress lock");
-        while *end <= position {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
-                break;
-            };
-            end = changed.wait_timeout(end, left).expect("progress lock").0;
-        }
-        *end
+        self.shared().wait_past(position, timeout)
     }
 
     /// Calls back after each durable batch, on the thread that wrote it, which may be a caller's: be quick (wake somebody), take
     /// no lock that a caller holds, and append nothing.
     pub fn on_commit(&self, watcher: impl Fn(Position) + Send + Sync + 'static) {
-        self.shared()
-            .watchers
-            .write()
-            .expect("watchers lock")
-            .push(Box::new(watcher));
+        self.shared().watch(Box::new(watcher));
     }
 
-    /// Closes the store: nothing more is taken, what waits is still committed, the last batch is proven, the anchor says clean. Dropping the last clone
-    /// does the same without telling of an error.
+    /// Closes the store: nothing more is taken, what waits is still committed, the last batch is proven, the anchor says clean.
+    /// Dropping the last clone does the same without telling of an error.
     ///
     /// # Errors
     /// [`LedgerError`] when the last writes fail; acknowledged receipts are durable all the same.

@@ -59,6 +59,7 @@ mod housekeeper;
 mod index;
 mod open;
 mod restore;
+mod shared;
 pub mod storage;
 pub mod sync;
 pub mod typed;
@@ -125,11 +126,11 @@ pub use intake::{RawRecord, VerifiedRun};
 #[doc(inline)]
 pub use keyring::Keyring;
 #[doc(inline)]
-pub use ledger::{Ledger, OpenOptions, Published};
+pub use ledger::Ledger;
 #[doc(inline)]
 pub use ledger_core as core;
 #[doc(inline)]
-pub use options::Paths;
+pub use options::{OpenOptions, Paths};
 #[doc(inline)]
 pub use position::Position;
 #[doc(inline)]
@@ -142,6 +143,7 @@ pub use read::{PayloadState, Range};
 pub use receipt::Receipt;
 #[doc(inline)]
 pub use recovery::{RecoveryReport, TornTail};
+pub use shared::Published;
 #[doc(inline)]
 pub use state::{Change, Changes, Erasing, Row, State, StateContext};
 #[doc(inline)]

@@ -1,13 +1,42 @@
 //! Where a store lies, keys and anchor apart from the data, so that a restored copy of the data cannot sign; and how
 //! it is opened.
 
-use crate::clock::{Clock, Entropy};
+use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::commit::BatchHook;
-use crate::ledger::OpenOptions;
 use crate::state::State;
-use crate::storage::Storage;
+use crate::storage::{DiskStorage, Storage};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// How an open ledger behaves. [`OpenOptions::default`] suits most; its methods change what does not.
+#[non_exhaustive]
+pub struct OpenOptions<S: State = ()> {
+    /// Commands that may wait for the committer before callers are told that it is busy.
+    pub queue_commands_max: usize,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// The source of keys, ids and salts.
+    pub entropy: Arc<dyn Entropy>,
+    /// The disk under journal and anchor.
+    pub storage: Arc<dyn Storage>,
+    /// Bytes after which a segment of the journal is sealed.
+    pub segment_bytes: Option<u32>,
+    /// Called at the end of each batch that has records; what it appends is part of the batch.
+    pub batch_hook: Option<BatchHook<S>>,
+}
+
+impl<S: State> Default for OpenOptions<S> {
+    fn default() -> Self {
+        Self {
+            queue_commands_max: 1024,
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+            storage: Arc::new(DiskStorage),
+            segment_bytes: None,
+            batch_hook: None,
+        }
+    }
+}
 
 /// Built up from [`OpenOptions::default`].
 ///

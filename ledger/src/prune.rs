@@ -14,7 +14,8 @@ pub(crate) use floors::Pruned;
 
 use crate::error::LedgerError;
 use crate::journal::JournalError;
-use crate::ledger::{Ledger, Shared};
+use crate::ledger::Ledger;
+use crate::shared::Shared;
 use crate::state::State;
 use crate::{Receipt, clock};
 use book::{Book, Floor};

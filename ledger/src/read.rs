@@ -3,7 +3,8 @@
 use crate::error::LedgerError;
 use crate::index::{Index, SUBJECT_POSITIONS_MAX};
 use crate::journal::{JournalError, JournalReader, StoredEntry};
-use crate::ledger::{Ledger, Shared};
+use crate::ledger::Ledger;
+use crate::shared::Shared;
 use crate::state::State;
 use crate::{Position, Receipt};
 use ledger_core::{Hlc, LogId, Payload, ReceiptId, Record, Subject};

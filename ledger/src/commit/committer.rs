@@ -15,7 +15,9 @@ use super::writer::{Commands, End, Job, Writer};
 use crate::Receipt;
 use crate::clock::Pool;
 use crate::error::LedgerError;
-use crate::ledger::Shared;
+use crate::journal::JournalError;
+use crate::journal::format::{BATCH_BYTES_MAX as JOURNAL_BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
+use crate::shared::Shared;
 use crate::state::State;
 use ledger_core::tree::Hash;
 use std::sync::mpsc::SyncSender;
@@ -28,6 +30,13 @@ const BATCH_COMMANDS_MAX: usize = 4096;
 /// takes at once, since one command may bring many.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 const BATCH_RECORDS_MAX: usize = 8192;
+
+/// Bytes and records that one command may bring. With the bounds of a batch, it stays below what the journal takes at once:
+/// nobody's batch fails for what somebody else asked.
+const COMMAND_BYTES_MAX: usize = 16 << 20;
+const COMMAND_RECORDS_MAX: usize = 32_768;
+const _: () = assert!(BATCH_RECORDS_MAX + COMMAND_RECORDS_MAX < BATCH_ENTRIES_MAX as usize);
+const _: () = assert!(BATCH_BYTES_MAX + COMMAND_BYTES_MAX < JOURNAL_BATCH_BYTES_MAX as usize);
 
 /// How long a batch waits for callers who were answered just now, when there are many of them. A lone caller never waits.
 const LINGER: Duration = Duration::from_micros(100);
@@ -104,6 +113,14 @@ struct Building<S: State> {
     decided: Vec<Decided<S>>,
     // Records before this place were looked at for signing.
     given: usize,
+}
+
+impl<S: State> Building<S> {
+    fn is_full(&self) -> bool {
+        self.decided.len() >= BATCH_COMMANDS_MAX
+            || self.overlay.bytes >= BATCH_BYTES_MAX
+            || self.overlay.said.pending.len() >= BATCH_RECORDS_MAX
+    }
 }
 
 /// Works until it is told to stop. Then nothing is on its way any more.
@@ -207,7 +224,7 @@ impl<S: State> Committer<S> {
     fn decide(&mut self, building: &mut Building<S>, mut command: Box<dyn Command<S>>) {
         let overlay = &mut building.overlay;
         let savepoint = overlay.save();
-        let first = overlay.said.pending.len();
+        let (first, bytes) = (overlay.said.pending.len(), overlay.bytes);
         let mut tx = Tx {
             overlay,
             shared: &self.shared,
@@ -216,6 +233,9 @@ impl<S: State> Committer<S> {
         };
         if !command.decide(&mut tx) {
             overlay.undo(savepoint);
+        } else if let Err(e) = check_size(overlay.said.pending.len() - first, overlay.bytes - bytes) {
+            overlay.undo(savepoint);
+            return command.answer(Err(e.into()));
         }
         let records = first..overlay.said.pending.len();
         building.decided.push(Decided { command, records });
@@ -227,19 +247,18 @@ impl<S: State> Committer<S> {
         let mut building = self.begin();
         let mut lingered = None;
         loop {
-            // A few at a time, so that a bound is passed by a few only.
-            for command in self.inbox.take(PIECE_RECORDS) {
+            let mut commands = self.inbox.take(PIECE_RECORDS).into_iter();
+            while !building.is_full()
+                && let Some(command) = commands.next()
+            {
                 self.decide(&mut building, command);
                 self.give_pieces(&mut building);
             }
-            let count = building.decided.len();
-            let overlay = &building.overlay;
-            if count >= BATCH_COMMANDS_MAX
-                || overlay.bytes >= BATCH_BYTES_MAX
-                || overlay.said.pending.len() >= BATCH_RECORDS_MAX
-            {
+            self.inbox.put_back(commands);
+            if building.is_full() {
                 break;
             }
+            let count = building.decided.len();
             let flight = self.flight.as_ref().filter(|flight| !flight.has_landed());
             if !self.inbox.is_empty() || self.signers.work_along() {
                 continue;
@@ -337,6 +356,21 @@ impl<S: State> Committer<S> {
             now_us: self.shared.clock.now_us(),
         };
         hook(&mut tx).map_err(|e| Failure::NotCommitted(e.to_string()))
+    }
+}
+
+fn check_size(records: usize, bytes: usize) -> Result<(), JournalError> {
+    let sizes = [
+        ("a command's records", records, COMMAND_RECORDS_MAX),
+        ("a command's bytes", bytes, COMMAND_BYTES_MAX),
+    ];
+    match sizes.into_iter().find(|(_, found, limit)| found > limit) {
+        Some((what, found, limit)) => Err(JournalError::TooLarge {
+            what,
+            found: found as u64,
+            limit: limit as u64,
+        }),
+        None => Ok(()),
     }
 }
 

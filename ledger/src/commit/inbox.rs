@@ -127,6 +127,16 @@ impl<C> Inbox<C> {
         taken
     }
 
+    /// Takes back, in front of all others, what was taken and not used.
+    pub(crate) fn put_back(&self, unused: impl DoubleEndedIterator<Item = C> + ExactSizeIterator) {
+        if unused.len() > 0 {
+            let mut waiting = self.lock();
+            unused
+                .rev()
+                .for_each(|command| waiting.commands.push_front(command));
+        }
+    }
+
     /// Sleeps until there is something to do.
     pub(crate) fn wait(&self) -> Woken {
         let mut waiting = self.lock();
@@ -224,7 +234,11 @@ mod tests {
         assert_eq!(inbox.put(3, false), Err(NotTaken::Full));
         assert_eq!(inbox.take(1), vec![1]);
         assert_eq!(inbox.put(3, false), Ok(()));
-        assert_eq!(inbox.take(9), vec![2, 3]);
+        let mut taken = inbox.take(9).into_iter();
+        assert_eq!(taken.next(), Some(2));
+        inbox.put_back(taken);
+        inbox.put_back(vec![1, 2].into_iter());
+        assert_eq!(inbox.take(9), vec![1, 2, 3]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::erase::{self, Erasure};
 use crate::error::LedgerError;
 use crate::housekeeper::Step;
 use crate::journal::{EntryDraft, Journal, JournalError, Outcome};
-use crate::ledger::{Published, Shared};
+use crate::shared::{Published, Shared};
 use crate::state::{Change, State};
 use crate::{Position, Receipt};
 use ledger_core::{Chain, LogId};

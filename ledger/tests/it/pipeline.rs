@@ -236,6 +236,36 @@ fn a_crowd_of_large_commands_is_spread_over_batches_that_the_journal_takes() {
 }
 
 #[test]
+fn a_command_over_its_bounds_is_refused_whole_and_takes_nobody_with_it() {
+    let dir = temp();
+    let ledger = found_with(dir.path(), "studio", false, OpenOptions::default());
+    let (let_go, held) = channel::<()>();
+    let holding = ledger.submit(move |_| held.recv());
+    let many = |count: usize, content: &'static [u8]| {
+        ledger.submit(move |tx| {
+            for _ in 0..count {
+                tx.append(Stream::Facts, fact_with("too much", content))?;
+            }
+            Ok(())
+        })
+    };
+    let before = ledger.submit(|tx| tx.append(Stream::Facts, fact("before")));
+    let (records, bytes) = (many(32_769, b"1"), many(257, &[7; 65_536]));
+    let behind = ledger.submit(|tx| tx.append(Stream::Facts, fact("behind")));
+    let_go.send(()).unwrap();
+    for refused in [records, bytes] {
+        let refused = refused.wait().unwrap_err().into_ledger();
+        assert_eq!(refused.code(), "journal.batch-too-large", "{refused}");
+    }
+    let seq = |said: Said| said.wait().unwrap().receipts[0].seq();
+    assert_eq!(seq(before) + 1, seq(behind));
+    drop(holding);
+    assert!(!ledger.snapshot().state.counts.contains_key("too much"));
+    ledger.close().unwrap();
+    assert_clean(dir.path());
+}
+
+#[test]
 fn an_operation_that_cannot_read_leaves_nothing_behind_even_if_its_command_goes_on() {
     let dir = temp();
     let (ledger, faults) = gated(dir.path());
