@@ -1,8 +1,8 @@
 //! What people do to the queue by hand: each a receipt with a reason, and nothing twice.
 
-use crate::harness::{MINUTE, World, spec};
+use crate::harness::{MINUTE, World, machine, spec};
 use ledger_core::kinds::*;
-use ledger_core::{Detail, Draft};
+use ledger_core::{Detail, Draft, Subject};
 use ledger_projections::queue::{JobState, Phase, decide};
 
 fn phase(world: &World, job: JobId) -> Phase {
@@ -266,4 +266,36 @@ fn a_backlog_that_was_given_up_still_adopts_nothing() {
         ))
     );
     assert_eq!(phase(&world, job), Phase::Discarded);
+}
+
+#[test]
+fn a_name_that_no_subject_can_hold_stops_neither_the_ticker_nor_a_declaration() {
+    // Central's own words are bounded before they are sealed; an operator's or a hostile Central's are as they are.
+    for name in ["two\nlines".to_owned(), "x".repeat(300), String::new()] {
+        let mut world = World::studio();
+        let paused = HandlerPaused {
+            handler: name.clone(),
+            until: Some(world.now + MINUTE),
+            reason: String::new(),
+        };
+        let declared = HandlerDeclared {
+            machine: machine("mini"),
+            handler: name.clone(),
+            class: Class::Light,
+            labels: Vec::new(),
+            slots: 1,
+        };
+        let subject = || Subject::new("s").unwrap();
+        world.decide(vec![
+            Draft::of(&paused, subject()),
+            Draft::of(&declared, subject()),
+        ]);
+        assert!(world.state.queue().pause(&name).is_some());
+        world.now += 2 * MINUTE;
+        assert_eq!(world.tick().len(), 1, "its end came");
+        assert!(world.state.queue().pause(&name).is_none());
+        world.declare("mini", &[]);
+        assert!(world.state.handler(&machine("mini"), &name).is_none());
+        assert_eq!(world.inert(), 0);
+    }
 }

@@ -1,12 +1,12 @@
 //! A machine tells which handlers it runs; what changed goes into the order, and what waited for it becomes ready.
 
 use super::dependencies::held;
-use super::{DUE_MAX, OrderDraft, ready, routing, working_machine};
+use super::{DUE_MAX, OrderDraft, ready, routing, subject_of, working_machine};
 use crate::FleetState;
 use crate::queue::{Dependency, Handler, JobState, Phase, Refusal};
 use ledger_core::kinds::{HandlerDeclared, HandlerWithdrawn, HeldReason, ParkedReason, ReadyReason};
 use ledger_core::limits::{LABELS_MAX, NAME_BYTES_MAX};
-use ledger_core::{Draft, MachineId, Subject};
+use ledger_core::{Draft, MachineId};
 
 /// Handlers that one machine may declare.
 pub const HANDLERS_MAX: usize = 256;
@@ -23,7 +23,6 @@ pub fn handler_declared(
 ) -> Result<Vec<OrderDraft>, Refusal> {
     working_machine(state, machine)?;
     check(machine, declared)?;
-    let subject = |handler: &str| Subject::new(&format!("handler/{handler}")).expect("checked above");
     let mut drafts = Vec::new();
     let mut changed = Vec::new();
     for new in declared {
@@ -33,7 +32,7 @@ pub fn handler_declared(
             slots: new.slots,
         };
         if state.handler(machine, &new.handler) != Some(&row) {
-            drafts.push(Draft::of(new, subject(&new.handler)));
+            drafts.push(Draft::of(new, subject_of("handler", &new.handler)));
             changed.push(new);
         }
     }
@@ -43,7 +42,7 @@ pub fn handler_declared(
                 machine: of.clone(),
                 handler: handler.clone(),
             };
-            drafts.push(Draft::of(&withdrawn, subject(handler)));
+            drafts.push(Draft::of(&withdrawn, subject_of("handler", handler)));
         }
     }
     if changed.is_empty() {

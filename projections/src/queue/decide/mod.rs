@@ -35,7 +35,7 @@ use ledger_core::Draft;
 use ledger_core::kinds::{
     Detail, Evidence, Fence, JobId, JobParked, JobReady, NoticeTopic, ParkedReason, ReadyReason,
 };
-use ledger_core::{MachineId, ReceiptId};
+use ledger_core::{MachineId, ReceiptId, Subject};
 
 /// A draft for the order log, of Central's own machine key.
 pub type OrderDraft = Draft;
@@ -47,6 +47,14 @@ fn about<D: Detail>(job: &JobId, detail: &D, cause: Option<ReceiptId>) -> OrderD
         Some(cause) => draft.cause(cause),
         None => draft,
     }
+}
+
+/// The subject of a word about a name in a family. A name may come from the order, where nobody but its author bounded it; one that
+/// no subject can hold leaves the family alone.
+fn subject_of(family: &str, name: &str) -> Subject {
+    Subject::new(&format!("{family}/{name}"))
+        .or_else(|_| Subject::new(family))
+        .expect("a family is short and printable")
 }
 
 fn ready(job: &JobId, reason: ReadyReason, cause: Option<ReceiptId>) -> OrderDraft {

@@ -5,16 +5,16 @@
 //! `job.discarded`, `handler.paused`, `handler.resumed`, `queue.limited`); what follows from that is [`steered`].
 
 use super::dependencies::{failed, held};
-use super::{DUE_MAX, OrderDraft, about, job};
+use super::{DUE_MAX, OrderDraft, about, job, subject_of};
 use crate::FleetState;
 use crate::queue::{Dependency, Job, JobState, Phase, Refusal};
 use ledger::Receipt;
+use ledger_core::Draft;
 use ledger_core::kinds::{
     AnyDetail, DiscardReason, HandlerPaused, HandlerResumed, HeldReason, JobDiscarded, JobId, JobReleased,
     JobSpec, LimitScope, QueueLimited, RateLimit,
 };
 use ledger_core::limits::{NAME_BYTES_MAX, NOTE_BYTES_MAX};
-use ledger_core::{Draft, Subject};
 
 /// The states of a handler's backlog: what waits for a claim one way or another.
 pub const BACKLOG: [Phase; 4] = [Phase::Held, Phase::Scheduled, Phase::Ready, Phase::Backoff];
@@ -194,10 +194,6 @@ pub(super) fn may_retry<'a>(state: &'a FleetState, id: &JobId) -> Result<&'a Job
     Err(Refusal::NoRetry { job: *id, why })
 }
 
-fn subject_of(handler: &str) -> Subject {
-    Subject::new(&format!("handler/{handler}")).expect("a name is short and printable")
-}
-
 /// From here on nothing of a handler is given out; what runs goes on. With an end (microseconds since 1970), Central resumes it
 /// then.
 ///
@@ -235,7 +231,7 @@ pub fn pause(
         until,
         reason: reason.to_owned(),
     };
-    Ok(vec![Draft::of(&paused, subject_of(handler))])
+    Ok(vec![Draft::of(&paused, subject_of("handler", handler))])
 }
 
 /// Gives jobs of a paused handler out again. Nothing when it is not paused.
@@ -255,7 +251,7 @@ pub(super) fn unpaused(handler: &str, reason: &str) -> OrderDraft {
         handler: handler.to_owned(),
         reason: reason.to_owned(),
     };
-    Draft::of(&resumed, subject_of(handler))
+    Draft::of(&resumed, subject_of("handler", handler))
 }
 
 /// Sets the limit under which claims are given from here on; without any bound it is lifted.
@@ -300,8 +296,7 @@ pub fn limit(
         rate,
         reason: reason.to_owned(),
     };
-    let subject = Subject::new(&format!("limit/{name}")).expect("a name is short and printable");
-    Ok(vec![Draft::of(&limited, subject)])
+    Ok(vec![Draft::of(&limited, subject_of("limit", name))])
 }
 
 /// What follows from an operator's own `job.released`, sealed in the order and folded. Other receipts give nothing.
