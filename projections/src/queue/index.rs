@@ -165,7 +165,7 @@ fn next_time(job: &Job) -> Option<i64> {
         JobState::Scheduled { not_before } => Some(*not_before),
         JobState::Held {
             reason: HeldReason::NotBefore,
-        } => job.spec.not_before,
+        } => Some(job.spec.not_before.unwrap_or(i64::MIN)),
         JobState::Suspect { failover_at, .. } => *failover_at,
         JobState::Backoff { retry_at, .. } => *retry_at,
         _ => None,

@@ -255,3 +255,30 @@ fn a_dependency_cycle_through_a_retry_is_refused() {
     assert_eq!(phase(&world, job), Phase::Cancelled);
     assert_eq!(held(&world, patient), HeldReason::DependencyFailed);
 }
+
+#[test]
+fn a_retry_that_is_refused_leaves_the_job_and_its_dependants_as_they_were() {
+    let mut world = World::studio();
+    let letter = world.submit(spec("dream"));
+    let child = world.submit(after(&[letter]));
+    assert_eq!(
+        (phase(&world, letter), phase(&world, child)),
+        (Phase::Parked, Phase::Held)
+    );
+    // Sealed already, and impossible: one would wait for itself, one for nobody.
+    for wrong in [child, JobId(ReceiptId([7; 16]))] {
+        let refused = world.submit(JobSpec {
+            retry_of: Some(letter),
+            ..after(&[wrong])
+        });
+        assert_eq!(phase(&world, refused), Phase::Cancelled, "and stays visible");
+        assert_eq!(
+            (phase(&world, letter), phase(&world, child)),
+            (Phase::Parked, Phase::Held)
+        );
+        assert_eq!(world.state.job(&letter).unwrap().retried_as, None);
+    }
+    let again = retry(&mut world, letter);
+    assert_eq!(world.state.job(&letter).unwrap().retried_as, Some(again));
+    assert_eq!(world.inert(), 0);
+}

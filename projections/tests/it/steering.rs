@@ -299,3 +299,18 @@ fn a_name_that_no_subject_can_hold_stops_neither_the_ticker_nor_a_declaration() 
         assert_eq!(world.inert(), 0);
     }
 }
+
+#[test]
+fn a_job_that_somebody_holds_for_a_time_that_it_does_not_have_goes_on_with_the_next_tick() {
+    let mut world = World::studio();
+    let job = world.submit(spec("render"));
+    let held = JobHeld {
+        job,
+        reason: HeldReason::NotBefore,
+        note: String::new(),
+    };
+    world.decide(vec![Draft::of(&held, job.subject())]);
+    assert_eq!(phase(&world, job), Phase::Held);
+    world.tick();
+    assert_eq!((phase(&world, job), world.inert()), (Phase::Ready, 0));
+}

@@ -155,7 +155,7 @@ pub fn accept_request(
     if statement.schema != RequestReceived::SCHEMA {
         return Ok(vec![inadmissible(request, InadmissibleReason::UnknownSchema)]);
     }
-    let Some(RequestReceived { spec }) = detail_of::<RequestReceived>(request) else {
+    let Some(RequestReceived { mut spec }) = detail_of::<RequestReceived>(request) else {
         return Ok(vec![inadmissible(request, InadmissibleReason::MalformedDetail)]);
     };
     if bounds(&spec).is_err() || !names_its_payload(&spec, statement) {
@@ -166,6 +166,10 @@ pub fn accept_request(
     let known = routing::fitting(state, &spec).next().is_some();
     let later = spec.not_before.is_some_and(|not_before| not_before > now);
     let spec_of = spec.clone();
+    if refused.is_some() {
+        // What is refused tries nothing again: who waits for the earlier job goes on waiting for that one.
+        spec.retry_of = None;
+    }
     let accepted = JobAccepted {
         job: id,
         request: statement.id,
