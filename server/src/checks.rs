@@ -1,16 +1,17 @@
 //! Health checks of things beside this machine: a TCP port, an HTTP URL, a command, as the configuration declares them.
 //!
 //! Owns one task for each check. Contract: a change of state is a `node.service-state` in this machine's facts, and heartbeats
-//! carry the current states; one failure alone is none, `failures` in a row are. A check that hangs ends at its timeout. After a
-//! crash every state is unknown until it is looked at, and then told. It mends nothing.
+//! carry the current states; one failure alone is none, `failures` in a row are. A change that could not be kept is told by the
+//! next look that finds it still so. A check that hangs ends at its timeout, with all that its command started. After a crash
+//! every state is unknown until it is looked at, and then told. It mends nothing.
 
 use crate::machine::Machine;
+use crate::outside;
 use ledger::core::kinds::{CheckKind, NodePulse2, NodeServiceState, ServiceGauge, ServiceState};
-use ledger::core::limits::{NAME_BYTES_MAX, NOTE_BYTES_MAX};
+use ledger::core::limits::NAME_BYTES_MAX;
 use ledger::core::{Draft, Stream, Subject};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -118,24 +119,33 @@ impl Services {
 // What a thing is, after what its looks found.
 struct Judge {
     state: ServiceState,
+    told: ServiceState,
     failed: u16,
 }
 
 impl Judge {
-    // The state before, when a look changed it.
-    fn look(&mut self, succeeded: bool, failures: u16) -> Option<ServiceState> {
-        self.failed = if succeeded {
-            0
-        } else {
-            self.failed.saturating_add(1)
-        };
-        let state = match succeeded {
-            true => ServiceState::Up,
-            false if self.failed >= failures => ServiceState::Down,
-            false => self.state,
-        };
-        let before = std::mem::replace(&mut self.state, state);
-        (before != state).then_some(before)
+    fn new() -> Self {
+        Self {
+            state: ServiceState::Unknown,
+            told: ServiceState::Unknown,
+            failed: 0,
+        }
+    }
+
+    fn look(&mut self, succeeded: bool, failures: u16) {
+        if succeeded {
+            (self.state, self.failed) = (ServiceState::Up, 0);
+            return;
+        }
+        self.failed = self.failed.saturating_add(1);
+        if self.failed >= failures {
+            self.state = ServiceState::Down;
+        }
+    }
+
+    // The state that was told last, while the state is another one.
+    fn untold(&self) -> Option<ServiceState> {
+        (self.told != self.state).then_some(self.told)
     }
 }
 
@@ -160,17 +170,18 @@ pub(crate) async fn check_forever(
 }
 
 async fn check_one_forever(machine: Arc<Machine>, services: Arc<Services>, check: CheckConfig) {
-    let mut judge = Judge {
-        state: ServiceState::Unknown,
-        failed: 0,
-    };
+    let mut judge = Judge::new();
     loop {
         let found = look(&check).await;
-        if let Some(before) = judge.look(found.is_ok(), check.failures) {
-            services.set(&check.name, judge.state);
+        judge.look(found.is_ok(), check.failures);
+        services.set(&check.name, judge.state);
+        if let Some(before) = judge.untold() {
             let note = found.err().unwrap_or_default();
-            if let Err(e) = tell(&machine, &check, before, judge.state, note).await {
-                tracing::error!(check = check.name, code = e.code(), error = %e, "a change of state could not be kept");
+            match tell(&machine, &check, before, judge.state, &note).await {
+                Ok(()) => judge.told = judge.state,
+                Err(e) => {
+                    tracing::error!(check = check.name, code = e.code(), error = %e, "a change of state could not be kept");
+                }
             }
         }
         tokio::time::sleep(Duration::from_millis(check.every_ms)).await;
@@ -182,13 +193,8 @@ async fn tell(
     check: &CheckConfig,
     before: ServiceState,
     state: ServiceState,
-    mut note: String,
+    note: &str,
 ) -> Result<(), crate::ServerError> {
-    let end = (0..=NOTE_BYTES_MAX.min(note.len()))
-        .rev()
-        .find(|end| note.is_char_boundary(*end))
-        .unwrap_or(0);
-    note.truncate(end);
     let detail = NodeServiceState {
         service: check.name.clone(),
         check: match (&check.tcp, &check.http) {
@@ -198,7 +204,7 @@ async fn tell(
         },
         before,
         state,
-        note,
+        note: outside::note(note),
     };
     let subject = Subject::new(&format!("node/{}", machine.id()))?;
     machine
@@ -209,54 +215,30 @@ async fn tell(
 
 // Looks once; what is wrong, as a sentence.
 async fn look(check: &CheckConfig) -> Result<(), String> {
+    let limit = Duration::from_millis(check.timeout_ms);
     let looking = async {
         match (&check.tcp, &check.http, &check.command) {
             (Some(address), ..) => {
                 let connected = tokio::net::TcpStream::connect(address).await;
                 connected.map(drop).map_err(|e| e.to_string())
             }
-            (None, Some(url), _) => get(url).await,
-            (None, None, Some(argv)) => run(argv).await,
+            (None, Some(url), _) => get(url, limit).await,
+            (None, None, Some(argv)) => outside::run(argv, &[], b"").await,
             (None, None, None) => Err("nothing to look at".to_owned()),
         }
     };
-    let limit = Duration::from_millis(check.timeout_ms);
     tokio::time::timeout(limit, looking)
         .await
         .unwrap_or_else(|_| Err(format!("no answer within {} ms", check.timeout_ms)))
 }
 
-async fn get(url: &str) -> Result<(), String> {
-    let client = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .build();
-    let client = client.map_err(|e| e.to_string())?;
-    // The URL may carry a secret, and the library's error would repeat it.
-    let answer = client.get(url).send().await;
-    let status = answer.map_err(|e| e.without_url().to_string())?.status();
+async fn get(url: &str, connect_within: Duration) -> Result<(), String> {
+    let answer = outside::client(connect_within)?.get(url).send().await;
+    let status = answer.map_err(outside::without_url)?.status();
     if status.as_u16() < 400 {
         Ok(())
     } else {
         Err(format!("answered {status}"))
-    }
-}
-
-async fn run(argv: &[String]) -> Result<(), String> {
-    let (program, arguments) = argv.split_first().ok_or("no program")?;
-    let mut child = tokio::process::Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|e| e.to_string())?;
-    let status = child.wait().await.map_err(|e| e.to_string())?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("ended with {status}"))
     }
 }
 
@@ -279,18 +261,30 @@ mod tests {
 
     #[test]
     fn one_failure_is_none_and_the_configured_number_in_a_row_is() {
-        let mut judge = Judge {
-            state: ServiceState::Unknown,
-            failed: 0,
-        };
-        let changes: Vec<_> = [true, true, false, true, false, false, false, true]
-            .map(|succeeded| judge.look(succeeded, 2))
+        let mut judge = Judge::new();
+        let states: Vec<_> = [false, true, true, false, true, false, false, false, true]
+            .map(|succeeded| {
+                judge.look(succeeded, 2);
+                judge.state
+            })
             .into();
-        let (none, up, down, unknown) = (None, ServiceState::Up, ServiceState::Down, ServiceState::Unknown);
-        assert_eq!(
-            changes,
-            [Some(unknown), none, none, none, none, Some(up), none, Some(down)]
-        );
+        let (up, down, unknown) = (ServiceState::Up, ServiceState::Down, ServiceState::Unknown);
+        assert_eq!(states, [unknown, up, up, up, up, up, down, down, up]);
+    }
+
+    #[test]
+    fn a_change_that_could_not_be_kept_is_told_later_unless_it_has_passed() {
+        let mut judge = Judge::new();
+        judge.look(true, 1);
+        assert_eq!(judge.untold(), Some(ServiceState::Unknown));
+        judge.look(true, 1);
+        assert_eq!(judge.untold(), Some(ServiceState::Unknown));
+        judge.told = judge.state;
+        assert_eq!(judge.untold(), None);
+        judge.look(false, 1);
+        assert_eq!(judge.untold(), Some(ServiceState::Up));
+        judge.look(true, 1);
+        assert_eq!(judge.untold(), None);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod jobs;
 pub mod machine;
 pub mod nightly;
 mod node;
+mod outside;
 pub mod setup;
 pub mod vault;
 pub mod worker;

@@ -13,3 +13,4 @@ pub use api::Api;
 pub use error::ClientError;
 pub use events::Events;
 pub use signed::{MachineSigner, Signed};
+pub(crate) use transport::plain_client;

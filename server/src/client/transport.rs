@@ -50,7 +50,7 @@ pub(super) enum Transport {
 }
 
 /// A client that follows nothing and asks nobody else.
-pub(super) fn plain_client() -> reqwest::ClientBuilder {
+pub(crate) fn plain_client() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()

@@ -3,15 +3,13 @@
 use super::central;
 use crate::error::ServerError;
 use crate::machine::Machine;
+use crate::outside;
 use ledger::core::kinds::{NoticeDelivered, NoticeUndelivered};
-use ledger::core::limits::NOTE_BYTES_MAX;
 use ledger::core::text::shown;
 use ledger::core::{Draft, ReceiptId, Subject};
 use ledger_projections::notices::Notice;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
 
 /// Tries for one notice and sink.
 const ATTEMPTS_MAX: u16 = 5;
@@ -47,16 +45,8 @@ impl Sink {
                 format!("webhook {}", host.rsplit('@').next().unwrap_or(host))
             }
         };
-        shortened(&text)
+        outside::note(&text)
     }
-}
-
-fn shortened(text: &str) -> String {
-    let mut end = text.len().min(NOTE_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
 }
 
 /// Delivers what is undelivered until it is told to stop.
@@ -141,7 +131,10 @@ async fn attempt_one(
             tracing::warn!(notice = %id, topic = ?notice.topic, "{}", shown(&notice.text));
             Ok(())
         }
-        Sink::Command(argv) => bounded(run_command(argv, id, &body)).await,
+        Sink::Command(argv) => {
+            let environment = [("LEDGER_NOTICE", id.to_string())];
+            bounded(outside::run(argv, &environment, body.as_bytes())).await
+        }
         Sink::Webhook(url) => bounded(post(url, id, body)).await,
     };
     let subject = Subject::new(&format!("notice/{id}"))?;
@@ -160,7 +153,7 @@ async fn attempt_one(
                 notice: *id,
                 destination,
                 attempt,
-                error: shortened(&why),
+                error: outside::note(&why),
             };
             Draft::of(&detail, subject)
         }
@@ -179,45 +172,12 @@ async fn bounded(told: impl Future<Output = Result<(), String>>) -> Result<(), S
         .unwrap_or_else(|_| Err("took longer than 20 s".into()))
 }
 
-async fn run_command(argv: &[String], id: &ReceiptId, body: &str) -> Result<(), String> {
-    let (program, arguments) = argv.split_first().ok_or("no program")?;
-    let mut child = tokio::process::Command::new(program)
-        .args(arguments)
-        .env("LEDGER_NOTICE", id.to_string())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|e| e.to_string())?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A program that does not read its input is told by its exit status alone.
-        drop(stdin.write_all(body.as_bytes()).await);
-    }
-    let status = child.wait().await.map_err(|e| e.to_string())?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("ended with {status}"))
-    }
-}
-
 async fn post(url: &str, id: &ReceiptId, body: String) -> Result<(), String> {
-    let client = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .build();
-    let client = client.map_err(|e| e.to_string())?;
-    let request = client
+    let request = outside::client(SINK_TIMEOUT)?
         .post(url)
         .header("content-type", "application/json")
         .header("ledger-notice", id.to_string());
-    // The URL may carry a secret, and the library's error would repeat it.
-    let answer = request
-        .body(body)
-        .send()
-        .await
-        .map_err(|e| e.without_url().to_string())?;
+    let answer = request.body(body).send().await.map_err(outside::without_url)?;
     let status = answer.status();
     if status.is_success() {
         Ok(())
