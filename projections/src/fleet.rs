@@ -54,7 +54,7 @@ pub struct FleetState {
 
 impl State for FleetState {
     const NAME: &'static str = "fleet";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
 
     fn empty(context: &StateContext) -> Self {
         Self {

@@ -62,7 +62,7 @@ impl Queue {
                 if was_paused { Folded::Done } else { Folded::Inert }
             }
             AnyDetail::QueueLimited(d) => {
-                self.limited(d, changes);
+                self.limited(d, at.time, changes);
                 Folded::Done
             }
             detail => self.changed(&detail, at, changes),

@@ -150,13 +150,16 @@ impl Queue {
         is_paused
     }
 
-    pub(super) fn limited(&mut self, d: QueueLimited, changes: &mut Changes) {
+    pub(super) fn limited(&mut self, d: QueueLimited, at: i64, changes: &mut Changes) {
         if d.running_max.is_none() && d.rate.is_none() {
             self.limits.remove(&d.scope, changes);
             return;
         }
-        // What was given before counts on when only the numbers change.
-        let next_at = self.limits.get(&d.scope).map_or(i64::MIN, |limit| limit.next_at);
+        // What was given before counts on when only the numbers change, as a burst of the new period at most: that is as far as
+        // claims under the new numbers could have come.
+        let before = self.limits.get(&d.scope).map_or(i64::MIN, |limit| limit.next_at);
+        let period = d.rate.map_or(0, |rate| micros(rate.period_ms));
+        let next_at = before.min(at.saturating_add(period));
         let limit = Limit {
             running_max: d.running_max,
             rate: d.rate,

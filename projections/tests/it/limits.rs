@@ -268,3 +268,26 @@ fn a_pause_with_an_end_is_ended_by_the_ticker_with_a_receipt() {
         "a reason is needed"
     );
 }
+
+#[test]
+fn a_rate_that_is_corrected_counts_what_was_given_and_keeps_nobody_waiting_for_the_old_one() {
+    let mut world = World::studio();
+    let scope = LimitScope::Handler("render".into());
+    let rate = |claims, period_ms| Some(RateLimit { claims, period_ms });
+    // A day was typed where a minute was meant.
+    limit(&mut world, &scope, None, rate(1, 24 * 3_600_000));
+    for _ in 0..5 {
+        world.submit(spec("render"));
+    }
+    world.must_claim("studio", "render");
+    world.now += MINUTE;
+    assert!(world.claim("studio", "render").is_none());
+    limit(&mut world, &scope, None, rate(1, 60_000));
+    assert!(
+        world.claim("studio", "render").is_none(),
+        "what was given counts on"
+    );
+    world.now += MINUTE + SECOND;
+    assert!(world.claim("studio", "render").is_some());
+    assert!(world.claim("studio", "render").is_none());
+}
