@@ -78,20 +78,21 @@ impl<S: State> Tail<S> {
     /// The next receipt, if it comes in time.
     ///
     /// # Errors
-    /// [`LedgerError`] when the store cannot be read.
+    /// [`LedgerError::Closed`] when none is left and none will come, since the store takes no appends any more;
+    /// [`LedgerError`] when it cannot be read.
     pub fn next_within(&mut self, timeout: Duration) -> Result<Option<Receipt>, LedgerError> {
         if let Some(receipt) = self.ready()? {
             return Ok(Some(receipt));
         }
         self.ledger.wait_past(self.read_to, timeout);
-        self.ready()
+        self.ready_or_closed()
     }
 
     /// The next receipt, however long it takes: a future for any executor, woken by the commit that brings it. Dropping the
     /// future loses nothing. It reads from the disk when it is polled, some microseconds a receipt.
     ///
     /// # Errors
-    /// [`LedgerError`] when the store cannot be read.
+    /// As [`Tail::next_within`]; whoever waits when the store is closed is woken to be told.
     ///
     /// ```
     /// # use ledger::{Ledger, LedgerError, Position, Receipt, core::Kind};
@@ -112,14 +113,14 @@ impl<S: State> Tail<S> {
     /// What [`Tail::next_receipt`] does when it is polled, for streams of one's own.
     ///
     /// # Errors
-    /// [`LedgerError`] when the store cannot be read.
+    /// As [`Tail::next_within`].
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Receipt, LedgerError>> {
         if let Some(receipt) = self.ready()? {
             return Poll::Ready(Ok(receipt));
         }
         self.ledger.shared().wakers.add(context.waker());
-        // What became durable before the waker was known woke nobody.
-        match self.ready()? {
+        // What became durable, or was closed, before the waker was known woke nobody.
+        match self.ready_or_closed()? {
             Some(receipt) => Poll::Ready(Ok(receipt)),
             None => Poll::Pending,
         }
@@ -133,6 +134,15 @@ impl<S: State> Tail<S> {
     /// The position to resume behind.
     pub fn position(&self) -> Position {
         self.after
+    }
+
+    // Nothing comes behind what is here once the store takes no appends: asked in this order, so that what came last is seen.
+    fn ready_or_closed(&mut self) -> Result<Option<Receipt>, LedgerError> {
+        let closed = self.ledger.closed();
+        match (self.ready()?, closed) {
+            (None, Some(why)) => Err(LedgerError::Closed(why)),
+            (next, _) => Ok(next),
+        }
     }
 
     fn ready(&mut self) -> Result<Option<Receipt>, LedgerError> {

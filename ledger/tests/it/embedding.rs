@@ -5,7 +5,7 @@ use ledger::typed::{Codec, Content, Typed, TypedError, TypedKind};
 use ledger::{CommitError, Ledger, LedgerError, Position};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::mpsc::{Receiver, channel};
@@ -322,6 +322,47 @@ fn a_tail_can_be_awaited_and_every_waiting_one_is_woken() {
     assert!(pin!(tail.next_receipt()).poll(&mut context).is_pending());
     let said = ledger.append(gauge(3)).unwrap();
     assert_eq!(block_on(tail.next_receipt()).unwrap(), said);
+}
+
+#[test]
+fn whoever_follows_a_store_that_is_closed_gets_what_is_left_and_is_then_told() {
+    let (_dir, ledger) = lone();
+    let last = ledger.append(Gauge(1, 0).draft(subject()).unwrap()).unwrap();
+    let (began, begun) = channel();
+    let code = |next: Result<(), LedgerError>| next.unwrap_err().code();
+    let awaiting = {
+        let (mut tail, began) = (ledger.tail(last.position), began.clone());
+        std::thread::spawn(move || {
+            block_on(async {
+                let mut next = pin!(tail.next_receipt());
+                let waits = poll_fn(|context| Poll::Ready(next.as_mut().poll(context).is_pending())).await;
+                began.send(waits).unwrap();
+                code(next.await.map(drop))
+            })
+        })
+    };
+    let blocked = {
+        let mut tail = ledger.tail(last.position);
+        std::thread::spawn(move || {
+            began.send(true).unwrap();
+            code(tail.next_within(PATIENCE * 1000).map(drop))
+        })
+    };
+    for _ in 0..2 {
+        assert!(begun.recv_timeout(PATIENCE).unwrap(), "nothing was there yet");
+    }
+    let mut late = ledger.tail(Position::START);
+    ledger.close().unwrap();
+    assert_eq!(awaiting.join().unwrap(), "ledger.closed");
+    assert_eq!(blocked.join().unwrap(), "ledger.closed");
+    // Who comes later reads on to the end.
+    let mut kinds = Vec::new();
+    while let Ok(receipt) = block_on(late.next_receipt()) {
+        kinds.push(receipt.kind().to_owned());
+    }
+    assert_eq!(kinds, ["log.genesis", "x.gauge"]);
+    let told = late.next_within(Duration::ZERO).map(drop);
+    assert_eq!(code(told), "ledger.closed");
 }
 
 #[test]
