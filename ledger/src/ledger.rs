@@ -330,7 +330,8 @@ impl<S: State> Ledger<S> {
         self.shared().failing.lock().expect("failing lock").clone()
     }
 
-    /// Blocks until something is durable behind a position, or the time is up; the end as of then.
+    /// Blocks until something is durable behind a position, the time is up, or the store takes nothing more; the end as of
+    /// then.
     pub fn wait_past(&self, position: Position, timeout: Duration) -> Position {
         self.shared().wait_past(position, timeout)
     }

@@ -121,13 +121,14 @@ impl<S: State> Shared<S> {
         self.backlog.wait_for_room();
     }
 
-    /// Blocks until something is durable behind a position, or the time is up; the end as of then.
+    /// Blocks until something is durable behind a position, the time is up, or the store takes nothing more; the end as of
+    /// then.
     pub(crate) fn wait_past(&self, position: Position, timeout: Duration) -> Position {
         let (progress, changed) = &self.progress;
         // A time past all clocks is no end.
         let deadline = Instant::now().checked_add(timeout);
         let mut end = progress.lock().expect("progress lock");
-        while *end <= position {
+        while *end <= position && self.closed().is_none() {
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             end = match left {
                 None => changed.wait(end).expect("progress lock"),
@@ -179,6 +180,10 @@ impl<S: State> Shared<S> {
             .lock()
             .expect("closed lock")
             .get_or_insert_with(|| why.to_owned());
+        // Whoever waits for what comes next waits in vain. Under the lock, so that nobody is just about to wait.
+        drop(self.progress.0.lock().expect("progress lock"));
+        self.progress.1.notify_all();
+        self.wakers.wake_all();
     }
 }
 
