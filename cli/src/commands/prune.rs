@@ -90,12 +90,20 @@ pub(crate) async fn run(context: &Context, args: &PruneArgs) -> Result<Exit, Cli
         "checkpoint": checkpoint,
     });
     let next = ["ledger verify".to_owned()];
+    let left = pruned
+        .as_ref()
+        .is_some_and(|pruned| pruned.records < pruned.last + 1 - pruned.first);
+    let later = if left {
+        "\n  the rest lies in the newest segment, is read by nobody any more, and goes with a pruning after that is full"
+    } else {
+        ""
+    };
     context.output.result(&result, &next, || match &said {
         Some(said) => format!(
-            "{} records pruned, {} bytes freed in {segments} segments; log {} begins at seq {first_kept}\n  by {said}",
+            "log {} begins at seq {first_kept} now; {} records are gone, {} bytes freed in {segments} segments\n  by {said}{later}",
+            log.short(),
             count(records),
             count(bytes_freed),
-            log.short()
         ),
         None => format!(
             "nothing to prune: log {} begins at seq {first_kept}",
