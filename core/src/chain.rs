@@ -9,6 +9,7 @@ use crate::error::ChainError;
 use crate::hlc::Hlc;
 use crate::key::{PublicKey, VerifyKey};
 use crate::kinds::{Detail, LogGenesis};
+use crate::limits::SEQ_MAX;
 use crate::record::Record;
 use crate::signature;
 use crate::tree::{self, Tree};
@@ -42,6 +43,19 @@ pub struct ChainSnapshot {
     pub peaks: Vec<TreeRoot>,
 }
 
+impl ChainSnapshot {
+    // The tree that ends with its record.
+    fn tree(&self, log: LogId) -> Result<Tree, ChainError> {
+        let peaks = self.peaks.iter().map(|root| root.0).collect();
+        let size = self.seq.checked_add(1);
+        let tree = size.and_then(|size| Tree::from_peaks(size, peaks));
+        tree.ok_or(ChainError::Genesis {
+            log,
+            why: "its snapshot does not fit its size",
+        })
+    }
+}
+
 /// The state of a check after some records of one log; holds no records, at most 64 hashes.
 #[derive(Clone, Debug)]
 pub struct Chain {
@@ -49,6 +63,7 @@ pub struct Chain {
     fleet: FleetId,
     genesis: LogGenesis,
     machine: VerifyKey,
+    // At most SEQ_MAX, so that the next one is a number.
     last_seq: u64,
     last_seal: SealDigest,
     last_time: Hlc,
@@ -119,9 +134,7 @@ impl Chain {
     /// # Errors
     /// [`ChainError`]; the state is then as before.
     pub fn follow(&mut self, record: &Record) -> Result<(), ChainError> {
-        self.check_follows(record)?;
-        self.extend(record);
-        Ok(())
+        self.follow_prepared(record, tree::leaf_hash(record.bytes()))
     }
 
     /// The same, with the record's leaf hash computed elsewhere.
@@ -168,6 +181,15 @@ impl Chain {
     /// # Errors
     /// [`ChainError`]; the state is then as before.
     pub fn resume(&mut self, record: &Record, seq: u64) -> Result<(), ChainError> {
+        self.resume_prepared(record, seq, tree::leaf_hash(record.bytes()))
+    }
+
+    pub(crate) fn resume_prepared(
+        &mut self,
+        record: &Record,
+        seq: u64,
+        leaf: tree::Hash,
+    ) -> Result<(), ChainError> {
         let (log, found) = (self.log, record.seal().seq);
         if record.seal().log != log {
             return Err(ChainError::OtherLog {
@@ -183,13 +205,20 @@ impl Chain {
             });
         }
         self.check_unlinked(record)?;
-        self.extend(record);
+        self.extend_prepared(record, leaf);
         Ok(())
     }
 
     fn check_unlinked(&self, record: &Record) -> Result<(), ChainError> {
         let (seal, statement) = (record.seal(), record.statement());
         let (log, seq) = (self.log, seal.seq);
+        if seq > SEQ_MAX {
+            return Err(ChainError::Seq {
+                log,
+                expected: SEQ_MAX,
+                found: seq,
+            });
+        }
         if statement.fleet != self.fleet {
             return Err(ChainError::OtherFleet { log, seq });
         }
@@ -228,10 +257,7 @@ impl Chain {
 
     /// Takes in a record that this process itself just sealed after [`Chain::next_place`].
     pub fn extend(&mut self, record: &Record) {
-        self.last_seq = record.seal().seq;
-        self.last_seal = record.seal_digest();
-        self.last_time = record.seal().time;
-        self.tree.push(tree::leaf_hash(record.bytes()));
+        self.extend_prepared(record, tree::leaf_hash(record.bytes()));
     }
 
     /// Takes in a record that this process itself just sealed, with its leaf hash computed elsewhere.
@@ -247,6 +273,7 @@ impl Chain {
         let machine = self.machine_key();
         run.log == self.log
             && Some(run.first_seq) == self.last_seq.checked_add(1)
+            && run.last_seq() <= SEQ_MAX
             && run.prev == self.last_seal
             && run.fleet == self.fleet
             && run.first_time > self.last_time
@@ -283,15 +310,7 @@ impl Chain {
     /// [`ChainError::Genesis`] when the genesis is not one, or the snapshot does not fit a tree of its size.
     pub fn restore(genesis: &Record, snapshot: &ChainSnapshot) -> Result<Self, ChainError> {
         let start = Self::start(genesis)?;
-        let peaks = snapshot.peaks.iter().map(|root| root.0).collect();
-        let tree = snapshot
-            .seq
-            .checked_add(1)
-            .and_then(|size| Tree::from_peaks(size, peaks));
-        let tree = tree.ok_or(ChainError::Genesis {
-            log: start.log,
-            why: "its snapshot does not fit its size",
-        })?;
+        let tree = snapshot.tree(start.log)?;
         Ok(Self {
             last_seq: snapshot.seq,
             last_seal: snapshot.seal,
@@ -309,19 +328,11 @@ impl Chain {
     /// Goes on where a snapshot of this very log was taken, without the records up to there.
     ///
     /// # Errors
-    /// [`ChainError::Genesis`] when the snapshot does not fit a tree of its size; [`ChainError::Seq`] when it is not ahead; the
+    /// [`ChainError::Genesis`] when the snapshot does not fit a tree of its size; [`ChainError::Seq`] when it lies behind; the
     /// state is then as before.
     pub fn advance_to(&mut self, snapshot: &ChainSnapshot) -> Result<(), ChainError> {
         let log = self.log;
-        let peaks = snapshot.peaks.iter().map(|root| root.0).collect();
-        let tree = snapshot
-            .seq
-            .checked_add(1)
-            .and_then(|size| Tree::from_peaks(size, peaks));
-        let tree = tree.ok_or(ChainError::Genesis {
-            log,
-            why: "its snapshot does not fit its size",
-        })?;
+        let tree = snapshot.tree(log)?;
         if snapshot.seq < self.last_seq {
             return Err(ChainError::Seq {
                 log,

@@ -16,7 +16,7 @@ pub const MEDIA_BYTES_MAX: usize = 64;
 pub const MACHINE_ID_BYTES_MAX: usize = 64;
 /// Bytes of a Vault path. Longer ones are skipped, and a receipt says so.
 pub const PATH_BYTES_MAX: usize = 1024;
-/// Ranges in one `log.pinned`: 32 ranges of at most 105 bytes stay below [`DETAIL_BYTES_MAX`].
+/// Ranges in one `log.pinned`: 32 ranges of at most 117 bytes stay below [`DETAIL_BYTES_MAX`].
 pub const PINNED_RANGES_MAX: usize = 32;
 /// Patterns in one grant.
 pub const GRANT_PATTERNS_MAX: usize = 32;
@@ -28,6 +28,8 @@ pub const LABELS_MAX: usize = 16;
 pub const DEPENDS_ON_MAX: usize = 16;
 /// Bytes of a progress note or of a short reason in a detail.
 pub const NOTE_BYTES_MAX: usize = 200;
+/// The greatest seq of a record: the size of the tree that ends with it is one more, and has 64 bits.
+pub(crate) const SEQ_MAX: u64 = u64::MAX - 1;
 /// Milliseconds that a foreign clock may pull our hybrid clock past our own wall clock.
 pub const DRIFT_MS_MAX: u64 = 60_000;
 

@@ -11,6 +11,7 @@
 
 use crate::Position;
 use crate::journal::StoreId;
+use crate::journal::error::is_no_space;
 use crate::storage::{Access, Storage, StorageFile};
 use ledger_core::{DecodeError, Head, LogId, canonical};
 use serde::{Deserialize, Serialize};
@@ -370,7 +371,7 @@ impl AnchorFile {
         };
         if let Err(source) = self.file.write_at(offset, &slot) {
             // A file system that copies on write may be full. The other slot counts still, and this one is written whole again.
-            self.poisoned = !matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+            self.poisoned = !is_no_space(&source);
             return Err(io(source));
         }
         if let Err(source) = self.file.sync_data() {

@@ -6,8 +6,9 @@
 //! waits for it. What a crash in the middle of that leaves is what a crash leaves at any other time.
 
 use crate::error::LedgerError;
+use crate::journal::error::is_no_space;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, UserKey, UserValue};
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,11 +73,8 @@ fn not_open(what: &'static str) -> LedgerError {
     }
 }
 
-fn is_no_space(error: &fjall::Error) -> bool {
-    let (fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io))) = error else {
-        return false;
-    };
-    matches!(io.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+fn is_full(error: &fjall::Error) -> bool {
+    matches!(error, fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io)) if is_no_space(io))
 }
 
 fn open_database(path: &Path) -> fjall::Result<Database> {
@@ -117,7 +115,7 @@ impl Derived {
         let db = match open_database(path) {
             Ok(db) => db,
             // There is nothing to set aside, or nothing wrong with it: the disk is at fault.
-            Err(e) if !path.exists() || is_no_space(&e) => {
+            Err(e) if !path.exists() || is_full(&e) => {
                 return Err(failed("opening the derived store")(e));
             }
             Err(e) => {

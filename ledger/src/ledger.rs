@@ -151,7 +151,7 @@ impl<S: State> Ledger<S> {
     ///
     /// The closure runs inside the committer, sees every decision of the same batch before it, and either returns `Ok`
     /// (all that it appended is committed together) or `Err` (nothing of it is). It must be quick and must not block. What it
-    /// appends is bounded, by 16 MiB and 32,768 receipts: more is refused whole, as [`crate::JournalError::TooLarge`].
+    /// appends is bounded, by 16 MiB and 32,768 receipts: more is refused whole, as [`TooLarge`](crate::journal::JournalError::TooLarge).
     pub fn submit<T, E, F>(&self, call: F) -> Ticket<T, E>
     where
         F: FnOnce(&mut Tx<'_, S>) -> Result<T, E> + Send + 'static,

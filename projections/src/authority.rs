@@ -2,8 +2,8 @@
 //!
 //! Folds the order from the journal as the committer does. A record of an order log is judged where it stands; a record of another
 //! log where the order pins it; a pulse, which nothing pins, where it was met. What was not permitted and is named by a
-//! `receipt.inadmissible` of the order is known and inert. Memory: the fleet's state, and the records that wait for a pin, at most
-//! `WAITING_MAX`; those past it are counted as not judged.
+//! `receipt.inadmissible` of Central's is known and inert. Memory: the fleet's state, the records that wait for a pin, at most
+//! `WAITING_MAX`, and what was not permitted, at most `KEPT_MAX`; those past either are counted as not judged.
 
 use crate::fleet::{FleetState, detail_of, micros_of};
 use ledger::verify::{Authority, AuthorityMaker, Judgement, NotPermitted};
@@ -25,11 +25,42 @@ pub struct FleetAuthority {
     state: Option<FleetState>,
     waiting: BTreeMap<LogId, BTreeMap<u64, Receipt>>,
     held: usize,
-    // Records that were over the bound.
+    // Records that were over that bound.
     dropped: u64,
     judged: u64,
-    found: Vec<NotPermitted>,
+    said: Said,
+}
+
+/// What was not permitted, apart from what the order names as such.
+#[derive(Default)]
+struct Said {
+    found: BTreeMap<(LogId, u64), NotPermitted>,
+    // Named before it was found.
     named: BTreeSet<(LogId, u64)>,
+    excused: u64,
+    // Found past the bound.
+    dropped: u64,
+}
+
+impl Said {
+    fn found(&mut self, said: NotPermitted) {
+        let place = (said.log, said.seq);
+        if self.named.contains(&place) {
+            self.excused += 1;
+        } else if self.found.len() < KEPT_MAX {
+            self.found.insert(place, said);
+        } else {
+            self.dropped += 1;
+        }
+    }
+
+    fn named(&mut self, place: (LogId, u64)) {
+        if self.found.remove(&place).is_some() {
+            self.excused += 1;
+        } else if self.named.len() < KEPT_MAX {
+            self.named.insert(place);
+        }
+    }
 }
 
 impl FleetAuthority {
@@ -42,33 +73,33 @@ impl FleetAuthority {
         Some(self.state.as_ref()?.log(log)?.stream)
     }
 
-    // `at`: microseconds since 1970.
-    fn judge(&mut self, receipt: &Receipt, stream: Stream, at: i64) {
+    // Whether it was permitted. `at`: microseconds since 1970.
+    fn judge(&mut self, receipt: &Receipt, stream: Stream, at: i64) -> bool {
         let Some(state) = &self.state else {
-            return;
+            return false;
         };
         self.judged += 1;
         // A request gets its verdict from its own decider, in the order.
         if stream != Stream::Order && receipt.kind() == RequestReceived::KIND {
-            return;
+            return true;
         }
         let own_log = receipt.record.author_signature().is_none();
         let verdict = state.authorise(receipt.statement(), stream, own_log, at);
-        if let Err(reason) = verdict
-            && self.found.len() < KEPT_MAX
-        {
-            let author = receipt.statement().author.short();
-            let kind = receipt.kind().to_owned();
-            self.found.push(NotPermitted {
-                log: receipt.log(),
-                seq: receipt.seq(),
-                id: receipt.id(),
-                code: code(reason),
-                text: format!(
-                    "key {author} was not permitted to say {kind} in {stream} at this place of the order"
-                ),
-            });
-        }
+        let Err(reason) = verdict else {
+            return true;
+        };
+        let author = receipt.statement().author.short();
+        let kind = receipt.kind().to_owned();
+        self.said.found(NotPermitted {
+            log: receipt.log(),
+            seq: receipt.seq(),
+            id: receipt.id(),
+            code: code(reason),
+            text: format!(
+                "key {author} was not permitted to say {kind} in {stream} at this place of the order"
+            ),
+        });
+        false
     }
 
     fn wait(&mut self, receipt: &Receipt) {
@@ -76,9 +107,10 @@ impl FleetAuthority {
             self.dropped += 1;
             return;
         }
-        self.held += 1;
         let log = self.waiting.entry(receipt.log()).or_default();
-        log.insert(receipt.seq(), receipt.clone());
+        if log.insert(receipt.seq(), receipt.clone()).is_none() {
+            self.held += 1;
+        }
     }
 
     // What a pin covers is judged at the pin.
@@ -119,28 +151,29 @@ impl Authority for FleetAuthority {
             let order = state.order();
             order.is_some_and(|order| order.log == receipt.log())
         });
-        match stream {
-            // A genesis says what a log is, and needs no grant.
-            _ if genesis.is_some() => {}
+        // A genesis says what a log is, and needs no grant.
+        let permitted = match stream.filter(|_| genesis.is_none()) {
             Some(Stream::Order) if in_order => self.judge(receipt, Stream::Order, at),
-            // What founds the order or begins an epoch is judged by that fold.
-            Some(Stream::Order) | None => {}
             Some(Stream::Pulse) => self.judge(receipt, Stream::Pulse, at),
-            Some(Stream::Work | Stream::Facts) => self.wait(receipt),
-        }
+            Some(Stream::Work | Stream::Facts) => {
+                self.wait(receipt);
+                false
+            }
+            // What founds the order or begins an epoch is judged by that fold.
+            Some(Stream::Order) | None => false,
+        };
         if let Some(state) = &mut self.state {
             state.fold(receipt, &mut Changes::discarding());
         }
-        if !in_order {
+        // Whoever was not permitted to say it pins and excuses nothing.
+        if !(in_order && permitted) {
             return;
         }
         if let Some(pinned) = detail_of::<LogPinned>(receipt) {
             self.pinned(&pinned, at);
         }
-        if let Some(said) = detail_of::<ReceiptInadmissible>(receipt)
-            && self.named.len() < KEPT_MAX
-        {
-            self.named.insert((said.record.log, said.record.seq));
+        if let Some(said) = detail_of::<ReceiptInadmissible>(receipt) {
+            self.said.named((said.record.log, said.record.seq));
         }
     }
 
@@ -154,14 +187,12 @@ impl Authority for FleetAuthority {
             };
         }
         let held = u64::try_from(self.held).unwrap_or(u64::MAX);
-        let (excused, found): (Vec<_>, Vec<_>) = std::mem::take(&mut self.found)
-            .into_iter()
-            .partition(|said| self.named.contains(&(said.log, said.seq)));
+        let said = std::mem::take(&mut self.said);
         Judgement {
             judged: self.judged,
-            excused: u64::try_from(excused.len()).unwrap_or(u64::MAX),
-            waiting: held.saturating_add(self.dropped),
-            found,
+            excused: said.excused,
+            waiting: held.saturating_add(self.dropped).saturating_add(said.dropped),
+            found: said.found.into_values().collect(),
             not_checked: None,
         }
     }
@@ -172,5 +203,35 @@ fn code(reason: InadmissibleReason) -> &'static str {
         InadmissibleReason::UnknownAuthor => "authority.unknown-author",
         InadmissibleReason::WrongStream => "authority.wrong-stream",
         _ => "authority.not-permitted",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(seq: u64) -> NotPermitted {
+        NotPermitted {
+            log: LogId([1; 32]),
+            seq,
+            id: ledger_core::ReceiptId([0; 16]),
+            code: "authority.not-permitted",
+            text: String::new(),
+        }
+    }
+
+    #[test]
+    fn what_the_order_names_makes_room_for_what_it_does_not_and_nothing_past_the_bound_is_forgotten() {
+        let most = u64::try_from(KEPT_MAX).unwrap();
+        let mut all = Said::default();
+        for seq in 0..most {
+            all.found(said(seq));
+            all.named((LogId([1; 32]), seq));
+        }
+        assert_eq!((all.excused, all.found.len()), (most, 0));
+        for seq in most..2 * most + 3 {
+            all.found(said(seq));
+        }
+        assert_eq!((all.found.len(), all.dropped), (KEPT_MAX, 3));
     }
 }

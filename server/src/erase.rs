@@ -68,10 +68,7 @@ impl Machine {
             .submit(move |tx| say(tx, stream, &target, &reason, &said))
             .await?;
         let repeated = committed.value.is_repetition();
-        let receipt = match committed.receipts.into_iter().next() {
-            Some(receipt) => receipt,
-            None => self.ledger.durable(committed.value.receipt())?,
-        };
+        let receipt = self.settled(&committed.value, committed.receipts)?;
         Ok((receipt, repeated))
     }
 }

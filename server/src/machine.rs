@@ -258,10 +258,7 @@ impl Machine {
             .await?;
         let (appended, answer_code, answer) = committed.value;
         let repeated = appended.is_repetition();
-        let receipt = match committed.receipts.into_iter().next() {
-            Some(receipt) => receipt,
-            None => self.ledger.durable(appended.receipt())?,
-        };
+        let receipt = self.settled(&appended, committed.receipts)?;
         let answer = RequestAnswer {
             job,
             receipt: id,
@@ -333,10 +330,7 @@ impl Machine {
             })
             .await?;
         let repeated = committed.value.is_repetition();
-        let receipt = match committed.receipts.into_iter().next() {
-            Some(receipt) => receipt,
-            None => self.ledger.durable(committed.value.receipt())?,
-        };
+        let receipt = self.settled(&committed.value, committed.receipts)?;
         Ok(AppendAnswer {
             receipt,
             repeated,
@@ -374,6 +368,20 @@ impl Machine {
         Ok(committed.receipts.into_iter().take(committed.value).collect())
     }
 
+    // What a commit appended or repeats, as it is durable. Beside it the commit may have appended other things.
+    pub(crate) fn settled(
+        &self,
+        appended: &Appended,
+        committed: Vec<Receipt>,
+    ) -> Result<Receipt, ServerError> {
+        let seen = appended.receipt();
+        let same = |receipt: &Receipt| (receipt.log(), receipt.seq()) == (seen.log(), seen.seq());
+        match committed.into_iter().find(same) {
+            Some(receipt) => Ok(receipt),
+            None => Ok(self.ledger.durable(seen)?),
+        }
+    }
+
     // A lone gateway's receipts are on one disk; a node's are until the gateway has them.
     pub(crate) fn standing(&self) -> &'static str {
         "local"
@@ -398,4 +406,34 @@ fn follow_up(tx: &mut Tx<'_, FleetState>, said: &Statement, appended: &Appended)
         _ => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_said_again_is_answered_with_its_own_receipt_whatever_else_the_commit_appended() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        crate::setup::init(&home, &MachineId::new("studio").unwrap()).unwrap();
+        let machine = Machine::open(&home, Config::default()).unwrap();
+        let note = |text: &str| {
+            let kind = ledger::core::Kind::new("x.note").unwrap();
+            let subject = ledger::core::Subject::new(text).unwrap();
+            Draft::custom(kind, subject)
+        };
+        let said = machine.sign_as_actor(note("first")).unwrap();
+        let first = machine.append(said.clone()).await.unwrap().receipt;
+        let committed = machine.ledger.submit(move |tx| -> Result<_, ServerError> {
+            let again = tx.append_signed(Stream::Facts, &said)?;
+            tx.append(Stream::Facts, note("second"))?;
+            Ok(again)
+        });
+        let committed = committed.await.unwrap();
+        assert!(committed.value.is_repetition());
+        let answered = machine.settled(&committed.value, committed.receipts).unwrap();
+        assert_eq!((answered.id(), answered.seq()), (first.id(), first.seq()));
+    }
 }

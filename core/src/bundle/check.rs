@@ -9,6 +9,7 @@ use crate::canonical;
 use crate::chain::{self, Chain};
 use crate::checkpoint::Checkpoint;
 use crate::error::{NoteError, RecordError};
+use crate::limits::SEQ_MAX;
 use crate::record::Record;
 use crate::statement::PayloadRef;
 use crate::tree::{self, Hash, Tree};
@@ -273,8 +274,18 @@ impl BundleCheck {
 
     fn take_record(&mut self, bytes: &[u8]) {
         let seq = self.next_seq;
+        if self.tree.size() > SEQ_MAX {
+            self.found(
+                Some(seq),
+                "bundle.tree-size",
+                &"no log has so many records that this could be one of them",
+            );
+            self.expects = Expects::Stopped;
+            return;
+        }
         self.report.records += 1;
-        self.tree.push(tree::leaf_hash(bytes));
+        let leaf = tree::leaf_hash(bytes);
+        self.tree.push(leaf);
         self.next_seq = seq.saturating_add(1);
         let record = match Record::parse(bytes) {
             Ok(record) => record,
@@ -285,7 +296,7 @@ impl BundleCheck {
             }
         };
         self.report.newest = self.report.newest.max(Some(record.seal().time));
-        self.place(seq, &record);
+        self.place(seq, &record, leaf);
         self.check_signatures(seq, &record);
         if let Some(payload) = &record.statement().payload {
             self.expects = Expects::Payload(seq, payload.clone());
@@ -316,7 +327,7 @@ impl BundleCheck {
     }
 
     // Checks where the record stands, and stays at it when it does not follow, so that what comes next is told apart.
-    fn place(&mut self, seq: u64, record: &Record) {
+    fn place(&mut self, seq: u64, record: &Record, leaf: Hash) {
         let Some(chain) = &mut self.chain else {
             if seq == 0 {
                 self.start(record);
@@ -324,15 +335,16 @@ impl BundleCheck {
             return;
         };
         let followed = if self.linked {
-            chain.follow(record)
+            chain.follow_prepared(record, leaf)
         } else {
-            chain.resume(record, seq)
+            chain.resume_prepared(record, seq, leaf)
         };
         self.linked = true;
         if let Err(error) = followed {
             let found = record.seal().seq;
-            if record.seal().log == chain.log() && found >= seq && found - seq <= GAP_MAX {
-                chain.extend(record);
+            let is_ahead = (seq..=seq.saturating_add(GAP_MAX).min(SEQ_MAX)).contains(&found);
+            if record.seal().log == chain.log() && is_ahead {
+                chain.extend_prepared(record, leaf);
                 self.next_seq = found + 1;
             } else {
                 self.linked = false;

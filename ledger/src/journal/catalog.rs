@@ -11,7 +11,7 @@ use crate::storage::{Access, Storage, StorageFile};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Open files for reading: far below the 256 that some systems allow a process.
 const HANDLES_MAX: usize = 16;
@@ -74,8 +74,8 @@ pub(crate) struct Catalog {
     segments: RwLock<BTreeMap<u32, Arc<Segment>>>,
     end: AtomicU64,
     handles: Mutex<VecDeque<(u32, Arc<dyn StorageFile>)>>,
-    /// Held while a segment is rewritten, and while payloads are erased in place: neither may undo the other.
-    pub(crate) rewriting: Mutex<()>,
+    // See [`Catalog::turn`].
+    rewriting: Mutex<()>,
 }
 
 impl Catalog {
@@ -138,6 +138,11 @@ impl Catalog {
         if let Some(segment) = self.segment(segment) {
             segment.end.store(end, Ordering::Release);
         }
+    }
+
+    /// Held while a segment is rewritten, and while payloads are looked up and erased in place: neither may undo the other.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.rewriting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A segment is about to be replaced by one from which something was pruned.

@@ -25,6 +25,8 @@ use std::ops::Range;
 pub(super) const GAP_HEADER_BYTES: u32 = BATCH_HEADER_BYTES;
 /// Bytes of a mark's fields. Every entry with a record is longer.
 pub(super) const MARK_BYTES: u32 = 46;
+/// Bytes of an entry in the records at least: its header, and a record that is not empty.
+const ENTRY_BYTES_MIN: u32 = ENTRY_HEADER_BYTES + 1;
 
 const GAP_MAGIC: [u8; 4] = *b"LGAP";
 const GAP_CHECKED: usize = 96;
@@ -89,7 +91,9 @@ impl Gap {
             + u64::from(gap.records_bytes)
             + u64::from(gap.payloads_bytes);
         let end = u64::from(at.offset) + u64::from(gap.gap_bytes);
+        let entries_least = u64::from(gap.entries) * u64::from(ENTRY_BYTES_MIN);
         let sound = gap.batches > 0
+            && entries_least <= u64::from(gap.records_bytes)
             && parts == u64::from(gap.gap_bytes)
             && end <= u64::from(SEGMENT_BYTES_MAX)
             && gap.number.checked_add(u64::from(gap.batches)).is_some();
@@ -140,7 +144,7 @@ impl Mark {
             payloads_bytes: rest.u32(),
             entries: rest.u32(),
         };
-        let least = u64::from(mark.entries) * u64::from(ENTRY_HEADER_BYTES + 1);
+        let least = u64::from(mark.entries) * u64::from(ENTRY_BYTES_MIN);
         let sound = mark.entries > 0
             && mark.bytes >= MARK_BYTES
             && u64::from(mark.bytes) >= least

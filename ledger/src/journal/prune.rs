@@ -18,7 +18,7 @@ use crate::storage::{Access, Storage};
 use ledger_core::LogId;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 /// What rewriting one segment came to.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -107,7 +107,7 @@ impl JournalReader {
             offset: 0,
         };
         // Nothing is erased in a segment while it is copied.
-        let _turn = catalog.rewriting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = catalog.turn();
         let here = catalog.segment(number).ok_or_else(no_entry)?;
         let next = catalog.segment(number + 1).ok_or_else(no_entry)?;
         let (end, kind) = (next.header.previous.end, next.header.previous.kind);
@@ -264,9 +264,13 @@ impl Rewriting {
                 if !gap.follows(link) {
                     return Err(corrupt(&BatchFault::Link));
                 }
+                let behind = offset + gap.gap_bytes;
+                if behind > end {
+                    return Err(corrupt(&BatchFault::Short));
+                }
                 link = gap.link();
-                self.absorb(offset, gap.clone());
-                offset += gap.gap_bytes;
+                self.absorb(offset, gap);
+                offset = behind;
                 continue;
             }
             let batch = Batch::parse(&self.key, at, rest, true).map_err(|fault| corrupt(&fault))?;
@@ -277,6 +281,7 @@ impl Rewriting {
             let (header, digest) = (batch.header.clone(), batch.digest);
             let parts = parts_of(&batch, goes);
             let going: u64 = parts.iter().filter(|part| part.is_new).map(|_| 1).sum();
+            let any = parts.iter().any(|part| part.goes);
             let all = !parts.is_empty() && parts.iter().all(|part| part.goes);
             // A confirming batch goes with the one that it confirms.
             if all || (parts.is_empty() && self.open.is_some()) {
@@ -293,7 +298,8 @@ impl Rewriting {
                 self.absorb(offset, gap);
             } else {
                 self.close();
-                if going > 0 {
+                // What went before is a hole again, also where nothing more goes.
+                if any {
                     self.mark(offset, header.records_bytes, &digest, &parts);
                 }
             }
@@ -430,4 +436,44 @@ fn parts_of(batch: &Batch<'_>, goes: &dyn Fn(&[u8]) -> bool) -> Vec<Part> {
         payload = end;
     }
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_gap_that_reaches_behind_the_segments_end_or_counts_too_many_entries_is_damage_and_no_panic() {
+        let (key, end) = ([3; 32], BATCHES_START + 4 * BATCH_HEADER_BYTES);
+        let run = |batches: u32, entries: u32| {
+            let gap = Gap {
+                number: 0,
+                previous: [0; 32],
+                gap_bytes: batches * BATCH_HEADER_BYTES,
+                batches,
+                entries,
+                records_bytes: 0,
+                payloads_bytes: 0,
+                last: [0; 32],
+            };
+            let offset = BATCHES_START as usize;
+            let at = Position {
+                segment: 1,
+                offset: BATCHES_START,
+            };
+            let mut bytes = vec![0; end as usize];
+            bytes[offset..offset + GAP_HEADER_BYTES as usize].copy_from_slice(&gap.encode(&key, at));
+            let link = Link {
+                number: 0,
+                digest: [0; 32],
+            };
+            Rewriting::new(1, key, bytes).run(end, link, &|_| true)
+        };
+        run(4, 0).unwrap();
+        for (batches, entries) in [(5, 0), (1_000_000, 0), (4, 1), (4, u32::MAX)] {
+            let error = run(batches, entries).unwrap_err();
+            assert_eq!(error.code(), "journal.corrupt", "{batches} {entries}");
+        }
+    }
 }

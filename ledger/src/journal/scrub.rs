@@ -48,8 +48,11 @@ impl Journal {
     }
 
     fn try_erase_entries(&mut self, positions: &[Position]) -> Result<(), JournalError> {
-        let reader = JournalReader::new(self.catalog().clone());
-        let debris = debris(self.catalog())?;
+        let catalog = self.catalog().clone();
+        // From the look at an entry on: a segment that is rewritten in between has no place for its zeros any more.
+        let _turn = catalog.turn();
+        let reader = JournalReader::new(catalog.clone());
+        let debris = debris(&catalog)?;
         let (mut places, mut unreadable) = (Vec::new(), Ok(()));
         for at in positions {
             let entry = match reader.read(*at) {
@@ -66,7 +69,7 @@ impl Journal {
                 continue;
             }
             for debris in &debris {
-                scrub(self.catalog(), debris, &entry)?;
+                scrub(&catalog, debris, &entry)?;
             }
             places.extend(entry.place);
         }

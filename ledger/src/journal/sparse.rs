@@ -7,8 +7,8 @@
 //! ```
 //! Numbers are big-endian; ranges rise and do not touch; what no range covers reads as zeros. The checksum is a digest of the
 //! bytes before it under a context of its own. Contract: [`open`] gives a file in which offsets are those of the segment,
-//! whether it has a map or not. Such a file is made under another name and renamed over the old one (`prune`); it is
-//! written afterwards only to erase payloads in place.
+//! whether it has a map or not; one that was cut ends before the first byte that is missing. A file with a map is made under
+//! another name and renamed over the old one (`prune`); it is written afterwards only to erase payloads in place.
 
 use super::format::{Fields, SEGMENT_BYTES_MAX};
 use crate::storage::{Access, Storage, StorageFile};
@@ -157,7 +157,7 @@ pub(super) fn open(storage: &dyn Storage, path: &Path, access: Access) -> io::Re
     });
     let map = Arc::new(map);
     Ok(Opened {
-        file: Arc::new(MappedFile::new(file, map.clone())),
+        file: Arc::new(MappedFile::new(file, length, map.clone())),
         map: Some(map),
         fault: fault.or(stray),
     })
@@ -214,18 +214,30 @@ struct MappedFile {
     map: Arc<Map>,
     // Where each range begins in the file.
     places: Vec<u64>,
+    // The segment's length; of a file that was cut, up to the first byte that is missing.
+    bytes: u32,
 }
 
 impl MappedFile {
-    fn new(file: Arc<dyn StorageFile>, map: Arc<Map>) -> Self {
+    fn new(file: Arc<dyn StorageFile>, length: u64, map: Arc<Map>) -> Self {
         let mut at = map.head_bytes();
         let place = |range: &Range<u32>| {
             let here = at;
             at += u64::from(range.end - range.start);
             here
         };
-        let places = map.ranges.iter().map(place).collect();
-        Self { file, map, places }
+        let places: Vec<u64> = map.ranges.iter().map(place).collect();
+        let missing = map.ranges.iter().zip(&places).find_map(|(range, place)| {
+            let there = u32::try_from(length.saturating_sub(*place)).unwrap_or(u32::MAX);
+            (there < range.end - range.start).then(|| range.start + there)
+        });
+        let bytes = missing.unwrap_or(map.bytes);
+        Self {
+            file,
+            map,
+            places,
+            bytes,
+        }
     }
 
     // The pieces of a stretch that are there: where in the stretch, where in the file, how many bytes.
@@ -254,13 +266,13 @@ fn unsupported(what: &str) -> io::Error {
 
 impl StorageFile for MappedFile {
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
-        let room = u64::from(self.map.bytes).saturating_sub(offset);
+        let room = u64::from(self.bytes).saturating_sub(offset);
         let count = usize::try_from(room).unwrap_or(usize::MAX).min(into.len());
         let into = &mut into[..count];
         into.fill(0);
         for (at, place, bytes) in self.pieces(offset, count) {
             if self.file.read_at(place, &mut into[at..at + bytes])? < bytes {
-                let what = "the file of a pruned segment ends before its map says";
+                let what = "the file of a pruned segment became shorter while it was read";
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
             }
         }
@@ -281,14 +293,14 @@ impl StorageFile for MappedFile {
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        if bytes == u64::from(self.map.bytes) {
+        if bytes == u64::from(self.bytes) {
             return Ok(());
         }
         Err(unsupported("a pruned segment keeps its length"))
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(u64::from(self.map.bytes))
+        Ok(u64::from(self.bytes))
     }
 }
 

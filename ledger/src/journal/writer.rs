@@ -265,10 +265,12 @@ impl Journal {
     /// # Errors
     /// [`JournalError::NoEntry`] when no payload can lie there; [`JournalError::Io`] when the disk refuses, which poisons.
     pub fn erase(&mut self, place: PayloadPlace) -> Result<(), JournalError> {
+        let catalog = self.catalog.clone();
+        let _turn = catalog.turn();
         self.erase_all(&[place])
     }
 
-    /// The same for several, with one sync for each segment.
+    /// The same for several, with one sync for each segment. The caller has the [`Catalog::turn`].
     pub(super) fn erase_all(&mut self, places: &[PayloadPlace]) -> Result<(), JournalError> {
         self.check_poison()?;
         let mut by_segment: BTreeMap<u32, Vec<PayloadPlace>> = BTreeMap::new();
@@ -291,11 +293,6 @@ impl Journal {
         }
         self.confirm()?;
         self.sync()?;
-        let catalog = self.catalog.clone();
-        let _turn = catalog
-            .rewriting
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
         for (segment, places) in by_segment {
             let file = if segment == self.header.segment {
                 self.file.clone()

@@ -4,7 +4,7 @@
 //! the reader must know; [`Options::logs`] holds the file to that.
 
 use super::report::{Aspect, Finding, LogReport, Report};
-use super::{Options, Progress, not_pinned};
+use super::{Options, Progress, given, not_pinned};
 use crate::error::LedgerError;
 use crate::storage::Access;
 use ledger_core::LogId;
@@ -88,10 +88,17 @@ fn take(report: &mut Report, found: &BundleReport, options: &Options) {
     }
     let unpinned = found
         .header
-        .and_then(|header| not_pinned(options, &header.log, &header.checkpoint_key));
+        .and_then(|header| not_pinned(options, [(&header.log, &header.checkpoint_key)]));
     if let Some(finding) = unpinned {
         report.found(finding);
     }
+    let end = found
+        .header
+        .map_or(0, |header| header.first.saturating_add(found.records));
+    let size = found.tree_size.unwrap_or(0).max(end);
+    given::hold(report, &options.checkpoints, log, size, |size| {
+        found.root.filter(|_| size == end)
+    });
     if let Some(header) = &found.header {
         report.logs.push(LogReport {
             log: header.log,

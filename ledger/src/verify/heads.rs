@@ -62,7 +62,7 @@ impl Head {
         Some(self.finding_of(code, Aspect::Integrity, log, seq, format!("{what} {said}")))
     }
 
-    fn missing(&self, log: LogId, seq: u64) -> Finding {
+    pub(super) fn missing(&self, log: LogId, seq: u64) -> Finding {
         let (code, text) = match self.by {
             By::Anchor => (
                 "anchor.missing",

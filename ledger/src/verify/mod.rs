@@ -13,6 +13,7 @@ mod chunk;
 mod cover;
 mod entry;
 mod excused;
+mod given;
 mod heads;
 mod log;
 mod payloads;
@@ -57,13 +58,15 @@ pub struct Options {
     pub full: bool,
     /// Threads to work with; 0 for all cores.
     pub threads: usize,
-    /// The logs to check; empty for all. The journal itself is checked in any case.
+    /// The logs to check, which must be here; empty for all. The journal itself is checked in any case.
     pub logs: Vec<LogId>,
-    /// The checkpoint keys that a bundle's or a directory's log must have one of; empty to check it against itself alone.
+    /// The checkpoint keys that a bundle's or a directory's log must have one of, and of a store some log; empty to check it
+    /// against itself alone.
     pub keys: Vec<VerifierKey>,
     /// Judges what keys were permitted, when it makes sense here; every record is then taken apart once more.
     pub authority: Option<AuthorityMaker>,
-    /// Checkpoints that somebody else has seen and checked: what they cover must be here.
+    /// Checkpoints that somebody else has seen and checked: what they cover must be here. In a bundle only one over as many
+    /// records as end there can be compared; of one over fewer the report says that it was not.
     pub checkpoints: Vec<Checkpoint>,
     /// An age of the newest receipt, in milliseconds, that is a finding when it is exceeded; otherwise the age is told.
     pub max_age_ms: Option<u64>,
@@ -104,19 +107,38 @@ impl Options {
     }
 }
 
-/// What is wrong when keys are pinned and the log's is none of them.
-fn not_pinned(options: &Options, log: &LogId, key: &PublicKey) -> Option<Finding> {
-    let origin = checkpoint::origin(log);
-    let mut keys = options.keys.iter();
-    let pinned = keys.any(|pin| pin.name() == origin && pin.key().public() == *key);
-    (!options.keys.is_empty() && !pinned).then(|| Finding {
+/// What is wrong when keys are pinned and none of these logs has one of them for its checkpoint key.
+fn not_pinned<'l>(
+    options: &Options,
+    logs: impl IntoIterator<Item = (&'l LogId, &'l PublicKey)>,
+) -> Option<Finding> {
+    if options.keys.is_empty() {
+        return None;
+    }
+    let (mut log, mut origins) = (None, Vec::new());
+    for (found, key) in logs {
+        let origin = checkpoint::origin(found);
+        let mut keys = options.keys.iter();
+        if keys.any(|pin| pin.name() == origin && pin.key().public() == *key) {
+            return None;
+        }
+        log = log.or(Some(*found));
+        origins.push(origin);
+    }
+    Some(Finding {
         code: "note.not-pinned",
         aspect: Aspect::Signatures,
-        log: Some(*log),
+        log: log.filter(|_| origins.len() == 1),
         seq: None,
         id: None,
         position: None,
-        text: format!("no key that is pinned is the checkpoint key of {origin}"),
+        text: match origins.as_slice() {
+            [origin] => format!("no key that is pinned is the checkpoint key of {origin}"),
+            _ => format!(
+                "no key that is pinned is the checkpoint key of any of the {} logs here",
+                origins.len()
+            ),
+        },
     })
 }
 

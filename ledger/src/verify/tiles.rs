@@ -7,7 +7,7 @@
 
 use super::report::{Aspect, Finding, LogReport, Report};
 use super::seen::{CheckpointAge, CheckpointFrom};
-use super::{Options, Progress, not_pinned};
+use super::{Options, Progress, given, not_pinned};
 use crate::error::LedgerError;
 use crate::publish::read;
 use ledger_core::chain::{self, Chain};
@@ -15,8 +15,9 @@ use ledger_core::checkpoint::Checkpoint;
 use ledger_core::error::ChainError;
 use ledger_core::tiles::{self, CHECKPOINT_PATH, ENTRIES_BYTES_MAX, TILE_BYTES_MAX, Tile, TileBuilder};
 use ledger_core::tree::{Hash, leaf_hash};
-use ledger_core::{LogId, Record};
+use ledger_core::{LogId, Record, TreeRoot};
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -44,8 +45,13 @@ pub fn verify_tiles(
         log: None,
         outside: 0,
         size: None,
+        roots: BTreeMap::new(),
     };
     check.run(progress)?;
+    let (log, read) = (check.log, check.builder.size());
+    given::hold(&mut check.report, &options.checkpoints, log, read, |size| {
+        check.roots.get(&size).copied()
+    });
     let (outside, check_size) = (check.outside, check.size);
     let mut report = check.report;
     if let Some(range) = options.range {
@@ -83,6 +89,8 @@ struct Check<'a> {
     outside: u64,
     // Records under the checkpoint.
     size: Option<u64>,
+    // The roots that given checkpoints ask for.
+    roots: BTreeMap<u64, TreeRoot>,
 }
 
 // How old the checkpoint is; it carries no time of its own.
@@ -213,6 +221,15 @@ impl Check<'_> {
                     self.check_tile(full, &hashes)?;
                 }
             }
+            let size = self.builder.size();
+            if self
+                .options
+                .checkpoints
+                .iter()
+                .any(|given| given.tree_size == size)
+            {
+                self.roots.insert(size, self.builder.root());
+            }
         }
         Ok(true)
     }
@@ -335,7 +352,7 @@ impl Check<'_> {
             let text = "the directory is of another log than the one asked for";
             self.found("tiles.other-log", Aspect::Integrity, None, &text);
         }
-        if let Some(finding) = not_pinned(self.options, &log, &key) {
+        if let Some(finding) = not_pinned(self.options, [(&log, &key)]) {
             self.report.found(finding);
         }
     }

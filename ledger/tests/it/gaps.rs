@@ -229,14 +229,31 @@ fn no_flipped_bit_and_no_cut_of_a_pruned_segment_passes_silently() {
     for length in 0..sound.len() {
         let disk = disk.fork();
         disk.put(&segment(1), &sound[..length]);
-        let items: Result<Vec<_>, _> = ledger::journal::walk(Arc::new(disk.clone()), &dir())
-            .unwrap()
-            .collect();
-        assert!(
-            items.map_or(true, |items| items.iter().any(is_finding)),
-            "cut at {length}"
-        );
+        assert!(walk_items(&disk).iter().any(is_finding), "cut at {length}");
+        let refused = open(&disk, SEGMENT, None).unwrap_err();
+        assert_eq!(refused.code(), "journal.corrupt", "cut at {length}: {refused}");
     }
+}
+
+#[test]
+fn what_was_freed_stays_free_when_more_of_the_segment_goes() {
+    let disk = Disk::default();
+    let (mut journal, reader) = create(&disk, 50_000);
+    let large = |name: &str| (name.repeat(20_000 / name.len()).into_bytes(), None);
+    let (kept, small) = (contents(0..1), contents(1..3));
+    // A mark in a batch of which something stays, and behind it a batch that goes later.
+    append(&mut journal, &[kept[0].clone(), large("first")]).unwrap();
+    append(&mut journal, &small).unwrap();
+    append(&mut journal, &[large("next")]).unwrap();
+    append(&mut journal, &[large("next")]).unwrap();
+    journal.close().unwrap();
+    assert!(reader.end().segment > 1);
+    let rewrite = |goes: &dyn Fn(&[u8]) -> bool| reader.prune_segment(1, goes).unwrap().unwrap();
+    let first = rewrite(&|record| record.starts_with(b"firstfirst"));
+    assert!(first.bytes_after + 19_000 < first.bytes_before, "{first:?}");
+    let second = rewrite(&|record| record == small[0].0);
+    assert!(second.bytes_after < second.bytes_before + 64, "{second:?}");
+    assert!(walk_items(&disk).iter().all(|item| !is_finding(item)));
 }
 
 #[test]
@@ -264,6 +281,29 @@ fn a_payload_beside_a_gap_is_erased_in_place_and_stays_so_when_more_is_pruned() 
         "journal.no-entry",
         "the newest segment is never rewritten"
     );
+}
+
+#[test]
+fn what_is_pruned_while_it_is_being_erased_is_gone_and_the_journal_goes_on() {
+    let (origin, _, there) = filled(40, &mut Numbers(77));
+    let all: Vec<Position> = there.iter().map(|(at, _)| *at).collect();
+    for _ in 0..40 {
+        let disk = origin.fork();
+        let mut opened = open(&disk, SEGMENT, None).unwrap();
+        let newest = opened.reader.end().segment;
+        std::thread::scope(|scope| {
+            scope.spawn(|| prune_more(&opened.reader, &|_| true));
+            opened.journal.erase_entries(&all).unwrap();
+        });
+        append(&mut opened.journal, &contents(900..901)).unwrap();
+        for at in &all {
+            match opened.reader.read(*at) {
+                Ok(entry) => assert!(at.segment >= newest && (entry.is_erased() || entry.payload.is_none())),
+                Err(error) => assert_eq!(error.code(), "journal.pruned", "{at}"),
+            }
+        }
+        assert!(walk_items(&disk).iter().all(|item| !is_finding(item)));
+    }
 }
 
 #[test]

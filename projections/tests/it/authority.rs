@@ -97,3 +97,21 @@ fn without_the_order_nobody_can_say() {
     let judged = judge.finish();
     assert!(judged.not_checked.is_some() && judged.found.is_empty());
 }
+
+#[test]
+fn nobody_but_central_excuses_what_was_not_permitted() {
+    let mut world = World::studio();
+    let stranger = SigningKey::from_seed([99; 32]);
+    let said = world.seal(world.order, note(), &stranger);
+    let said = world.take(said);
+    let named = ReceiptInadmissible {
+        record: said.evidence(),
+        id: said.id(),
+        reason: InadmissibleReason::UnknownAuthor,
+    };
+    let named = Draft::of(&named, Subject::new("receipt").unwrap());
+    let named = world.seal(world.order, named, &stranger);
+    world.take(named);
+    let judged = judge(&world);
+    assert_eq!((judged.found.len(), judged.excused), (2, 0));
+}

@@ -113,6 +113,12 @@ fn kept_requests(machine: &Machine) -> Vec<Receipt> {
         .collect()
 }
 
+// Whether trying again later says the same. A full disk, a full queue and a failing disk are no answers to what was asked.
+fn is_final(error: &ServerError) -> bool {
+    let status = error.status();
+    status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS
+}
+
 async fn accept_kept(machine: &Arc<Machine>, kept: Vec<Receipt>) -> Result<(), ServerError> {
     let policy = machine.config.policy();
     for request in kept {
@@ -126,9 +132,11 @@ async fn accept_kept(machine: &Arc<Machine>, kept: Vec<Receipt>) -> Result<(), S
         };
         match machine.ledger.submit(accept).await.map_err(ServerError::from) {
             Ok(_) => {}
+            Err(e) if is_final(&e) => {
+                tracing::warn!(code = e.code(), error = %e, "something that was kept here is refused")
+            }
             // The store does not take it now: it is tried again, and nothing is decided before.
-            Err(e) if e.status() == StatusCode::SERVICE_UNAVAILABLE => return Err(e),
-            Err(e) => tracing::warn!(code = e.code(), error = %e, "something that was kept here is refused"),
+            Err(e) => return Err(e),
         }
     }
     Ok(())
@@ -247,4 +255,28 @@ async fn tick(machine: &Arc<Machine>, jobs: &Jobs) -> Result<(), ServerError> {
         .await?;
     machine.central.told_absences(&absences);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ledger::LedgerError;
+    use ledger::journal::JournalError;
+    use ledger_projections::queue::Refusal;
+
+    #[test]
+    fn only_a_refusal_is_final_and_a_full_disk_is_none() {
+        let no_space = JournalError::NoSpace {
+            path: "journal".into(),
+        };
+        for passing in [
+            LedgerError::Journal(no_space),
+            LedgerError::NotCommitted("the batch failed".into()),
+            LedgerError::Unknown("the sync failed".into()),
+        ] {
+            assert!(!is_final(&passing.into()));
+        }
+        let machine = MachineId::new("laptop").expect("a name");
+        assert!(is_final(&Refusal::MachineUnknown(machine).into()));
+    }
 }

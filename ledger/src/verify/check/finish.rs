@@ -2,7 +2,8 @@
 
 use super::Check;
 use crate::verify::log::LogState;
-use crate::verify::report::{Aspect, LogReport, Report};
+use crate::verify::not_pinned;
+use crate::verify::report::{Aspect, Finding, LogReport, Report};
 use ledger_core::LogId;
 use ledger_core::kinds::Verdict;
 
@@ -44,6 +45,38 @@ impl Check<'_> {
         self.report.set_range(range, receipts, full, &newest);
     }
 
+    // What was asked for and is not here, and what could not be checked of what is.
+    fn judge_logs(&mut self) {
+        let missing = self
+            .options
+            .logs
+            .iter()
+            .filter(|log| !self.logs.contains_key(log));
+        for log in missing {
+            self.report.found(Finding {
+                code: "log.missing",
+                aspect: Aspect::Completeness,
+                log: Some(*log),
+                seq: None,
+                id: None,
+                position: None,
+                text: "nothing of the log that was asked for is here".to_owned(),
+            });
+        }
+        let keys = self.logs.iter().filter_map(|(log, state)| {
+            let chain = state.chain()?;
+            Some((log, &chain.genesis().checkpoint_key))
+        });
+        if let Some(finding) = not_pinned(self.options, keys) {
+            self.report.found(finding);
+        }
+        let unsigned = self.logs.values().filter(|state| state.key().is_none()).count();
+        if unsigned > 0 && self.options.full {
+            let why = format!("of {unsigned} logs whose genesis is missing or damaged");
+            self.report.not_checked(Aspect::Signatures, &why);
+        }
+    }
+
     /// The report, with what is said of the logs.
     pub(in crate::verify) fn finish(mut self) -> Report {
         self.payloads.judge(&mut self.report);
@@ -51,6 +84,7 @@ impl Check<'_> {
         self.judge_authority();
         self.pruned.judge(self.home, &mut self.report);
         self.judge_range();
+        self.judge_logs();
         self.report.resumed = self.cover.report();
         self.report.counts.logs = u64::try_from(self.logs.len()).unwrap_or(u64::MAX);
         self.report.counts.heads_compared += self.book.compared();
