@@ -133,7 +133,7 @@ async fn accept_kept(machine: &Arc<Machine>, kept: Vec<Receipt>) -> Result<(), S
         match machine.ledger.submit(accept).await.map_err(ServerError::from) {
             Ok(_) => {}
             Err(e) if is_final(&e) => {
-                tracing::warn!(code = e.code(), error = %e, "something that was kept here is refused")
+                tracing::warn!(code = e.code(), error = %e, "something that was kept here is refused");
             }
             // The store does not take it now: it is tried again, and nothing is decided before.
             Err(e) => return Err(e),
