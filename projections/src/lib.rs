@@ -5,6 +5,7 @@
 //! follows the contract of [`projection`]. Nothing here appends a receipt, reads a clock or opens a socket.
 
 pub mod authority;
+pub mod central;
 mod erasing;
 pub mod fleet;
 mod hashed;

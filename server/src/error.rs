@@ -82,6 +82,16 @@ pub enum ServerError {
     NotFound(String),
 }
 
+impl From<ledger_projections::central::StepError> for ServerError {
+    fn from(error: ledger_projections::central::StepError) -> Self {
+        use ledger_projections::central::StepError;
+        match error {
+            StepError::Ledger(e) => Self::Ledger(e),
+            StepError::Refused(e) => Self::Refused(e),
+        }
+    }
+}
+
 impl ServerError {
     /// The stable code of this error.
     pub fn code(&self) -> &'static str {

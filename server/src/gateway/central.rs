@@ -7,11 +7,13 @@ use crate::clock::running_ms;
 use crate::config::Config;
 use crate::error::ServerError;
 use ledger::core::kinds::{Fence, PinnedRange};
-use ledger::core::{Draft, MachineId, Stream};
-use ledger::{Appended, BatchHook, LedgerError, Receipt, Tx};
+use ledger::core::{MachineId, Stream};
+use ledger::{BatchHook, Receipt, Tx};
 use ledger_projections::FleetState;
+use ledger_projections::central::{self as steps, Heard, Leases};
+pub(crate) use ledger_projections::central::{put, put_notices};
+use ledger_projections::pin;
 use ledger_projections::queue::{Policy, decide};
-use ledger_projections::{notices, pin};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,27 +36,15 @@ pub(crate) enum Serving {
     Frozen(String),
 }
 
-/// When a machine was heard.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Heard {
-    /// First after the last time that it counted as lost, microseconds since 1970.
-    pub(crate) first_us: i64,
-    /// Last, microseconds since 1970.
-    pub(crate) last_us: i64,
-    /// Last, by the clock that counts sleep.
-    pub(crate) last_ms: u64,
-}
-
 /// See the module.
 pub struct Central {
     serving: watch::Sender<Serving>,
     decides: Arc<AtomicBool>,
-    leases: Mutex<BTreeMap<Fence, u64>>,
+    leases: Mutex<Leases>,
     heard: Mutex<BTreeMap<MachineId, Heard>>,
     marks_told: Mutex<BTreeSet<MachineId>>,
     hellos: Mutex<BTreeMap<MachineId, u64>>,
     absences: Mutex<Vec<(i64, i64)>>,
-    term_ms: u64,
     lost_after_ms: u64,
     pub(crate) started_ms: u64,
 }
@@ -64,12 +54,11 @@ impl Central {
         Self {
             serving: watch::channel(Serving::Idle).0,
             decides: Arc::default(),
-            leases: Mutex::default(),
+            leases: Mutex::new(Leases::new(config.timing.term_ms)),
             heard: Mutex::default(),
             marks_told: Mutex::default(),
             hellos: Mutex::default(),
             absences: Mutex::default(),
-            term_ms: config.timing.term_ms,
             lost_after_ms: config.timing.lost_after_ms,
             started_ms: running_ms(),
         }
@@ -243,9 +232,7 @@ impl Central {
         for heard in self.heard.lock().expect("heard lock").values_mut() {
             heard.last_ms = heard.last_ms.saturating_add(pause_ms);
         }
-        for deadline in self.leases.lock().expect("leases lock").values_mut() {
-            *deadline = deadline.saturating_add(pause_ms);
-        }
+        self.leases.lock().expect("leases lock").slept(pause_ms);
     }
 
     /// Notes a sign of life.
@@ -274,63 +261,27 @@ impl Central {
         self.leases
             .lock()
             .expect("leases lock")
-            .insert(*fence, running_ms() + self.term_ms);
+            .renew(fence, running_ms());
     }
 
     /// Whether a lease's term is over. One that nobody began here (after a restart) begins now.
     pub(crate) fn is_over(&self, fence: &Fence) -> bool {
-        let now = running_ms();
-        let mut leases = self.leases.lock().expect("leases lock");
-        now >= *leases.entry(*fence).or_insert(now + self.term_ms)
-    }
-
-    /// Keeps only the deadlines of claims in force.
-    pub(crate) fn keep_leases(&self, keep: impl Fn(&Fence) -> bool) {
         self.leases
             .lock()
             .expect("leases lock")
-            .retain(|fence, _| keep(fence));
+            .is_over(fence, running_ms())
+    }
+
+    /// The claims whose lease ran out; `held` is what this machine itself runs.
+    pub(crate) fn overdue(&self, state: &FleetState, held: &[Fence]) -> Vec<Fence> {
+        let mut leases = self.leases.lock().expect("leases lock");
+        steps::overdue(state, held, &mut leases, running_ms())
     }
 
     /// Gives every lease a full term: Central itself could not serve meanwhile.
     pub(crate) fn renew_all(&self) {
         self.leases.lock().expect("leases lock").clear();
     }
-}
-
-/// How often one call follows jobs that waited for jobs that waited; the ticker goes on where it stops.
-const SETTLE_ROUNDS_MAX: usize = 8;
-
-/// Appends decisions to the order, each folded before the next. Jobs that waited for what thereby ended go on in the same
-/// commit; what is returned are the decisions given.
-pub(crate) fn put(tx: &mut Tx<'_, FleetState>, drafts: Vec<Draft>) -> Result<Vec<Appended>, LedgerError> {
-    let given: Vec<Appended> = drafts
-        .into_iter()
-        .map(|draft| tx.append(Stream::Order, draft))
-        .collect::<Result<_, _>>()?;
-    for _ in 0..SETTLE_ROUNDS_MAX {
-        let settled = if given.is_empty() {
-            Vec::new()
-        } else {
-            decide::settle(tx.state(), tx.now_us())
-        };
-        if settled.is_empty() {
-            break;
-        }
-        for draft in settled {
-            tx.append(Stream::Order, draft)?;
-        }
-    }
-    Ok(given)
-}
-
-/// Raises the notices that are due, when this store writes the order and decides.
-pub(crate) fn put_notices(tx: &mut Tx<'_, FleetState>, policy: &Policy) -> Result<(), LedgerError> {
-    if tx.state().is_central() {
-        let due = notices::notices_due(tx.state(), tx.now_us(), policy);
-        put(tx, due)?;
-    }
-    Ok(())
 }
 
 /// Decides what follows from a report in a machine's work log.

@@ -1,15 +1,14 @@
 //! Claims: a machine asks for work and gets at most as many jobs as it has free slots, each with all that its run needs.
 
-use super::central;
 use super::exchange::{evidence, raw_of};
 use crate::error::ServerError;
 use crate::exchange::{Claim, ClaimAnswer, Claimed, Raw, WAIT_MS_MAX};
 use crate::machine::Machine;
+use ledger::Receipt;
 use ledger::core::kinds::{Fence, JobId};
 use ledger::core::{MachineId, Stream};
-use ledger::{Appended, Receipt};
-use ledger_projections::queue::Standing;
-use ledger_projections::queue::decide::{self, ClaimCommand, ClaimDecision};
+use ledger_projections::central::{Asked, give};
+use ledger_projections::queue::decide;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,87 +59,26 @@ pub(crate) async fn claim_now(
     claim: &Claim,
     hellos: Option<u64>,
 ) -> Result<Vec<Claimed>, ServerError> {
-    let slots = claim
-        .free
-        .iter()
-        .fold(0u32, |sum, (_, free)| sum.saturating_add(u32::from(*free)));
-    if slots == 0 {
-        return Ok(Vec::new());
-    }
-    // Asked of the state that readers see first: most of the time there is nothing, and no commit is needed to know it.
-    let policy = machine.config.policy();
-    let term_ms = policy.term_ms;
-    let command = |n: u32, free: &[(String, u16)]| ClaimCommand {
+    let asked = Asked {
         machine: node.clone(),
         incarnation: claim.incarnation,
-        claim: decide::nth_claim_id(&claim.claim, n),
-        free: free.to_vec(),
-        term_ms,
-        now: machine.now_us(),
+        claim: claim.claim,
+        free: claim.free.clone(),
+        most: JOBS_MAX,
     };
-    if matches!(
-        decide::claim(
-            &machine.ledger.snapshot().state,
-            &command(0, &claim.free),
-            &policy
-        )?,
-        ClaimDecision::Nothing
-    ) {
+    // Asked of the state that readers see first: most of the time there is nothing, and no commit is needed to know it.
+    let policy = machine.config.policy();
+    if !asked.finds(&machine.ledger.snapshot().state, machine.now_us(), &policy)? {
         return Ok(Vec::new());
     }
-    let commands: Vec<ClaimCommand> = (0..slots.min(JOBS_MAX)).map(|n| command(n, &[])).collect();
-    let (free, asked, node) = (claim.free.clone(), Arc::clone(machine), node.clone());
+    let hub = Arc::clone(machine);
     let committed = machine
         .ledger
         .submit(move |tx| -> Result<Vec<(Fence, JobId)>, ServerError> {
-            let mut claimed = Vec::new();
-            if hellos.is_some_and(|hellos| asked.central.hellos(&node) != hellos) {
-                return Ok(claimed);
+            if hellos.is_some_and(|hellos| hub.central.hellos(&asked.machine) != hellos) {
+                return Ok(Vec::new());
             }
-            let mut free = free;
-            // Never more than it declared, whatever it says is free.
-            for (name, left) in &mut free {
-                let declared = tx.state().handler(&node, name).map_or(0, |handler| handler.slots);
-                let held = tx
-                    .state()
-                    .jobs_on(&node)
-                    .filter(|job| job.spec.handler == *name)
-                    .count();
-                *left = (*left).min(declared.saturating_sub(u16::try_from(held).unwrap_or(u16::MAX)));
-            }
-            for mut command in commands {
-                command.free = free.clone();
-                command.now = tx.now_us();
-                match decide::claim(tx.state(), &command, &policy)? {
-                    ClaimDecision::Nothing => break,
-                    ClaimDecision::Already { fence, job, standing } => {
-                        if !matches!(standing, Standing::InForce | Standing::CancelAsked) {
-                            continue;
-                        }
-                        claimed.push((fence, job));
-                    }
-                    ClaimDecision::Claim(draft) => {
-                        let appended: Vec<Appended> = central::put(tx, vec![draft])?;
-                        let receipt = appended[0].receipt();
-                        let epoch = tx.state().order().map_or(0, |order| order.epoch);
-                        let fence = Fence::of_claim(epoch, receipt.seq(), &receipt.seal_digest());
-                        if let Some(claim) = tx.state().fence(&fence) {
-                            claimed.push((fence, claim.job));
-                        }
-                    }
-                }
-                let (_, job) = claimed
-                    .last()
-                    .copied()
-                    .ok_or(ServerError::NotServing("no claim".into()))?;
-                let handler = tx.state().job(&job).map(|job| job.spec.handler.clone());
-                for (name, left) in &mut free {
-                    if Some(&*name) == handler.as_ref() {
-                        *left = left.saturating_sub(1);
-                    }
-                }
-            }
-            Ok(claimed)
+            Ok(give(tx, &asked, &policy)?)
         })
         .await?;
     let mut jobs = Vec::new();

@@ -1,6 +1,5 @@
 //! The gateway's side of every exchange. The HTTP layer has verified the caller's signature; here its role counts.
 
-use super::central;
 use super::{claims, joining};
 use crate::error::ServerError;
 use crate::exchange::{
@@ -9,17 +8,14 @@ use crate::exchange::{
 };
 use crate::machine::Machine;
 use axum::body::Bytes;
-use ledger::core::kinds::{
-    AnyDetail, Detail, Erased, Evidence, HandlerDeclared, InadmissibleReason, NoticeTopic, PinnedRange,
-    ReceiptInadmissible, RequestReceived,
-};
-use ledger::core::{Draft, LogId, MachineId, PublicKey, Record, Stream, Subject, chain};
+use ledger::core::kinds::{AnyDetail, Evidence, HandlerDeclared};
+use ledger::core::{LogId, MachineId, PublicKey, Record, Stream, chain};
 use ledger::intake::VerifiedRun;
 use ledger::{PayloadState, Receipt, Tx};
 use ledger_projections::FleetState;
+use ledger_projections::central::{admit, greet};
 use ledger_projections::health::Gauges;
-use ledger_projections::queue::{Job, Phase, Policy, decide};
-use ledger_projections::{notices, pin, uptime};
+use ledger_projections::queue::Policy;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -219,15 +215,7 @@ async fn settle(machine: &Arc<Machine>, node: &MachineId, hello: &Hello) -> Resu
     }
     machine
         .ledger
-        .submit(move |tx| -> Result<(), ServerError> {
-            let now = tx.now_us();
-            let drafts = decide::handler_declared(tx.state(), &node, &declared)?;
-            central::put(tx, drafts)?;
-            let drafts = decide::resume(tx.state(), &node, &fences, now, &policy)?;
-            central::put(tx, drafts)?;
-            central::put_notices(tx, &policy)?;
-            Ok(())
-        })
+        .submit(move |tx| -> Result<(), ServerError> { Ok(greet(tx, &node, &declared, &fences, &policy)?) })
         .await?;
     Ok(())
 }
@@ -294,99 +282,21 @@ fn take_in(
     policy: &Policy,
 ) -> Result<(), ServerError> {
     let intake = tx.intake(run)?;
-    let (Some(first), Some(last)) = (intake.new.first(), intake.new.last()) else {
+    if intake.new.is_empty() {
         return Ok(());
-    };
+    }
     let log = run.log();
     let chain = tx.foreign(&log).ok_or(ledger::LedgerError::UnknownLog(log))?;
-    let stream = chain.genesis().stream;
-    if stream == Stream::Pulse {
-        return Ok(());
-    }
-    let root = Some(chain.head().root);
-    let range = PinnedRange {
-        log,
-        first: first.seq(),
-        last: last.seq(),
-        seal: last.seal_digest(),
+    let (stream, root) = (chain.genesis().stream, Some(chain.head().root));
+    Ok(admit(
+        tx,
+        &intake.new,
+        run.inadmissible(),
+        stream,
         root,
-    };
-    central::put(tx, pin(&[range]))?;
-    for receipt in &intake.new {
-        if let Some(reason) = inadmissible(tx, receipt, run, stream) {
-            let detail = ReceiptInadmissible {
-                record: receipt.evidence(),
-                id: receipt.id(),
-                reason,
-            };
-            let subject = Subject::new(&format!("receipt/{}", receipt.id()))?;
-            central::put(tx, vec![Draft::of(&detail, subject).cause(receipt.id())])?;
-            continue;
-        }
-        if let Ok(AnyDetail::VerifyCompleted(done)) = receipt.statement().any_detail()
-            && done.findings > 0
-        {
-            let text = format!(
-                "verification of {node} found {} faults; run `ledger verify` there",
-                done.findings
-            );
-            let key: [&[u8]; 2] = [b"verify", &receipt.id().0];
-            let drafts = notices::raise(tx.state(), NoticeTopic::VerifyFailed, Some(node), &text, &key);
-            central::put(tx, drafts)?;
-        } else if stream == Stream::Facts && uptime::tells(receipt) {
-            let drafts = uptime::told(tx.state(), receipt, node);
-            central::put(tx, drafts)?;
-        } else if let Some(said) = ledger::erase::said(receipt) {
-            repeat_erased(tx, receipt, said)?;
-        } else if receipt.kind() == RequestReceived::KIND {
-            let drafts = decide::accept_request(tx.state(), receipt, tx.now_us(), policy)?;
-            central::put(tx, drafts)?;
-        } else if stream == Stream::Work {
-            central::judge(tx, receipt, node, policy)?;
-        }
-    }
-    central::put_notices(tx, policy)?;
-    Ok(())
-}
-
-// What a machine's facts say is erased, the order says too, which binds every copy.
-pub(super) fn repeat_erased(
-    tx: &mut Tx<'_, FleetState>,
-    receipt: &Receipt,
-    said: Erased,
-) -> Result<(), ServerError> {
-    let draft = if tx.erased_by(&said.record)?.is_some() {
-        let subject = receipt.statement().subject.clone();
-        Draft::of(&said, subject)
-    } else {
-        let detail = ReceiptInadmissible {
-            record: receipt.evidence(),
-            id: receipt.id(),
-            reason: InadmissibleReason::NotPermitted,
-        };
-        Draft::of(&detail, Subject::new(&format!("receipt/{}", receipt.id()))?)
-    };
-    central::put(tx, vec![draft.cause(receipt.id())])?;
-    Ok(())
-}
-
-fn inadmissible(
-    tx: &Tx<'_, FleetState>,
-    receipt: &Receipt,
-    run: &VerifiedRun,
-    stream: Stream,
-) -> Option<InadmissibleReason> {
-    if run.inadmissible().contains(&receipt.seq()) {
-        return Some(InadmissibleReason::AuthorSignature);
-    }
-    // A request without authority gets its verdict from its own decider.
-    if receipt.kind() == RequestReceived::KIND {
-        return None;
-    }
-    let own_log = receipt.record.author_signature().is_none();
-    tx.state()
-        .authorise(receipt.statement(), stream, own_log, tx.now_us())
-        .err()
+        node,
+        policy,
+    )?)
 }
 
 fn note_gauges(machine: &Machine, node: &MachineId, receipts: &[Receipt]) {
@@ -472,26 +382,14 @@ pub(crate) fn evidence(machine: &Machine, evidence: &Evidence) -> Result<Option<
 fn beat(machine: &Machine, node: &MachineId, beat: &Beat) -> BeatAnswer {
     let snapshot = machine.ledger.snapshot();
     let state = &snapshot.state;
-    // A claim that goes on there, and that Central took for lost meanwhile: hello settles it.
-    let mut hello = false;
-    let standing: Vec<_> = beat
-        .fences
-        .iter()
-        .take(FENCES_MAX)
-        .map(|fence| {
-            if let Some(claim) = state.fence(fence).filter(|claim| claim.machine == *node) {
-                machine.central.renew(fence);
-                let doubted = |job: &Job| {
-                    matches!(job.phase(), Phase::Suspect | Phase::Ready) && job.last_fence == Some(*fence)
-                };
-                hello |= state.job(&claim.job).is_some_and(doubted);
-            }
-            (*fence, state.standing(fence))
-        })
-        .collect();
+    let fences = beat.fences.get(..FENCES_MAX).unwrap_or(&beat.fences);
+    let reply = ledger_projections::central::beat(state, node, fences);
+    for fence in &reply.renewed {
+        machine.central.renew(fence);
+    }
     BeatAnswer {
-        standing,
-        hello,
+        standing: reply.standing,
+        hello: reply.hello,
         epoch: state.order().map_or(0, |order| order.epoch),
         now: machine.now_us(),
     }

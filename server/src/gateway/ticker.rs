@@ -1,18 +1,16 @@
 //! The gateway's ticker: what depends on time passing becomes a receipt here, and nowhere else.
 
 use super::central;
-use super::exchange::repeat_erased;
 use crate::clock::running_ms;
 use crate::error::ServerError;
 use crate::jobs::Jobs;
 use crate::machine::Machine;
 use http::StatusCode;
 use ledger::Receipt;
+use ledger::core::Stream;
 use ledger::core::kinds::{Detail, Erased, Fence, RequestReceived};
-use ledger::core::{Draft, MachineId, Stream};
-use ledger_projections::members::MachineStatus;
-use ledger_projections::queue::{Phase, decide};
-use ledger_projections::{notices, uptime};
+use ledger_projections::central::{repeat_erased, silences};
+use ledger_projections::queue::decide;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,7 +122,7 @@ async fn accept_kept(machine: &Arc<Machine>, kept: Vec<Receipt>) -> Result<(), S
     for request in kept {
         let accept = move |tx: &mut ledger::Tx<'_, _>| -> Result<(), ServerError> {
             if let Some(said) = ledger::erase::said(&request) {
-                return repeat_erased(tx, &request, said);
+                return Ok(repeat_erased(tx, &request, said)?);
             }
             let drafts = decide::accept_request(tx.state(), &request, tx.now_us(), &policy)?;
             central::put(tx, drafts)?;
@@ -148,109 +146,38 @@ async fn tick(machine: &Arc<Machine>, jobs: &Jobs) -> Result<(), ServerError> {
     let (now_us, now_ms) = (machine.now_us(), running_ms());
     let snapshot = machine.ledger.snapshot();
     let state = &snapshot.state;
-    let own = machine.id();
-    let mut lost: Vec<(MachineId, i64)> = Vec::new();
-    let mut back: Vec<(MachineId, i64)> = Vec::new();
-    for row in state.machines().filter(|m| !m.retired && m.id != *own) {
-        let heard = machine.central.heard(&row.id);
-        match (row.status, heard) {
-            (MachineStatus::Online { .. }, Some(heard)) if now_ms >= heard.last_ms + policy.lost_after_ms => {
-                lost.push((row.id.clone(), heard.last_us));
-            }
-            // Not heard since this process began: the silence counts from there, and its logs tell when it last spoke.
-            (MachineStatus::Online { since }, None)
-                if now_ms >= machine.central.started_ms + policy.lost_after_ms =>
-            {
-                let spoke = row.logs.iter().flatten().filter_map(|log| snapshot.logs.get(log));
-                let spoke = spoke.map(|chain| {
-                    i64::try_from(chain.time().unix_ms())
-                        .unwrap_or(i64::MAX)
-                        .saturating_mul(1000)
-                });
-                lost.push((row.id.clone(), spoke.max().unwrap_or(since).max(since)));
-            }
-            (MachineStatus::Lost { .. }, Some(heard)) if now_ms < heard.last_ms + policy.lost_after_ms => {
-                back.push((row.id.clone(), heard.first_us));
-            }
-            _ => {}
-        }
-    }
+    let last_spoke = |row: &ledger_projections::members::Machine| {
+        let logs = row.logs.iter().flatten().filter_map(|log| snapshot.logs.get(log));
+        let times = logs.map(|chain| i64::try_from(chain.time().unix_ms()).unwrap_or(i64::MAX));
+        times.max().map(|ms| ms.saturating_mul(1000))
+    };
+    let started_ms = machine.central.started_ms;
+    let mut due = silences(
+        state,
+        |id| machine.central.heard(id),
+        last_spoke,
+        started_ms,
+        now_ms,
+        &policy,
+    );
     let held = jobs.fences();
-    let mut over: Vec<Fence> = Vec::new();
-    for job in state.jobs_in(Phase::Leased) {
-        let Some(lease) = job.lease() else { continue };
-        // What runs here needs no beat. A claim that this process does not hold, for whatever reason, is as lost as any.
-        if lease.machine == *own && held.contains(&lease.fence) {
-            machine.central.renew(&lease.fence);
-        } else if machine.central.is_over(&lease.fence) {
-            over.push(lease.fence);
-        }
-    }
-    machine.central.keep_leases(|fence| {
-        state.fence(fence).is_some_and(|claim| {
-            state
-                .job(&claim.job)
-                .and_then(|job| job.lease())
-                .is_some_and(|lease| lease.fence == *fence)
-        })
-    });
-    let absences = machine.central.absences();
-    let quiet = lost.is_empty()
-        && absences.is_empty()
-        && back.is_empty()
-        && over.is_empty()
-        && decide::failovers_due(state, now_us).is_empty()
-        && decide::due(state, now_us, &policy).is_empty()
-        && notices::notices_due(state, now_us, &policy).is_empty();
-    if quiet {
+    due.over = machine.central.overdue(state, &held);
+    due.absences = machine.central.absences();
+    if due.is_quiet(state, now_us, &policy) {
         return Ok(());
     }
-    for (machine_id, _) in &lost {
+    for (machine_id, _) in &due.lost {
         machine.central.unhear(machine_id);
     }
-    let (asked, told) = (Arc::clone(machine), absences.clone());
+    let absences = due.absences.clone();
+    let asked = Arc::clone(machine);
     machine
         .ledger
         .submit(move |tx| -> Result<(), ServerError> {
-            let now = tx.now_us();
-            let put = |tx: &mut ledger::Tx<'_, _>, drafts: Vec<Draft>| central::put(tx, drafts).map(drop);
-            for (from, until) in &told {
-                put(tx, vec![uptime::absent(*from, *until)])?;
-            }
-            for (machine, last_heard) in &lost {
-                let drafts = notices::node_lost(tx.state(), machine, *last_heard);
-                put(tx, drafts)?;
-            }
-            for (machine, first_heard) in &back {
-                let drafts = notices::node_back(tx.state(), machine, *first_heard);
-                put(tx, drafts)?;
-            }
-            for fence in over {
-                // A beat may have come meanwhile: the lease table has the last word.
-                let Some(job) = tx.state().fence(&fence).map(|claim| claim.job) else {
-                    continue;
-                };
-                let here = tx
-                    .state()
-                    .fence(&fence)
-                    .is_some_and(|claim| claim.machine == *asked.id());
-                if here && !held.contains(&fence) {
-                    let own = asked.id().clone();
-                    let drafts = decide::resume(tx.state(), &own, &held, now, &policy)?;
-                    put(tx, drafts)?;
-                } else if asked.central.is_over(&fence) {
-                    let drafts = decide::expire_lease(tx.state(), &job, &fence, now, &policy)?;
-                    put(tx, drafts)?;
-                }
-            }
-            for job in decide::failovers_due(tx.state(), now) {
-                let drafts = decide::failover(tx.state(), &job, now, &policy)?;
-                put(tx, drafts)?;
-            }
-            let drafts = decide::due(tx.state(), now, &policy);
-            put(tx, drafts)?;
-            central::put_notices(tx, &policy)?;
-            Ok(())
+            let is_over = |fence: &Fence| asked.central.is_over(fence);
+            Ok(ledger_projections::central::tick(
+                tx, &due, &held, is_over, &policy,
+            )?)
         })
         .await?;
     machine.central.told_absences(&absences);
@@ -261,6 +188,7 @@ async fn tick(machine: &Arc<Machine>, jobs: &Jobs) -> Result<(), ServerError> {
 mod tests {
     use super::*;
     use ledger::LedgerError;
+    use ledger::core::MachineId;
     use ledger::journal::JournalError;
     use ledger_projections::queue::Refusal;
 

@@ -1,0 +1,147 @@
+//! A machine's records come in, and what follows from each; a machine says hello, and its claims are settled.
+
+use super::{OrderTx, StepError, put, put_notices};
+use crate::order::pin;
+use crate::queue::decide;
+use crate::{Policy, notices, uptime};
+use ledger::{LedgerError, Receipt};
+use ledger_core::kinds::{
+    AnyDetail, Detail, Erased, Fence, HandlerDeclared, InadmissibleReason, NoticeTopic, PinnedRange,
+    ReceiptInadmissible, RequestReceived,
+};
+use ledger_core::{Draft, MachineId, Stream, Subject, TreeRoot};
+
+/// Records of a machine's log were just taken in: they are pinned in the order, and each is answered. `forged` are the seqs
+/// whose author signature is not valid, `root` the root of the tree that ends with the newest. Pulses are kept and nothing more.
+///
+/// # Errors
+/// [`StepError`].
+pub fn admit<T: OrderTx>(
+    tx: &mut T,
+    new: &[Receipt],
+    forged: &[u64],
+    stream: Stream,
+    root: Option<TreeRoot>,
+    node: &MachineId,
+    policy: &Policy,
+) -> Result<(), StepError> {
+    let (Some(first), Some(last)) = (new.first(), new.last()) else {
+        return Ok(());
+    };
+    if stream == Stream::Pulse {
+        return Ok(());
+    }
+    let range = PinnedRange {
+        log: first.log(),
+        first: first.seq(),
+        last: last.seq(),
+        seal: last.seal_digest(),
+        root,
+    };
+    put(tx, pin(&[range]))?;
+    for receipt in new {
+        if let Some(reason) = inadmissible(tx, receipt, forged, stream) {
+            put(tx, vec![named(receipt, reason)])?;
+        } else {
+            answer(tx, receipt, stream, node, policy)?;
+        }
+    }
+    put_notices(tx, policy)?;
+    Ok(())
+}
+
+fn answer<T: OrderTx>(
+    tx: &mut T,
+    receipt: &Receipt,
+    stream: Stream,
+    node: &MachineId,
+    policy: &Policy,
+) -> Result<(), StepError> {
+    if let Ok(AnyDetail::VerifyCompleted(done)) = receipt.statement().any_detail()
+        && done.findings > 0
+    {
+        let text = format!(
+            "verification of {node} found {} faults; run `ledger verify` there",
+            done.findings
+        );
+        let key: [&[u8]; 2] = [b"verify", &receipt.id().0];
+        let drafts = notices::raise(tx.state(), NoticeTopic::VerifyFailed, Some(node), &text, &key);
+        put(tx, drafts)?;
+    } else if stream == Stream::Facts && uptime::tells(receipt) {
+        let drafts = uptime::told(tx.state(), receipt, node);
+        put(tx, drafts)?;
+    } else if let Some(said) = ledger::erase::said(receipt) {
+        repeat_erased(tx, receipt, said)?;
+    } else if receipt.kind() == RequestReceived::KIND {
+        let drafts = decide::accept_request(tx.state(), receipt, tx.now_us(), policy)?;
+        put(tx, drafts)?;
+    } else if stream == Stream::Work {
+        let drafts = decide::report(tx.state(), receipt, node, tx.now_us(), policy)?;
+        put(tx, drafts)?;
+    }
+    Ok(())
+}
+
+fn inadmissible<T: OrderTx>(
+    tx: &T,
+    receipt: &Receipt,
+    forged: &[u64],
+    stream: Stream,
+) -> Option<InadmissibleReason> {
+    if forged.contains(&receipt.seq()) {
+        return Some(InadmissibleReason::AuthorSignature);
+    }
+    // A request without authority gets its verdict from its own decider.
+    if receipt.kind() == RequestReceived::KIND {
+        return None;
+    }
+    let own_log = receipt.record.author_signature().is_none();
+    tx.state()
+        .authorise(receipt.statement(), stream, own_log, tx.now_us())
+        .err()
+}
+
+fn named(receipt: &Receipt, reason: InadmissibleReason) -> Draft {
+    let detail = ReceiptInadmissible {
+        record: receipt.evidence(),
+        id: receipt.id(),
+        reason,
+    };
+    let subject = Subject::new(&format!("receipt/{}", receipt.id())).expect("short and printable");
+    Draft::of(&detail, subject).cause(receipt.id())
+}
+
+/// What a machine's facts say is erased, the order says too, which binds every copy.
+///
+/// # Errors
+/// [`LedgerError`] as the engine's.
+pub fn repeat_erased<T: OrderTx>(tx: &mut T, receipt: &Receipt, said: Erased) -> Result<(), LedgerError> {
+    let draft = if tx.is_erased(&said.record)? {
+        let subject = receipt.statement().subject.clone();
+        Draft::of(&said, subject).cause(receipt.id())
+    } else {
+        named(receipt, InadmissibleReason::NotPermitted)
+    };
+    put(tx, vec![draft])?;
+    Ok(())
+}
+
+/// A machine is here, and everything that it had to tell is judged: what it runs is declared, and the claims that it holds, or
+/// holds no more, are settled.
+///
+/// # Errors
+/// [`StepError`].
+pub fn greet<T: OrderTx>(
+    tx: &mut T,
+    node: &MachineId,
+    declared: &[HandlerDeclared],
+    fences: &[Fence],
+    policy: &Policy,
+) -> Result<(), StepError> {
+    let drafts = decide::handler_declared(tx.state(), node, declared)?;
+    put(tx, drafts)?;
+    let drafts = decide::resume(tx.state(), node, fences, tx.now_us(), policy)?;
+    put(tx, drafts)?;
+    put_notices(tx, policy)?;
+    Ok(())
+}

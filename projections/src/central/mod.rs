@@ -1,0 +1,123 @@
+//! What Central does inside a commit, step by step: take in a machine's run, settle its claims at a hello, give jobs out, write
+//! what time brought.
+//!
+//! The deciders say what follows from one thing; here is which of them are asked, in which order, and what is written before
+//! the next is asked. The server calls these steps within the engine's transactions and the simulation within its own, both
+//! by [`OrderTx`]. No clock, no I/O; leases and signs of life ([`Leases`], [`Heard`]) are memory, and told what time it is.
+
+mod claims;
+mod intake;
+mod leases;
+mod time;
+
+pub use claims::{Asked, give};
+pub use intake::{admit, greet, repeat_erased};
+pub use leases::{BeatReply, Leases, beat};
+pub use time::{Due, Heard, overdue, silences, tick};
+
+use crate::queue::decide;
+use crate::{FleetState, Policy, Refusal, notices};
+use ledger::{LedgerError, Receipt, Tx};
+use ledger_core::kinds::Evidence;
+use ledger_core::{Draft, Stream};
+
+/// How often one call follows jobs that waited for jobs that waited; the ticker goes on where it stops.
+const SETTLE_ROUNDS_MAX: usize = 8;
+
+/// A commit in which Central decides.
+pub trait OrderTx {
+    /// The state with everything that this commit decided so far.
+    fn state(&self) -> &FleetState;
+
+    /// The time of the commit, microseconds since 1970.
+    fn now_us(&self) -> i64;
+
+    /// Appends a decision to the order and folds it; what was said before under the draft's id is given again.
+    ///
+    /// # Errors
+    /// [`LedgerError`] as the engine's; nothing of the commit is then kept.
+    fn decide(&mut self, draft: Draft) -> Result<Receipt, LedgerError>;
+
+    /// Whether an erasure of the record was taken in here.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the store cannot be read.
+    fn is_erased(&self, record: &Evidence) -> Result<bool, LedgerError>;
+}
+
+impl OrderTx for Tx<'_, FleetState> {
+    fn state(&self) -> &FleetState {
+        Tx::state(self)
+    }
+
+    fn now_us(&self) -> i64 {
+        Tx::now_us(self)
+    }
+
+    fn decide(&mut self, draft: Draft) -> Result<Receipt, LedgerError> {
+        Ok(self.append(Stream::Order, draft)?.receipt().clone())
+    }
+
+    fn is_erased(&self, record: &Evidence) -> Result<bool, LedgerError> {
+        Ok(self.erased_by(record)?.is_some())
+    }
+}
+
+/// Why a step was not carried through; nothing of its commit is kept.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The engine.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A decider refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl StepError {
+    /// The stable code of this error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Ledger(e) => e.code(),
+            Self::Refused(e) => e.code(),
+        }
+    }
+}
+
+/// Appends decisions to the order, each folded before the next. Jobs that waited for what thereby ended go on in the same
+/// commit; what is returned are the decisions given.
+///
+/// # Errors
+/// [`LedgerError`] as the engine's.
+pub fn put<T: OrderTx>(tx: &mut T, drafts: Vec<Draft>) -> Result<Vec<Receipt>, LedgerError> {
+    let given: Vec<Receipt> = drafts
+        .into_iter()
+        .map(|draft| tx.decide(draft))
+        .collect::<Result<_, _>>()?;
+    for _ in 0..SETTLE_ROUNDS_MAX {
+        let settled = if given.is_empty() {
+            Vec::new()
+        } else {
+            decide::settle(tx.state(), tx.now_us())
+        };
+        if settled.is_empty() {
+            break;
+        }
+        for draft in settled {
+            tx.decide(draft)?;
+        }
+    }
+    Ok(given)
+}
+
+/// Raises the notices that are due, when this store writes the order.
+///
+/// # Errors
+/// [`LedgerError`] as the engine's.
+pub fn put_notices<T: OrderTx>(tx: &mut T, policy: &Policy) -> Result<(), LedgerError> {
+    if tx.state().is_central() {
+        let due = notices::notices_due(tx.state(), tx.now_us(), policy);
+        put(tx, due)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! What time brings: machines that fell silent or are back, leases that ran out, failovers, and all that the queue finds due.
+
+use super::leases::Leases;
+use super::{OrderTx, StepError, put, put_notices};
+use crate::members::{Machine, MachineStatus};
+use crate::queue::decide;
+use crate::queue::{Phase, Policy};
+use crate::{FleetState, notices, uptime};
+use ledger_core::MachineId;
+use ledger_core::kinds::Fence;
+
+/// When a machine was heard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Heard {
+    /// First after the last time that it counted as lost, microseconds since 1970.
+    pub first_us: i64,
+    /// Last, microseconds since 1970.
+    pub last_us: i64,
+    /// Last, by the clock that counts sleep.
+    pub last_ms: u64,
+}
+
+/// What a look found, to be decided again within the commit.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Due {
+    /// Machines that fell silent, and when they were last heard, microseconds since 1970.
+    pub lost: Vec<(MachineId, i64)>,
+    /// Machines that are heard again, and since when.
+    pub back: Vec<(MachineId, i64)>,
+    /// Claims whose lease ran out.
+    pub over: Vec<Fence>,
+    /// Spans in which nobody watched, to be told.
+    pub absences: Vec<(i64, i64)>,
+}
+
+impl Due {
+    /// Whether there is nothing to write, neither of this nor of what the state itself has due.
+    pub fn is_quiet(&self, state: &FleetState, now: i64, policy: &Policy) -> bool {
+        *self == Self::default()
+            && decide::failovers_due(state, now).is_empty()
+            && decide::due(state, now, policy).is_empty()
+            && notices::notices_due(state, now, policy).is_empty()
+    }
+}
+
+/// The machines that fell silent and those that are back. `heard` tells when a machine was heard, `spoke` when it last spoke as
+/// its logs have it, for one that was not heard since Central began at `started_ms`.
+pub fn silences(
+    state: &FleetState,
+    heard: impl Fn(&MachineId) -> Option<Heard>,
+    spoke: impl Fn(&Machine) -> Option<i64>,
+    started_ms: u64,
+    now_ms: u64,
+    policy: &Policy,
+) -> Due {
+    let mut due = Due::default();
+    let own = &state.context().machine;
+    for row in state.machines().filter(|m| !m.retired && m.id != *own) {
+        match (row.status, heard(&row.id)) {
+            (MachineStatus::Online { .. }, Some(heard)) if now_ms >= heard.last_ms + policy.lost_after_ms => {
+                due.lost.push((row.id.clone(), heard.last_us));
+            }
+            // Not heard since Central began: the silence counts from there.
+            (MachineStatus::Online { since }, None) if now_ms >= started_ms + policy.lost_after_ms => {
+                let last = spoke(row).unwrap_or(since).max(since);
+                due.lost.push((row.id.clone(), last));
+            }
+            (MachineStatus::Lost { .. }, Some(heard)) if now_ms < heard.last_ms + policy.lost_after_ms => {
+                due.back.push((row.id.clone(), heard.first_us));
+            }
+            _ => {}
+        }
+    }
+    due
+}
+
+/// The claims whose lease ran out. What Central's own machine holds (`held`) needs no beat; what it does not hold, for whatever
+/// reason, is as lost as any.
+pub fn overdue(state: &FleetState, held: &[Fence], leases: &mut Leases, now_ms: u64) -> Vec<Fence> {
+    let own = &state.context().machine;
+    let mut over = Vec::new();
+    for job in state.jobs_in(Phase::Leased) {
+        let Some(lease) = job.lease() else { continue };
+        if lease.machine == *own && held.contains(&lease.fence) {
+            leases.renew(&lease.fence, now_ms);
+        } else if leases.is_over(&lease.fence, now_ms) {
+            over.push(lease.fence);
+        }
+    }
+    leases.keep(state);
+    over
+}
+
+/// Writes what time brought. `held` is what Central's own machine runs, `is_over` asks the lease table once more: a beat may
+/// have come since the look.
+///
+/// # Errors
+/// [`StepError`].
+pub fn tick<T: OrderTx>(
+    tx: &mut T,
+    due: &Due,
+    held: &[Fence],
+    mut is_over: impl FnMut(&Fence) -> bool,
+    policy: &Policy,
+) -> Result<(), StepError> {
+    let now = tx.now_us();
+    let own = tx.state().context().machine.clone();
+    for (from, until) in &due.absences {
+        put(tx, vec![uptime::absent(*from, *until)])?;
+    }
+    for (machine, last_heard) in &due.lost {
+        let drafts = notices::node_lost(tx.state(), machine, *last_heard);
+        put(tx, drafts)?;
+    }
+    for (machine, first_heard) in &due.back {
+        let drafts = notices::node_back(tx.state(), machine, *first_heard);
+        put(tx, drafts)?;
+    }
+    for fence in &due.over {
+        let claim = tx
+            .state()
+            .fence(fence)
+            .map(|claim| (claim.job, claim.machine == own));
+        let Some((job, here)) = claim else { continue };
+        if here && !held.contains(fence) {
+            let drafts = decide::resume(tx.state(), &own, held, now, policy)?;
+            put(tx, drafts)?;
+        } else if is_over(fence) {
+            let drafts = decide::expire_lease(tx.state(), &job, fence, now, policy)?;
+            put(tx, drafts)?;
+        }
+    }
+    for job in decide::failovers_due(tx.state(), now) {
+        let drafts = decide::failover(tx.state(), &job, now, policy)?;
+        put(tx, drafts)?;
+    }
+    let drafts = decide::due(tx.state(), now, policy);
+    put(tx, drafts)?;
+    put_notices(tx, policy)?;
+    Ok(())
+}
