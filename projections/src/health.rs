@@ -9,7 +9,7 @@ use crate::members::{Machine, MachineStatus};
 use crate::notices::queued_for;
 use crate::queue::Refusal;
 use crate::uptime::Held;
-use ledger_core::kinds::{AnyDetail, CheckKind, JobId, NodePulse2, RestReason, Role, ServiceState};
+use ledger_core::kinds::{AnyDetail, CheckKind, JobId, NodePulse3, RestReason, Role, ServiceState};
 use ledger_core::limits::NOTE_BYTES_MAX;
 use ledger_core::{MachineId, text};
 use serde::Serialize;
@@ -186,7 +186,7 @@ pub fn late_after_us(lost_after_ms: u64) -> i64 {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Gauges {
     /// What it said.
-    pub pulse: NodePulse2,
+    pub pulse: NodePulse3,
     /// When it was heard here, microseconds since 1970.
     pub heard_at: i64,
 }

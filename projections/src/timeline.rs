@@ -8,7 +8,7 @@ use crate::members::matches as pattern_matches;
 use crate::queue::counted;
 use ledger::Receipt;
 use ledger_core::kinds::{
-    AnyDetail, Credential, JobId, LateVerdict, LimitScope, NodePulse2, RequeueReason, SuccessVerdict, Verdict,
+    AnyDetail, Credential, JobId, LateVerdict, LimitScope, NodePulse3, RequeueReason, SuccessVerdict, Verdict,
 };
 use ledger_core::text::shown;
 use ledger_core::{Grade, Hlc, MachineId, Stream};
@@ -390,6 +390,8 @@ fn of_the_fleet(detail: &AnyDetail, state: &FleetState) -> String {
         AnyDetail::NoticeRaised(d) => format!("notice: {}", d.text),
         AnyDetail::NoticeDelivered(d) => format!("notice told to {}", d.destination),
         AnyDetail::NoticeUndelivered(d) => format!("notice not told to {}: {}", d.destination, d.error),
+        AnyDetail::NoticeAcknowledged(d) if d.note.is_empty() => format!("notice {} was seen", d.notice),
+        AnyDetail::NoticeAcknowledged(d) => format!("notice {} was seen: {}", d.notice, d.note),
         AnyDetail::ReceiptInadmissible(d) => format!("receipt {} is inadmissible: {:?}", d.id, d.reason),
         AnyDetail::Erased(d) => format!("the payload of receipt {} is erased: {}", d.id, d.reason),
         AnyDetail::NodeBooted(d) => format!("daemon {} started", d.version),
@@ -415,12 +417,13 @@ fn of_the_fleet(detail: &AnyDetail, state: &FleetState) -> String {
             )
         }
         AnyDetail::NodePulse(d) => pulse(&d.clone().into()),
-        AnyDetail::NodePulse2(d) => pulse(d),
+        AnyDetail::NodePulse2(d) => pulse(&d.clone().into()),
+        AnyDetail::NodePulse3(d) => pulse(d),
         other => crate::health::summary(other),
     }
 }
 
-fn pulse(d: &NodePulse2) -> String {
+fn pulse(d: &NodePulse3) -> String {
     format!(
         "CPU {} %, load {}.{:02}, {} of {} slots, outbox {}",
         d.cpu_per_mille / 10,

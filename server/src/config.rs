@@ -2,6 +2,7 @@
 //! destination for anything: what is not configured does not happen.
 
 use crate::checks::{self, CheckConfig};
+use crate::reserve::DiskConfig;
 use crate::worker::{HandlerConfig, HandlerError, validate_handlers};
 use ledger_projections::queue::Policy;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,7 @@ pub const KEYS: &[&str] = &[
     "timing.heal_wait_ms",
     "limits.losses_max",
     "vault.dir",
+    "disk.reserve",
     "notices.command",
     "notices.webhook",
     "verify.enabled",
@@ -53,6 +55,8 @@ pub struct Config {
     pub limits: Limits,
     /// The Vault.
     pub vault: VaultConfig,
+    /// The disk that holds the store.
+    pub disk: DiskConfig,
     /// Where notices go, beside the log.
     pub notices: Notices,
     /// The nightly verification.
@@ -138,6 +142,7 @@ impl Default for Config {
             timing: Timing::default(),
             limits: Limits::default(),
             vault: VaultConfig::default(),
+            disk: DiskConfig::default(),
             notices: Notices::default(),
             verify: Verify::default(),
             handlers: Vec::new(),
@@ -347,6 +352,9 @@ impl Config {
             }
         }
         if let Some(wrong) = checks::wrong(&self.checks) {
+            return Err(wrong);
+        }
+        if let Some(wrong) = self.disk.wrong() {
             return Err(wrong);
         }
         if self.notices.command.as_ref().is_some_and(Vec::is_empty) {

@@ -15,7 +15,7 @@ use crate::nightly::verify_nightly;
 use crate::node::{Link, beat_from_own_thread, link_forever};
 use ledger::clock::{Entropy, SystemEntropy};
 use ledger::core::kinds::{
-    Boot, Detail, HandlerDeclared, NodeBooted, NodePulse2, NodeSleeping, NodeWaking, RestReason,
+    Boot, Detail, HandlerDeclared, NodeBooted, NodePulse3, NodeSleeping, NodeWaking, RestReason,
 };
 use ledger::core::limits::NAME_BYTES_MAX;
 use ledger::core::{Draft, Stream, Subject};
@@ -366,18 +366,20 @@ fn pulse_from_own_thread(
             let g = sampler.sample();
             let (slots_used, slots_total) = jobs.slots();
             let link = machine.link();
-            let pulse = NodePulse2 {
+            let pulse = NodePulse3 {
                 cpu_per_mille: g.cpu_per_mille,
                 load1_centi: g.load1_centi,
                 memory_used_bytes: g.memory_used_bytes,
                 memory_total_bytes: g.memory_total_bytes,
                 disk_free_bytes: g.disk_free_bytes,
                 disk_total_bytes: g.disk_total_bytes,
+                disk_reserve_bytes: machine.config.disk.reserve_bytes(g.disk_total_bytes),
                 uptime_s: g.uptime_s,
                 temperature_milli_c: g.temperature_milli_c,
                 slots_used,
                 slots_total,
                 outbox_receipts: link.outbox_receipts,
+                outbox_bytes: link.outbox_bytes,
                 outbox_oldest: link.outbox_oldest_us,
                 clock_offset_ms: link.clock_offset_ms,
                 boot,
@@ -395,7 +397,7 @@ fn pulse_from_own_thread(
                 .ledger
                 .append_to(Stream::Pulse, Draft::of(&pulse, subject.clone()))
             {
-                tracing::error!(code = e.code(), error = %e, kind = NodePulse2::KIND, "a heartbeat could not be kept");
+                tracing::error!(code = e.code(), error = %e, kind = NodePulse3::KIND, "a heartbeat could not be kept");
             }
         }
     };

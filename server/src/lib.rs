@@ -19,6 +19,7 @@ pub mod machine;
 pub mod nightly;
 mod node;
 mod outside;
+pub mod reserve;
 pub mod setup;
 pub mod vault;
 pub mod worker;

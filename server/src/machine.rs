@@ -49,6 +49,8 @@ pub struct LinkView {
     pub last_contact_us: Option<i64>,
     /// Receipts that the gateway has not acknowledged.
     pub outbox_receipts: u64,
+    /// Bytes of their records, as far as they are counted.
+    pub outbox_bytes: u64,
     /// When the oldest of them was sealed, microseconds since 1970.
     pub outbox_oldest_us: Option<i64>,
     /// Our clock minus the gateway's, milliseconds.

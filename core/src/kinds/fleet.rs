@@ -192,6 +192,18 @@ pub enum NoticeTopic {
     VerifyFailed,
     /// Central froze itself.
     CentralFrozen,
+    /// A machine goes and comes more often than is worth telling each time.
+    NodeFlapping,
+    /// A machine's outbox grows although it reaches the gateway.
+    OutboxGrows,
+    /// A machine's disk is down to its reserve.
+    DiskReserve,
+    /// A machine is not trusted with work.
+    NodeQuarantined,
+    /// Two records for one place in a log, or a log that went back in time.
+    ForkEvidence,
+    /// A thing beside a machine is down.
+    ServiceDown,
 }
 
 /// `notice.raised` 1: something that a person should know. Its id is derived, so that it is raised once.
@@ -227,6 +239,15 @@ pub struct NoticeUndelivered {
     pub attempt: u16,
     /// What went wrong, at most 200 bytes.
     pub error: String,
+}
+
+/// `notice.acknowledged` 1: somebody has seen a notice; whoever was not told of it is told no more.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NoticeAcknowledged {
+    /// The `notice.raised`.
+    pub notice: ReceiptId,
+    /// In words, at most 200 bytes.
+    pub note: String,
 }
 
 /// Why a record is kept but inert.

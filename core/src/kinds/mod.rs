@@ -20,8 +20,8 @@ pub use facts::{
 };
 pub use fleet::{
     CentralDesignated, Credential, EpochStarted, HandlerDeclared, HandlerWithdrawn, InadmissibleReason,
-    KeyGranted, KeyInvited, KeyJoined, KeyRevoked, NodeBack, NodeLost, NodeRetired, NoticeDelivered,
-    NoticeRaised, NoticeTopic, NoticeUndelivered, ReceiptInadmissible,
+    KeyGranted, KeyInvited, KeyJoined, KeyRevoked, NodeBack, NodeLost, NodeRetired, NoticeAcknowledged,
+    NoticeDelivered, NoticeRaised, NoticeTopic, NoticeUndelivered, ReceiptInadmissible,
 };
 pub use job::{
     JobAccepted, JobAttemptFailed, JobCancelAsked, JobCancelled, JobCheckpointed, JobClaimed, JobExpired,
@@ -39,8 +39,9 @@ pub use run::{
 };
 
 pub use watch::{
-    Boot, CentralAbsent, CheckKind, NodeAsleep, NodeAwake, NodeDraining, NodePulse2, NodeQuarantined,
-    NodeResumed, NodeServiceState, NodeSleeping, NodeWaking, RestReason, ServiceGauge, ServiceState,
+    Boot, CentralAbsent, CheckKind, NodeAsleep, NodeAwake, NodeDraining, NodePulse2, NodePulse3,
+    NodeQuarantined, NodeResumed, NodeServiceState, NodeSleeping, NodeWaking, RestReason, ServiceGauge,
+    ServiceState,
 };
 
 use crate::canonical;
@@ -211,7 +212,7 @@ catalogue! {
     ArtifactSkipped = "artifact.skipped", 1, [Facts], Machine;
     NodeBooted = "node.booted", 1, [Facts], Machine;
     VerifyCompleted = "verify.completed", 1, [Facts], Machine;
-    NodePulse2 = "node.pulse", 2, [Pulse], Machine;
+    NodePulse3 = "node.pulse", 3, [Pulse], Machine;
     RunProgressed = "run.progressed", 1, [Pulse], Machine;
     Erased = "erased", 1, [Order, Facts], Actor;
     LogPruned = "log.pruned", 1, [Order, Facts], Machine;
@@ -230,9 +231,11 @@ catalogue! {
     HandlerPaused = "handler.paused", 1, [Order], Operator;
     HandlerResumed = "handler.resumed", 1, [Order], Operator;
     QueueLimited = "queue.limited", 1, [Order], Operator;
+    NoticeAcknowledged = "notice.acknowledged", 1, [Order], Operator;
 
     @older
     NodePulse = "node.pulse", 1;
+    NodePulse2 = "node.pulse", 2;
 }
 
 /// Slots of [`BY_NAME`]: a power of two, some four times as many as there are kinds.

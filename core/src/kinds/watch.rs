@@ -218,3 +218,75 @@ impl From<NodePulse> for NodePulse2 {
         }
     }
 }
+
+/// `node.pulse` 3: as 2, with the bytes of the outbox and the disk's reserve.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct NodePulse3 {
+    /// CPU in use, per mille of all cores.
+    pub cpu_per_mille: u16,
+    /// Load average over one minute, in hundredths.
+    pub load1_centi: u32,
+    /// Memory in use, bytes.
+    pub memory_used_bytes: u64,
+    /// Memory in all, bytes.
+    pub memory_total_bytes: u64,
+    /// Free space where the store lies, bytes.
+    pub disk_free_bytes: u64,
+    /// Space in all there, bytes.
+    pub disk_total_bytes: u64,
+    /// How much of it is to stay free, bytes; 0 for no bound.
+    pub disk_reserve_bytes: u64,
+    /// Seconds since the machine booted.
+    pub uptime_s: u64,
+    /// Temperature in thousandths of a degree Celsius, where it can be read.
+    pub temperature_milli_c: Option<i32>,
+    /// Runs in progress.
+    pub slots_used: u16,
+    /// Runs at most.
+    pub slots_total: u16,
+    /// Receipts that the gateway has not acknowledged yet.
+    pub outbox_receipts: u64,
+    /// Bytes of their records, as far as they are counted.
+    pub outbox_bytes: u64,
+    /// When the oldest of them was sealed, microseconds since 1970.
+    pub outbox_oldest: Option<i64>,
+    /// Our clock minus the gateway's, milliseconds, as last estimated.
+    pub clock_offset_ms: Option<i64>,
+    /// Names the boot of the operating system; absent where it is not known.
+    pub boot: Option<Boot>,
+    /// The program's version, at most 64 bytes.
+    pub version: String,
+    /// The things beside the machine, at most 32.
+    pub services: Vec<ServiceGauge>,
+}
+
+impl From<NodePulse2> for NodePulse3 {
+    fn from(older: NodePulse2) -> Self {
+        Self {
+            cpu_per_mille: older.cpu_per_mille,
+            load1_centi: older.load1_centi,
+            memory_used_bytes: older.memory_used_bytes,
+            memory_total_bytes: older.memory_total_bytes,
+            disk_free_bytes: older.disk_free_bytes,
+            disk_total_bytes: older.disk_total_bytes,
+            uptime_s: older.uptime_s,
+            temperature_milli_c: older.temperature_milli_c,
+            slots_used: older.slots_used,
+            slots_total: older.slots_total,
+            outbox_receipts: older.outbox_receipts,
+            outbox_oldest: older.outbox_oldest,
+            clock_offset_ms: older.clock_offset_ms,
+            boot: older.boot,
+            version: older.version,
+            services: older.services,
+            outbox_bytes: 0,
+            disk_reserve_bytes: 0,
+        }
+    }
+}
+
+impl From<NodePulse> for NodePulse3 {
+    fn from(older: NodePulse) -> Self {
+        NodePulse2::from(older).into()
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::harness::{MINUTE, SECOND, World, machine, spec};
 use ledger_core::kinds::{
-    Evidence, NodeAsleep, NodeDraining, NodePulse2, NodeQuarantined, NodeResumed, NodeRetired, RestReason,
+    Evidence, NodeAsleep, NodeDraining, NodePulse3, NodeQuarantined, NodeResumed, NodeRetired, RestReason,
     Role,
 };
 use ledger_core::{Detail, Draft, Subject};
@@ -14,7 +14,7 @@ fn view(world: &World, name: &str) -> NodeView {
     let heard_at = world.now - 5 * SECOND;
     let gauges = |id: &ledger_core::MachineId| {
         (id.as_str() == "mini").then(|| Gauges {
-            pulse: NodePulse2::default(),
+            pulse: NodePulse3::default(),
             heard_at,
         })
     };
@@ -102,7 +102,7 @@ fn a_machine_passes_through_all_its_states() {
     world.now += MINUTE;
     let late = nodes(&world.state, world.now, 30 * SECOND, |_| {
         Some(Gauges {
-            pulse: NodePulse2::default(),
+            pulse: NodePulse3::default(),
             heard_at: world.now - 30 * SECOND,
         })
     });

@@ -305,7 +305,8 @@ fn note_gauges(machine: &Machine, node: &MachineId, receipts: &[Receipt]) {
         .rev()
         .find_map(|r| match r.statement().any_detail() {
             Ok(AnyDetail::NodePulse(pulse)) => Some(pulse.into()),
-            Ok(AnyDetail::NodePulse2(pulse)) => Some(pulse),
+            Ok(AnyDetail::NodePulse2(pulse)) => Some(pulse.into()),
+            Ok(AnyDetail::NodePulse3(pulse)) => Some(pulse),
             _ => None,
         });
     if let Some(pulse) = pulse {

@@ -56,6 +56,8 @@ pub struct Gauges {
     pub disk_free_bytes: u64,
     /// Space in all there, bytes.
     pub disk_total_bytes: u64,
+    /// How much of it is to stay free, bytes; 0 for no bound.
+    pub disk_reserve_bytes: u64,
     /// Seconds since it booted.
     pub uptime_s: u64,
     /// Runs in progress.
@@ -64,6 +66,8 @@ pub struct Gauges {
     pub slots_total: u16,
     /// Receipts that the gateway has not acknowledged.
     pub outbox_receipts: u64,
+    /// Bytes of their records.
+    pub outbox_bytes: u64,
     /// How old the oldest of them is, in milliseconds.
     pub outbox_oldest_age_ms: Option<u64>,
     /// Its clock minus the gateway's, milliseconds.

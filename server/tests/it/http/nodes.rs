@@ -1,7 +1,7 @@
 //! Machines: how much of a window they were there, and the operator's wishes about them.
 
 use super::{SOON, Studio};
-use ledger::core::kinds::{JobCancelAsked, JobId, NodeDraining, NodePulse2};
+use ledger::core::kinds::{JobCancelAsked, JobId, NodeDraining, NodePulse3};
 use ledger::core::{Draft, MachineId, ReceiptId, Stream, Subject};
 use ledger_server::Config;
 use ledger_server::client::{Api, ClientError};
@@ -128,7 +128,7 @@ async fn uptime_is_told_with_how_far_it_is_known() {
 async fn time_in_which_central_was_down_is_told_by_the_next_central() {
     let studio = Studio::found();
     let subject = Subject::new("node/studio").unwrap();
-    let pulse = Draft::of(&NodePulse2::default(), subject);
+    let pulse = Draft::of(&NodePulse3::default(), subject);
     studio.machine.ledger.append_to(Stream::Pulse, pulse).unwrap();
     let Studio { machine, dir, .. } = studio;
     machine.ledger.clone().close().unwrap();
