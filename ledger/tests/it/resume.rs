@@ -1,196 +1,16 @@
 //! A verification of a part, and one that goes on where an earlier one was interrupted, find what the whole finds.
 
-use crate::stores::{entries, fact, fact_with, found, pin, temp, verify};
-use ledger::clock::SystemEntropy;
-use ledger::core::{LogId, Payload, Stream};
+use crate::forging::{Base, Stored, base, codes, forge_small, stored};
+use crate::stores::{fact_with, found, temp, verify};
+use ledger::core::Stream;
 use ledger::journal::{EntryDraft, Journal, JournalOptions, StoreId};
 use ledger::storage::DiskStorage;
-use ledger::verify::{Aspect, Options, Range, Report, Resume, Verdict, verify_store};
+use ledger::verify::{Options, Range, Report, Resume, verify_store};
 use ledger::{LedgerError, Paths};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-type Stored = (Vec<u8>, Option<Payload>);
-
-// A journal of small segments with sound checksums.
-fn forge(dir: &Path, stored: &[Stored], store: u8) {
-    let journal = Paths::new(dir).journal();
-    if journal.exists() {
-        std::fs::remove_dir_all(&journal).unwrap();
-    }
-    let options = JournalOptions {
-        segment_bytes: 4096,
-        fill_bytes: 4096,
-        entropy: [3; 32],
-    };
-    let (mut journal, _) =
-        Journal::create(Arc::new(DiskStorage), &journal, StoreId([store; 16]), options).unwrap();
-    for (record, payload) in stored {
-        let payload = payload.as_ref();
-        journal.append(&[EntryDraft { record, payload }]).unwrap();
-    }
-    journal.close().unwrap();
-}
-
-struct Base {
-    dir: tempfile::TempDir,
-    all: Vec<Stored>,
-    facts: LogId,
-}
-
-// Three logs, pins, payloads, and some facts with a signature of their actor.
-fn base() -> Base {
-    let dir = temp();
-    let ledger = found(dir.path(), "studio", true);
-    let facts = ledger.own_log(Stream::Facts).unwrap();
-    for number in 0..24_u8 {
-        match number % 4 {
-            0 => {
-                let said = ledger.sign_as_actor(fact("by an actor"), &SystemEntropy).unwrap();
-                ledger.append_signed(said).unwrap();
-            }
-            3 => {
-                ledger.append_to(Stream::Order, pin(&ledger, &facts)).unwrap();
-            }
-            _ => {
-                ledger.append(fact_with("n", &[number; 40])).unwrap();
-            }
-        }
-    }
-    ledger.close().unwrap();
-    std::fs::remove_dir_all(dir.path().join("keys")).unwrap();
-    let all = entries(dir.path())
-        .into_iter()
-        .map(|(_, record, payload)| (record, payload))
-        .collect();
-    Base { dir, all, facts }
-}
-
-impl Base {
-    fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    // Where the record of this seq of the facts stands in the journal.
-    fn fact_at(&self, seq: u64) -> usize {
-        let is = |(record, _): &Stored| {
-            let record = ledger::core::Record::parse(record).unwrap();
-            record.seal().log == self.facts && record.seal().seq == seq
-        };
-        self.all.iter().position(is).unwrap()
-    }
-
-    // Without the last byte, which is of the log signature, being what it was.
-    fn with_bad_signatures(&self, seqs: &[u64]) -> Vec<Stored> {
-        let mut all = self.all.clone();
-        for seq in seqs {
-            *all[self.fact_at(*seq)].0.last_mut().unwrap() ^= 1;
-        }
-        all
-    }
-}
-
-fn of_facts(base: &Base, range: Range) -> Report {
-    let options = Options {
-        logs: vec![base.facts],
-        range: Some(range),
-        ..Options::default()
-    };
-    verify_store(base.path(), &options, &mut |_| {}).unwrap()
-}
-
-fn codes(report: &Report) -> Vec<(&'static str, Option<u64>)> {
-    report.findings.iter().map(|f| (f.code, f.seq)).collect()
-}
-
-#[test]
-fn a_range_spares_signatures_outside_it_and_nothing_else_and_says_so() {
-    let base = base();
-    let mut all = base.with_bad_signatures(&[2, 6, 9]);
-    let payload = (1..18).find(|seq| all[base.fact_at(*seq)].1.is_some()).unwrap();
-    all[base.fact_at(payload)].1.as_mut().unwrap().bytes[0] ^= 1;
-    forge(base.path(), &all, 9);
-    let bad = "chain.log-signature";
-    for (first, last, expected) in [
-        (6, Some(6), vec![6]),
-        (5, Some(8), vec![6]),
-        (7, Some(8), vec![]),
-        (7, None, vec![9]),
-        (0, None, vec![2, 6, 9]),
-    ] {
-        let report = of_facts(&base, Range::Seqs { first, last });
-        let named = codes(&report);
-        let signatures: Vec<_> = named.iter().filter(|(code, _)| *code == bad).collect();
-        assert_eq!(
-            signatures,
-            expected
-                .iter()
-                .map(|seq| (bad, Some(*seq)))
-                .collect::<Vec<_>>()
-                .iter()
-                .collect::<Vec<_>>(),
-            "{report}"
-        );
-        // The payload is outside most of them, and is read all the same.
-        assert!(named.contains(&("statement.payload", Some(payload))), "{report}");
-        let newest = report.logs[0].seq;
-        let count = last.unwrap_or(newest) - first + 1;
-        assert_eq!(report.range.unwrap().receipts, count);
-        assert_eq!(report.counts.log_signatures, count);
-        assert_eq!(report.counts.receipts, newest + 1);
-        let told = report
-            .not_checked
-            .iter()
-            .any(|said| said.aspect == Aspect::Signatures);
-        assert_eq!(told, count < newest + 1, "{report}");
-    }
-}
-
-#[test]
-fn a_range_that_is_not_here_is_a_finding() {
-    let base = base();
-    forge(base.path(), &base.all, 9);
-    let here = of_facts(&base, Range::Seqs { first: 3, last: None });
-    assert!(here.is_clean(), "{here}");
-    let newest = here.logs[0].seq;
-    for (first, last, missing) in [(3, Some(newest + 1), newest + 1), (newest + 5, None, newest + 5)] {
-        let report = of_facts(&base, Range::Seqs { first, last });
-        assert_eq!(codes(&report), [("range.missing", Some(missing))], "{report}");
-        assert_eq!(report.completeness, Verdict::Found);
-    }
-}
-
-#[test]
-fn a_range_of_times_takes_what_was_sealed_then() {
-    let base = base();
-    forge(base.path(), &base.with_bad_signatures(&[2, 6]), 9);
-    let time = |seq: u64| {
-        let record = ledger::core::Record::parse(&base.all[base.fact_at(seq)].0).unwrap();
-        record.seal().time.unix_ms()
-    };
-    let report = |since_unix_ms, until_unix_ms| {
-        of_facts(
-            &base,
-            Range::Times {
-                since_unix_ms,
-                until_unix_ms,
-            },
-        )
-    };
-    let bad = |report: &Report| {
-        report
-            .findings
-            .iter()
-            .filter(|f| f.code == "chain.log-signature")
-            .count()
-    };
-    assert_eq!(bad(&report(0, None)), 2);
-    assert_eq!(bad(&report(time(18) + 1, None)), 0);
-    assert_eq!(bad(&report(0, Some(time(0)))), 0);
-    assert!(bad(&report(time(2), Some(time(2) + 1))) >= 1);
-}
 
 // Large enough for several blocks and threads.
 fn large() -> Base {
@@ -203,10 +23,7 @@ fn large() -> Base {
         ledger.append_batch(Stream::Facts, drafts).unwrap();
     }
     ledger.close().unwrap();
-    let all = entries(dir.path())
-        .into_iter()
-        .map(|(_, record, payload)| (record, payload))
-        .collect();
+    let all = stored(dir.path());
     std::fs::remove_dir_all(dir.path().join("keys")).unwrap();
     Base { dir, all, facts }
 }
@@ -347,7 +164,7 @@ fn whatever_is_damaged_and_wherever_it_was_interrupted_a_resumed_run_finds_what_
     let (mut covered, mut interrupted) = (0, 0);
     for (number, stored) in cases.iter().enumerate() {
         for flipped in [None, Some(3)] {
-            forge(base.path(), stored, 9);
+            forge_small(base.path(), stored, 9);
             if let Some(segment) = flipped {
                 let path = Paths::new(base.path())
                     .journal()
@@ -395,11 +212,11 @@ fn whatever_is_damaged_and_wherever_it_was_interrupted_a_resumed_run_finds_what_
 fn what_came_after_the_interruption_is_checked_and_what_changed_before_it_is_found() {
     let base = base();
     let half = base.all.len() / 2;
-    forge(base.path(), &base.all[..half], 9);
+    forge_small(base.path(), &base.all[..half], 9);
     assert!(is_interrupted(&stopped_at(&base, 5, 1)));
     let kept = std::fs::read(file(&base)).unwrap();
     // The store has grown.
-    forge(base.path(), &base.all, 9);
+    forge_small(base.path(), &base.all, 9);
     let grown = to_end(&base);
     assert!(
         grown.resumed.is_some_and(|resumed| resumed.log_signatures > 0),
@@ -419,7 +236,7 @@ fn what_came_after_the_interruption_is_checked_and_what_changed_before_it_is_fou
         fewer,
         base.all[..3].to_vec(),
     ] {
-        forge(base.path(), &changed, 9);
+        forge_small(base.path(), &changed, 9);
         std::fs::write(file(&base), &kept).unwrap();
         let report = to_end(&base);
         assert_eq!(report.resumed, None, "{early:?}: {report}");
@@ -438,7 +255,7 @@ fn what_came_after_the_interruption_is_checked_and_what_changed_before_it_is_fou
 #[test]
 fn a_run_that_spares_what_it_has_not_met_keeps_nothing_of_it() {
     let base = base();
-    forge(base.path(), &base.all, 9);
+    forge_small(base.path(), &base.all, 9);
     assert!(is_interrupted(&stopped_at(&base, 8, 1)));
     // A spared signature is bad now, and the digest that would tell is of more records than are left.
     let gone: Vec<usize> = (4..=18).map(|seq| base.fact_at(seq)).collect();
@@ -451,7 +268,7 @@ fn a_run_that_spares_what_it_has_not_met_keeps_nothing_of_it() {
         .collect();
     // Other records stand behind the place, so that a run gets past it.
     let filler = base.all.last().unwrap().clone();
-    forge(base.path(), &[all, vec![filler; 40]].concat(), 9);
+    forge_small(base.path(), &[all, vec![filler; 40]].concat(), 9);
     let whole = verify(base.path());
     assert!(
         codes(&whole).contains(&("chain.log-signature", Some(2))),
@@ -469,7 +286,7 @@ fn a_run_that_spares_what_it_has_not_met_keeps_nothing_of_it() {
 #[test]
 fn a_file_that_does_not_fit_is_refused_with_its_code_and_stays() {
     let base = base();
-    forge(base.path(), &base.all, 9);
+    forge_small(base.path(), &base.all, 9);
     assert!(is_interrupted(&stopped_at(&base, 8, 1)));
     let kept = std::fs::read(file(&base)).unwrap();
     let code = |options: Options| {
@@ -519,9 +336,9 @@ fn a_file_that_does_not_fit_is_refused_with_its_code_and_stays() {
         );
     }
     std::fs::write(file(&base), &kept).unwrap();
-    forge(base.path(), &base.all, 8);
+    forge_small(base.path(), &base.all, 8);
     assert_eq!(code(with(Options::default())), "verify.resume-other");
     assert_eq!(std::fs::read(file(&base)).unwrap(), kept);
-    forge(base.path(), &base.all, 9);
+    forge_small(base.path(), &base.all, 9);
     assert!(to_end(&base).is_clean());
 }

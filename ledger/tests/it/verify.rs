@@ -1,44 +1,15 @@
 //! Verification names what is wrong, and only that: each kind of change to a store has its verdict.
 
-use crate::stores::{
-    Numbers, assert_clean, copy, entries, fact, fact_with, found, found_with, join, open, pin, pin_of, raw,
-    take_in, temp, verify,
-};
-use ledger::core::kinds::PinnedRange;
-use ledger::core::{Payload, SealDigest, Stream, TreeRoot};
-use ledger::journal::{EntryDraft, Journal, JournalOptions, StoreId};
-use ledger::storage::DiskStorage;
+use crate::forging::{Stored, codes, forge, stored};
+use crate::stores::{Numbers, assert_clean, copy, fact, fact_with, found, found_with, temp, verify};
+use ledger::core::{Payload, Stream};
 use ledger::verify::{Aspect, Options, Progress, Report, Verdict, verify_store};
 use ledger::{Ledger, LedgerError, OpenOptions, Paths, State};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-type Stored = (Vec<u8>, Option<Payload>);
-
-// Writes a journal anew, with sound checksums, as somebody would who changes a store on purpose.
-fn forge(dir: &Path, stored: &[Stored]) {
-    let journal = Paths::new(dir).journal();
-    std::fs::remove_dir_all(&journal).unwrap();
-    let store = StoreId([9; 16]);
-    let options = JournalOptions::new([3; 32]);
-    let (mut journal, _) = Journal::create(Arc::new(DiskStorage), &journal, store, options).unwrap();
-    for (record, payload) in stored {
-        let payload = payload.as_ref();
-        journal.append(&[EntryDraft { record, payload }]).unwrap();
-    }
-    journal.close().unwrap();
-}
-
-fn stored(dir: &Path) -> Vec<Stored> {
-    entries(dir)
-        .into_iter()
-        .map(|(_, record, payload)| (record, payload))
-        .collect()
-}
-
 // A store of one log without an anchor, and its entries: genesis at 0, then ten facts.
-fn small(dir: &Path) -> Vec<Stored> {
+pub(crate) fn small(dir: &Path) -> Vec<Stored> {
     let ledger = Ledger::lone(dir, "studio").unwrap();
     for number in 0..10_u8 {
         let draft = if number % 2 == 0 {
@@ -53,16 +24,12 @@ fn small(dir: &Path) -> Vec<Stored> {
     stored(dir)
 }
 
-fn verdicts(report: &Report) -> [Verdict; 3] {
+pub(crate) fn verdicts(report: &Report) -> [Verdict; 3] {
     [report.integrity, report.signatures, report.completeness]
 }
 
-fn codes(report: &Report) -> Vec<(&'static str, Option<u64>)> {
-    report.findings.iter().map(|f| (f.code, f.seq)).collect()
-}
-
-const CLEAN: Verdict = Verdict::Clean;
-const FOUND: Verdict = Verdict::Found;
+pub(crate) const CLEAN: Verdict = Verdict::Clean;
+pub(crate) const FOUND: Verdict = Verdict::Found;
 
 #[test]
 fn a_clean_store_is_clean_and_everything_in_it_is_counted() {
@@ -324,73 +291,6 @@ fn data_beside_another_stores_anchor_is_told() {
 }
 
 #[test]
-fn pins_are_compared_with_the_logs_that_they_pin_whenever_they_come() {
-    let dirs = [temp(), temp()];
-    let gateway = found(dirs[0].path(), "gateway", true);
-    let node = join(dirs[1].path(), "node", gateway.context().fleet);
-    let log = node.own_log(Stream::Facts).unwrap();
-    let order = gateway.own_log(Stream::Order).unwrap();
-    for number in 0..20 {
-        node.append(fact_with("n", &[number])).unwrap();
-    }
-    for (first, last) in [(0, 7), (8, 15), (16, 20)] {
-        take_in(&gateway, &log, raw(&node, &log, first, last)).unwrap();
-        gateway.append_to(Stream::Order, pin(&gateway, &log)).unwrap();
-    }
-    // The node learns of its pins long after.
-    let mirrored = raw(&gateway, &order, 0, 3);
-    take_in(&node, &order, mirrored).unwrap();
-    for (ledger, dir) in [(gateway, &dirs[0]), (node, &dirs[1])] {
-        ledger.close().unwrap();
-        let report = assert_clean(dir.path());
-        assert!(report.counts.heads_compared >= 5, "{report}");
-    }
-    // A pin that lies about root or seal, about what is not there, or twice the same going back.
-    let gateway = open(dirs[0].path());
-    let head = gateway.head(&log).unwrap();
-    let truth = PinnedRange {
-        log,
-        first: 0,
-        last: head.seq,
-        seal: head.seal,
-        root: Some(head.root),
-    };
-    let lies = [
-        PinnedRange {
-            root: Some(TreeRoot([1; 32])),
-            ..truth
-        },
-        PinnedRange {
-            seal: SealDigest([1; 32]),
-            ..truth
-        },
-        PinnedRange {
-            last: head.seq + 3,
-            ..truth
-        },
-        PinnedRange {
-            last: 3,
-            root: None,
-            ..truth
-        },
-        truth,
-    ];
-    for lie in lies {
-        gateway.append_to(Stream::Order, pin_of(lie)).unwrap();
-    }
-    gateway.close().unwrap();
-    let report = verify(dirs[0].path());
-    let expected = [
-        ("pin.root", Some(head.seq)),
-        ("pin.seal", Some(head.seq)),
-        ("pin.seal", Some(3)),
-        ("pin.missing", Some(head.seq + 3)),
-    ];
-    assert_eq!(codes(&report), expected, "{report}");
-    assert_eq!(verdicts(&report), [FOUND, CLEAN, FOUND]);
-}
-
-#[test]
 fn a_store_is_verified_while_it_is_written() {
     let dir = temp();
     let options = OpenOptions::default().segment_bytes(32 * 1024);
@@ -418,30 +318,6 @@ fn a_store_is_verified_while_it_is_written() {
     });
     ledger.close().unwrap();
     assert_clean(dir.path());
-}
-
-#[test]
-fn only_the_logs_that_are_asked_for_are_checked() {
-    let dir = temp();
-    let ledger = found(dir.path(), "studio", false);
-    ledger.append(fact("n")).unwrap();
-    let (facts, work) = (
-        ledger.own_log(Stream::Facts).unwrap(),
-        ledger.own_log(Stream::Work).unwrap(),
-    );
-    ledger.close().unwrap();
-    let mut all = stored(dir.path());
-    *all.last_mut().unwrap().0.last_mut().unwrap() ^= 1;
-    std::fs::remove_dir_all(dir.path().join("keys")).unwrap();
-    forge(dir.path(), &all);
-    for (log, clean) in [(facts, false), (work, true)] {
-        let options = Options {
-            logs: vec![log],
-            ..Options::default()
-        };
-        let report = verify_store(dir.path(), &options, &mut |_| {}).unwrap();
-        assert_eq!((report.counts.logs, report.is_clean()), (1, clean), "{report}");
-    }
 }
 
 #[test]
@@ -528,46 +404,4 @@ fn among_many_own_signatures_the_one_bad_one_is_named() {
         report.findings.iter().any(|f| f.code == "anchor.root"),
         "{report}"
     );
-}
-
-#[test]
-fn a_replica_may_lack_payloads_and_a_mirror_of_the_order_may_be_ahead_and_both_are_told() {
-    let dirs = [temp(), temp(), temp()];
-    let gateway = found(dirs[0].path(), "gateway", true);
-    let fleet = gateway.context().fleet;
-    let (node, mirror) = (
-        join(dirs[1].path(), "node", fleet),
-        join(dirs[2].path(), "mirror", fleet),
-    );
-    let log = node.own_log(Stream::Facts).unwrap();
-    node.append(fact_with("n", b"stays there")).unwrap();
-    let mut run = raw(&node, &log, 0, 1);
-    run[1].1 = None;
-    take_in(&gateway, &log, run).unwrap();
-    gateway.append_to(Stream::Order, pin(&gateway, &log)).unwrap();
-    let order = gateway.own_log(Stream::Order).unwrap();
-    take_in(&mirror, &order, raw(&gateway, &order, 0, 1)).unwrap();
-    for ledger in [gateway, node, mirror] {
-        ledger.close().unwrap();
-    }
-    let replica = assert_clean(dirs[0].path());
-    assert_eq!((replica.counts.absent, replica.counts.payloads), (1, 0));
-    let mirrored = assert_clean(dirs[2].path());
-    assert!(
-        mirrored.notes.iter().any(|note| note.contains("1 pins")),
-        "{mirrored}"
-    );
-    // Both stores of the pair hold what the anchor and the pin say of the node's log.
-    assert_eq!(replica.counts.heads_compared, 4);
-}
-
-#[test]
-fn a_log_of_another_fleet_in_a_store_is_told() {
-    let dirs = [temp(), temp()];
-    let mut all = small(dirs[0].path());
-    all.extend(small(dirs[1].path()));
-    forge(dirs[0].path(), &all);
-    let report = verify(dirs[0].path());
-    assert_eq!(codes(&report), [("chain.other-fleet", Some(0))], "{report}");
-    assert_eq!(report.counts.logs, 2);
 }
