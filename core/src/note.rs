@@ -1,4 +1,4 @@
-//! C2SP signed notes (`signed-note`), with Ed25519 signatures (type 0x01).
+//! C2SP signed notes (`signed-note`), with Ed25519 signatures (type 0x01). Cosignatures (type 0x04) are [`crate::cosignature`]'s.
 
 use crate::error::NoteError;
 use crate::key::{SigningKey, VerifyKey};
@@ -8,13 +8,19 @@ use sha2::{Digest, Sha256};
 
 /// The algorithm byte of Ed25519 in a note's key id.
 const ALGORITHM_ED25519: u8 = 0x01;
+/// The algorithm byte of a timestamped Ed25519 cosignature (`tlog-cosignature`).
+const ALGORITHM_COSIGNATURE: u8 = 0x04;
 
 /// The four-byte key id of a named Ed25519 key: the beginning of SHA-256(name, newline, 0x01, key).
 pub fn key_id(name: &str, key: &crate::PublicKey) -> [u8; 4] {
+    key_id_of(name, ALGORITHM_ED25519, key)
+}
+
+fn key_id_of(name: &str, algorithm: u8, key: &crate::PublicKey) -> [u8; 4] {
     let hash = Sha256::new()
         .chain_update(name)
         .chain_update(*b"\n")
-        .chain_update([ALGORITHM_ED25519])
+        .chain_update([algorithm])
         .chain_update(key.0);
     let hash: [u8; 32] = hash.finalize().into();
     [hash[0], hash[1], hash[2], hash[3]]
@@ -22,20 +28,26 @@ pub fn key_id(name: &str, key: &crate::PublicKey) -> [u8; 4] {
 
 /// The text form of a verifier key: `name+keyid+base64`.
 pub fn verifier_key(name: &str, key: &crate::PublicKey) -> String {
-    let mut typed = vec![ALGORITHM_ED25519];
+    verifier_key_of(name, ALGORITHM_ED25519, key)
+}
+
+fn verifier_key_of(name: &str, algorithm: u8, key: &crate::PublicKey) -> String {
+    let mut typed = vec![algorithm];
     typed.extend_from_slice(&key.0);
     format!(
         "{name}+{}+{}",
-        data_encoding::HEXLOWER.encode(&key_id(name, key)),
+        data_encoding::HEXLOWER.encode(&key_id_of(name, algorithm, key)),
         BASE64.encode(&typed)
     )
 }
 
-/// A named public key that a reader trusts: what checkpoints and proofs are held to, and nothing else.
+/// A named public key that a reader trusts: what checkpoints and proofs are held to, and nothing else. It is a log's own, or a
+/// witness's, whose cosignatures count.
 #[derive(Clone, Debug)]
 pub struct VerifierKey {
     name: String,
     key: VerifyKey,
+    algorithm: u8,
 }
 
 impl VerifierKey {
@@ -44,7 +56,27 @@ impl VerifierKey {
         Self {
             name: name.into(),
             key,
+            algorithm: ALGORITHM_ED25519,
         }
+    }
+
+    /// A witness's key under its name.
+    pub fn witness(name: impl Into<String>, key: VerifyKey) -> Self {
+        Self {
+            name: name.into(),
+            key,
+            algorithm: ALGORITHM_COSIGNATURE,
+        }
+    }
+
+    /// Whether it is a witness's, and says nothing as a log's own.
+    pub fn is_witness(&self) -> bool {
+        self.algorithm == ALGORITHM_COSIGNATURE
+    }
+
+    /// The four bytes that name the key in a note's signatures.
+    pub fn id(&self) -> [u8; 4] {
+        key_id_of(&self.name, self.algorithm, &self.key.public())
     }
 
     /// Reads the text form `name+keyid+base64` as C2SP has it.
@@ -66,20 +98,25 @@ impl VerifierKey {
             return Err(wrong);
         };
         let typed = BASE64.decode(typed.as_bytes()).map_err(|_| wrong.clone())?;
-        let Some((&ALGORITHM_ED25519, key)) = typed.split_first() else {
+        let Some((&algorithm @ (ALGORITHM_ED25519 | ALGORITHM_COSIGNATURE), key)) = typed.split_first()
+        else {
             return Err(wrong);
         };
         let key = crate::PublicKey(key.try_into().map_err(|_| wrong.clone())?);
         if !is_name(name) {
             return Err(wrong);
         }
-        if id != data_encoding::HEXLOWER.encode(&key_id(name, &key)) {
+        if id != data_encoding::HEXLOWER.encode(&key_id_of(name, algorithm, &key)) {
             return Err(NoteError::Malformed(
                 "a verifier key's id is not that of its name and key: a typing error?",
             ));
         }
         let usable = NoteError::Malformed("a verifier key is a usable Ed25519 key");
-        Ok(Self::new(name, key.verifier().map_err(|_| usable)?))
+        Ok(Self {
+            name: name.to_owned(),
+            key: key.verifier().map_err(|_| usable)?,
+            algorithm,
+        })
     }
 
     /// The keys in a text: one a line; empty lines and lines that begin with `#` say nothing.
@@ -106,11 +143,11 @@ impl VerifierKey {
 
     /// The text form.
     pub fn to_text(&self) -> String {
-        verifier_key(&self.name, &self.key.public())
+        verifier_key_of(&self.name, self.algorithm, &self.key.public())
     }
 }
 
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == '+')
 }
 
@@ -138,6 +175,36 @@ pub fn sign(text: &str, name: &str, key: &SigningKey) -> Result<String, NoteErro
 /// # Errors
 /// [`NoteError`] when the form is wrong, or the key's signature is missing or not valid.
 pub fn open<'a>(note: &'a str, name: &str, key: &VerifyKey) -> Result<&'a str, NoteError> {
+    let (text, lines) = split(note)?;
+    let wanted = key_id(name, &key.public());
+    for line in lines {
+        let line = line?;
+        if line.name == name && line.id == wanted {
+            let valid = Signature::from_slice(&line.signature)
+                .is_some_and(|s| key.verify_strict(text.as_bytes(), &s));
+            return if valid {
+                Ok(text)
+            } else {
+                Err(NoteError::Signature(name.to_owned()))
+            };
+        }
+    }
+    Err(NoteError::Unsigned(name.to_owned()))
+}
+
+/// One signature of a note, by whomever.
+pub(crate) struct Line<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) id: [u8; 4],
+    pub(crate) signature: Vec<u8>,
+    /// As it stands, without its newline.
+    pub(crate) text: &'a str,
+}
+
+/// A note's text, and its signatures one after another.
+pub(crate) fn split<'a>(
+    note: &'a str,
+) -> Result<(&'a str, impl Iterator<Item = Result<Line<'a>, NoteError>>), NoteError> {
     let split = note
         .rfind("\n\n")
         .ok_or(NoteError::Malformed("no empty line between text and signatures"))?;
@@ -147,29 +214,25 @@ pub fn open<'a>(note: &'a str, name: &str, key: &VerifyKey) -> Result<&'a str, N
             "a note ends with a newline and has no control characters",
         ));
     }
-    let wanted = key_id(name, &key.public());
-    for line in signatures.trim_end_matches('\n').split('\n') {
-        let line = line
+    let line = |text: &'a str| {
+        let line = text
             .strip_prefix("\u{2014} ")
             .ok_or(NoteError::Malformed("a signature line begins with an em dash"))?;
-        let (signer, blob) = line
+        let (name, blob) = line
             .split_once(' ')
             .ok_or(NoteError::Malformed("a signature line has name and blob"))?;
         let blob = BASE64
             .decode(blob.as_bytes())
             .map_err(|_| NoteError::Malformed("a signature is base64"))?;
         let (id, signature) = blob
-            .split_at_checked(4)
+            .split_first_chunk::<4>()
             .ok_or(NoteError::Malformed("a signature begins with a key id"))?;
-        if signer == name && id == wanted {
-            let valid =
-                Signature::from_slice(signature).is_some_and(|s| key.verify_strict(text.as_bytes(), &s));
-            return if valid {
-                Ok(text)
-            } else {
-                Err(NoteError::Signature(name.to_owned()))
-            };
-        }
-    }
-    Err(NoteError::Unsigned(name.to_owned()))
+        Ok(Line {
+            name,
+            id: *id,
+            signature: signature.to_vec(),
+            text,
+        })
+    };
+    Ok((text, signatures.trim_end_matches('\n').split('\n').map(line)))
 }

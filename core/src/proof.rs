@@ -199,7 +199,10 @@ impl Proof {
         let not_pinned = || ProofError::NotPinned(origin.to_owned());
         let log = checkpoint::log_of_origin(origin).ok_or_else(not_pinned)?;
         let mut first_error = None;
-        for key in pinned.iter().filter(|key| key.name() == origin) {
+        for key in pinned
+            .iter()
+            .filter(|key| key.name() == origin && !key.is_witness())
+        {
             match Checkpoint::open(&self.checkpoint, &log, key.key()) {
                 Ok(checkpoint) => return Ok((checkpoint, key)),
                 Err(error) => {

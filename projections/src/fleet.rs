@@ -8,6 +8,7 @@ use crate::notices::Notices;
 use crate::one::One;
 use crate::order::{LogRow, OrderTables, Place};
 use crate::queue::Queue;
+use crate::retention::Retention;
 use crate::runs::Runs;
 use crate::table::Table;
 use crate::uptime::Presence;
@@ -36,6 +37,7 @@ mod tables {
     pub(super) const NOTICES: u16 = 18;
     pub(super) const PAUSES: u16 = 30;
     pub(super) const LIMITS: u16 = 31;
+    pub(super) const RETENTION: u16 = 45;
 }
 
 /// The fleet as this store knows it.
@@ -50,11 +52,12 @@ pub struct FleetState {
     pub(crate) runs: Runs,
     pub(crate) notices: Notices,
     pub(crate) presence: Presence,
+    retention: One<Retention>,
 }
 
 impl State for FleetState {
     const NAME: &'static str = "fleet";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
 
     fn empty(context: &StateContext) -> Self {
         Self {
@@ -89,6 +92,7 @@ impl State for FleetState {
                 notices: Table::new(tables::NOTICES),
             },
             presence: Presence::new(),
+            retention: One::new(tables::RETENTION),
         }
     }
 
@@ -148,6 +152,7 @@ impl State for FleetState {
             tables::RUNS => self.runs.runs.load(row).map(drop),
             tables::STAGED => self.runs.staged.load(row).map(drop),
             tables::NOTICES => self.notices.notices.load(row).map(drop),
+            tables::RETENTION => self.retention.load(row),
             other => (self.presence.load(row))
                 .unwrap_or_else(|| Err(format!("table {other} is not one of this state's"))),
         }
@@ -155,6 +160,11 @@ impl State for FleetState {
 }
 
 impl FleetState {
+    /// For how long the fleet keeps its pulses; `None` as long as nobody said anything, which is for ever.
+    pub fn retention(&self) -> Option<&Retention> {
+        self.retention.get()
+    }
+
     fn begin_order(&mut self, receipt: &Receipt, log: &LogRow, changes: &mut Changes) {
         let author = receipt.statement().author;
         if self.order.begin(receipt, log, changes) && author != log.machine_key {
@@ -259,12 +269,24 @@ impl FleetState {
                     .notices
                     .told(&d.notice, &d.destination, d.attempt, false, changes);
             }
+            AnyDetail::KeyAnnounced(d) => return self.members.announced(&d, changes),
+            AnyDetail::RetentionSet(d) => {
+                let retention = Retention {
+                    pulse_days: d.pulse_days,
+                    reason: d.reason,
+                    said: receipt.id(),
+                    author: receipt.statement().author,
+                    at,
+                };
+                self.retention.set(retention, changes);
+            }
             // A request alone changes nothing: `job.accepted` does. A verdict on a record is there to be read.
             AnyDetail::RequestReceived(_)
             | AnyDetail::ReceiptInadmissible(_)
             | AnyDetail::LogClosed(_)
             // No fold builds upon a pulse, so that pruning them changes nothing.
             | AnyDetail::LogPruned(_)
+            | AnyDetail::LogCited(_)
             // No fold reads a payload, so that destroying one changes nothing.
             | AnyDetail::Erased(_) => {}
             detail => {

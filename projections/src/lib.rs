@@ -18,6 +18,7 @@ mod parted;
 mod presence;
 pub mod projection;
 pub mod queue;
+pub mod retention;
 pub mod rows;
 pub mod runner;
 pub mod runs;

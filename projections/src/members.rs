@@ -9,7 +9,7 @@ use crate::queue::Refusal;
 use crate::table::Table;
 use ledger::Changes;
 use ledger_core::kinds::{
-    Credential, InadmissibleReason, KeyGranted, KeyInvited, KeyJoined, KeyRevoked, Role,
+    Credential, InadmissibleReason, KeyAnnounced, KeyGranted, KeyInvited, KeyJoined, KeyRevoked, Role,
 };
 use ledger_core::limits::DRIFT_MS_MAX;
 use ledger_core::{
@@ -310,6 +310,24 @@ impl Members {
             offline_notice: false,
         };
         self.machines.set(joined.machine, row, changes);
+        true
+    }
+
+    /// Takes in with which key Central's machine cosigns; `false` for any other machine, and for a key with another purpose.
+    pub(crate) fn announced(&mut self, announced: &KeyAnnounced, changes: &mut Changes) -> bool {
+        let known = self
+            .credentials
+            .get(&Credential::Key(announced.witness_key))
+            .is_some();
+        let Some(row) = self.machines.get(&announced.machine).cloned() else {
+            return false;
+        };
+        if row.role != Role::Central || known || row.machine_key == announced.witness_key {
+            return false;
+        }
+        let witness_key = Some(announced.witness_key);
+        self.machines
+            .set(announced.machine.clone(), Machine { witness_key, ..row }, changes);
         true
     }
 

@@ -358,6 +358,21 @@ fn of_the_fleet(detail: &AnyDetail, state: &FleetState) -> String {
                 counted(u64::from(d.slots), "slot")
             )
         }
+        AnyDetail::KeyAnnounced(d) => format!("{} cosigns with key {}", d.machine, d.witness_key.to_hex()),
+        AnyDetail::LogCited(d) => {
+            let heads = u64::try_from(d.heads.len()).unwrap_or(u64::MAX);
+            format!("cites {} of pulses", counted(heads, "head"))
+        }
+        AnyDetail::RetentionSet(d) => {
+            let kept = d.pulse_days.map(|days| counted(u64::from(days), "day"));
+            let kept = kept.unwrap_or("for ever".to_owned());
+            with_note(&format!("pulses are kept {kept}"), &d.reason)
+        }
+        AnyDetail::NodeDaySummary(d) => format!(
+            "sums up {} of {}",
+            counted(d.pulses, "heartbeat"),
+            crate::retention::day_text(d.day)
+        ),
         AnyDetail::HandlerPaused(d) => with_note(&format!("{} is paused", d.handler), &d.reason),
         AnyDetail::HandlerResumed(d) => with_note(&format!("{} goes on", d.handler), &d.reason),
         AnyDetail::QueueLimited(d) => {

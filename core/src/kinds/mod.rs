@@ -7,6 +7,7 @@ mod common;
 mod facts;
 mod fleet;
 mod job;
+mod keep;
 mod log;
 mod queue;
 mod read;
@@ -29,6 +30,7 @@ pub use job::{
     JobResultConflict, JobResumed, JobSpec, JobStarted, JobSucceeded, LateVerdict, ParkedReason, ReadyReason,
     RequestReceived, RequeueReason, SuccessVerdict,
 };
+pub use keep::{CitedHead, KeyAnnounced, LogCited, NodeDaySummary, RetentionSet};
 pub use log::{Founding, LogClosed, LogGenesis, LogPinned, LogPruned, PinnedRange, Predecessor};
 pub use queue::{
     DiscardReason, HandlerPaused, HandlerResumed, HeldReason, JobDiscarded, JobHeld, JobReleased, LimitScope,
@@ -232,6 +234,10 @@ catalogue! {
     HandlerResumed = "handler.resumed", 1, [Order], Operator;
     QueueLimited = "queue.limited", 1, [Order], Operator;
     NoticeAcknowledged = "notice.acknowledged", 1, [Order], Operator;
+    KeyAnnounced = "key.announced", 1, [Order], Central;
+    LogCited = "log.cited", 1, [Order], Central;
+    RetentionSet = "retention.set", 1, [Order], Operator;
+    NodeDaySummary = "node.day-summary", 1, [Facts], Machine;
 
     @older
     NodePulse = "node.pulse", 1;

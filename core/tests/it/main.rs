@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a failed expectation in a test is a panic
 
+mod cosignatures;
 mod foreign_trees;
 mod frames;
 mod golden;
