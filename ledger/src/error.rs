@@ -64,7 +64,7 @@ pub enum LedgerError {
     },
     /// The store lacks receipts that it acknowledged.
     #[error(
-        "log {log}: the anchor knows seq {anchored}, the journal ends at {found}: acknowledged receipts are gone; restore a newer copy of DIR/data"
+        "log {log}: the anchor knows seq {anchored}, the journal ends at {found}: acknowledged receipts are gone; a node's daemon takes them back from the gateway; otherwise restore a newer copy of DIR/data"
     )]
     BehindAnchor {
         /// The log.
@@ -74,6 +74,11 @@ pub enum LedgerError {
         /// What is there (`none` when the log is absent).
         found: String,
     },
+    /// The store is taking its lost tail back, and is not done.
+    #[error(
+        "{path}: this store lost receipts that it wrote and was taking them back; start its daemon, which finishes it", path = .0.display()
+    )]
+    Behind(PathBuf),
     /// A log that this store does not have.
     #[error("log {0} is not in this store")]
     UnknownLog(LogId),
@@ -261,6 +266,7 @@ impl LedgerError {
             Self::ForeignKeys(_) => "ledger.foreign-keys",
             Self::KeyFile { .. } => "ledger.key-file",
             Self::BehindAnchor { .. } => "ledger.behind-anchor",
+            Self::Behind(_) => "ledger.behind",
             Self::UnknownLog(_) => "ledger.unknown-log",
             Self::Corrupt { .. } => "ledger.corrupt",
             Self::HeadMoved { .. } => "ledger.head-moved",

@@ -7,10 +7,11 @@
 
 use crate::Position;
 use crate::anchor::{Anchor, AnchorFile, AnchorLog, AnchorState};
+use crate::behind;
 use crate::derived::{Batch, Derived, Table};
 use crate::error::LedgerError;
 use crate::lock::StoreLock;
-use crate::open::AnchorSeed;
+use crate::open::{AnchorSeed, own_logs};
 use crate::shared::Shared;
 use crate::state::{Change, State};
 use ledger_core::{Chain, Hlc, LogId, canonical};
@@ -333,19 +334,28 @@ impl<S: State> Housekeeper<S> {
     }
 
     fn anchor_now(&mut self, clean: bool, always: bool) -> Result<(), LedgerError> {
+        // What a store that is behind promised stands until it is settled.
+        if self.shared.keeps_anchor() || (self.shared.behind.is_some() && !clean) {
+            return Ok(());
+        }
         let published = self.shared.published();
         if published.end == self.anchored && !always {
             return Ok(());
         }
+        let restored = (self.shared.behind.is_some())
+            .then(|| own_logs(&published.logs, &self.shared.context.machine_key));
         let anchor = anchor_of(
             &self.seed,
-            &self.shared.own,
+            restored.as_ref().unwrap_or(&self.shared.own),
             &published.logs,
             &self.shared.checkpoints.lock().expect("checkpoints lock"),
             published.end,
             clean,
         );
         self.anchor.write(&anchor)?;
+        if let Some(behind) = &self.shared.behind {
+            behind::take_mark(behind.storage.as_ref(), &self.shared.paths)?;
+        }
         self.anchored = published.end;
         Ok(())
     }

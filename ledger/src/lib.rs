@@ -51,6 +51,7 @@
 //! change without notice.
 
 mod append;
+mod behind;
 mod checkpoint;
 pub mod clock;
 pub mod derived;

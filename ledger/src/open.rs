@@ -3,6 +3,7 @@
 //! What a crash leaves at any point of an opening: a store that the next opening treats the same way.
 
 use crate::anchor::{Anchor, AnchorFile, AnchorState};
+use crate::behind::{self, Behind};
 use crate::clock::{Entropy, unix_ms};
 use crate::create::{Fleet, NewStore, build, seed};
 use crate::derived::Derived;
@@ -73,7 +74,7 @@ impl<S: State> Ledger<S> {
     /// [`LedgerError`]: no store, another process has it, keys and data do not belong together, damage below what was
     /// acknowledged.
     pub fn open(paths: &Paths, options: OpenOptions<S>) -> Result<Self, LedgerError> {
-        open(paths, options)
+        open(paths, options, Opening::Ordinary)
     }
 
     /// Opens the store, or makes it when there is none.
@@ -116,7 +117,20 @@ impl Ledger<()> {
     }
 }
 
-fn open<S: State>(paths: &Paths, options: OpenOptions<S>) -> Result<Ledger<S>, LedgerError> {
+/// As what a store is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Opening {
+    /// It goes on where it stood.
+    Ordinary,
+    /// It lost the end of what it wrote, and takes it back.
+    Behind,
+}
+
+pub(crate) fn open<S: State>(
+    paths: &Paths,
+    options: OpenOptions<S>,
+    opening: Opening,
+) -> Result<Ledger<S>, LedgerError> {
     let storage = Arc::clone(&options.storage);
     // Before its anchor a store is keys at most, and those perhaps not all.
     let begun = paths.journal().exists() || paths.anchor().exists();
@@ -144,7 +158,13 @@ fn open<S: State>(paths: &Paths, options: OpenOptions<S>) -> Result<Ledger<S>, L
             LedgerError::NoStore(paths.dir.clone())
         });
     };
-    let durable = (anchor.durable > Position::START).then_some(anchor.durable);
+    let is_behind = opening == Opening::Behind;
+    if is_behind {
+        behind::put_mark(storage.as_ref(), paths)?;
+    } else if behind::is_marked(storage.as_ref(), paths) {
+        return Err(LedgerError::Behind(paths.dir.clone()));
+    }
+    let durable = (anchor.durable > Position::START && !is_behind).then_some(anchor.durable);
     let context = OpenContext {
         store: Some(anchor.store),
         durable,
@@ -179,7 +199,7 @@ fn open<S: State>(paths: &Paths, options: OpenOptions<S>) -> Result<Ledger<S>, L
         chain.is_some_and(|chain| chain.machine_key() == machine)
     };
     pruned.settle(by_id, find, is_own)?;
-    check_anchor(&anchor, &restored, &opened.reader, &pruned)?;
+    check_anchor(&anchor, &restored, &opened.reader, &pruned, is_behind)?;
     for outcome in erase::overwrite(&mut opened.journal, &restored.erasures, find) {
         match outcome {
             Err(e) if erase::is_in_vain(&e) => {
@@ -188,7 +208,11 @@ fn open<S: State>(paths: &Paths, options: OpenOptions<S>) -> Result<Ledger<S>, L
             finished => finished?,
         }
     }
-    let own = own_logs(&restored.published.logs, &keyring.machine.public());
+    let own = if is_behind {
+        BTreeMap::new()
+    } else {
+        own_logs(&restored.published.logs, &keyring.machine.public())
+    };
     let boot = boot_id();
     let same_boot = !boot.is_empty() && boot == anchor.boot;
     let seed = AnchorSeed {
@@ -204,13 +228,20 @@ fn open<S: State>(paths: &Paths, options: OpenOptions<S>) -> Result<Ledger<S>, L
         .map(|anchored| (anchored.log, anchored.checkpoint_size))
         .collect();
     let logs = &restored.published.logs;
-    anchor_file.write(&anchor_of(&seed, &own, logs, &checkpoints, end, false))?;
+    if !is_behind {
+        anchor_file.write(&anchor_of(&seed, &own, logs, &checkpoints, end, false))?;
+    }
     pruned.finish(&opened.reader)?;
     let parts = Parts {
         paths: paths.clone(),
         context: restored.context,
         keyring,
         own,
+        behind: is_behind.then(|| Behind {
+            anchor,
+            settled: false.into(),
+            storage: Arc::clone(&storage),
+        }),
         checkpoints,
         index: restored.index,
         reader: opened.reader,
@@ -234,7 +265,7 @@ fn open<S: State>(paths: &Paths, options: OpenOptions<S>) -> Result<Ledger<S>, L
 }
 
 // The newest set of logs that this machine key writes.
-fn own_logs(logs: &BTreeMap<LogId, Arc<Chain>>, machine: &PublicKey) -> BTreeMap<Stream, LogId> {
+pub(crate) fn own_logs(logs: &BTreeMap<LogId, Arc<Chain>>, machine: &PublicKey) -> BTreeMap<Stream, LogId> {
     let mut own: BTreeMap<Stream, (u32, LogId)> = BTreeMap::new();
     for (log, chain) in logs {
         let genesis = chain.genesis();
@@ -254,6 +285,7 @@ fn check_anchor<S: State>(
     restored: &Restored<S>,
     reader: &JournalReader,
     pruned: &Pruned,
+    is_behind: bool,
 ) -> Result<(), LedgerError> {
     for anchored in &anchor.logs {
         let behind = |found: String| LedgerError::BehindAnchor {
@@ -262,10 +294,16 @@ fn check_anchor<S: State>(
             found,
         };
         let Some(chain) = restored.published.logs.get(&anchored.log) else {
+            if is_behind {
+                continue;
+            }
             return Err(behind("none".into()));
         };
         let (seq, seal) = chain.tip();
         if seq < anchored.head.seq {
+            if is_behind {
+                continue;
+            }
             return Err(behind(format!("seq {seq}")));
         }
         let floor = pruned.floor(&anchored.log);

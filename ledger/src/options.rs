@@ -144,6 +144,11 @@ impl Paths {
         self.data().join("lock")
     }
 
+    /// The mark of a store that takes its lost tail back.
+    pub(crate) fn behind(&self) -> PathBuf {
+        self.keys().join("behind")
+    }
+
     /// The anchor.
     pub fn anchor(&self) -> PathBuf {
         self.keys().join("anchor")

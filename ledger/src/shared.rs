@@ -3,6 +3,7 @@
 //! Contract: [`Shared::publish`] is called by one thread at a time, for durable batches in their order. Nothing here
 //! outlives a crash.
 
+use crate::behind::Behind;
 use crate::clock::Clock;
 use crate::derived::Derived;
 use crate::erase::Erasure;
@@ -46,6 +47,8 @@ pub(crate) struct Shared<S: State> {
     pub(crate) context: StateContext,
     pub(crate) keyring: Keyring,
     pub(crate) own: BTreeMap<Stream, LogId>,
+    /// What a store that lost its tail knows besides; it writes no stream.
+    pub(crate) behind: Option<Behind>,
     // Records under the last released checkpoint of each own log; the anchor keeps it.
     pub(crate) checkpoints: Mutex<BTreeMap<LogId, u64>>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -76,6 +79,7 @@ impl<S: State> Shared<S> {
             context: parts.context,
             keyring: parts.keyring,
             own: parts.own,
+            behind: parts.behind,
             checkpoints: Mutex::new(parts.checkpoints),
             clock,
             index: parts.index,
@@ -193,6 +197,7 @@ pub(crate) struct Parts<S: State> {
     pub(crate) context: StateContext,
     pub(crate) keyring: Keyring,
     pub(crate) own: BTreeMap<Stream, LogId>,
+    pub(crate) behind: Option<Behind>,
     /// What the anchor says of released checkpoints.
     pub(crate) checkpoints: BTreeMap<LogId, u64>,
     pub(crate) index: Index,

@@ -81,6 +81,18 @@ impl FleetState {
         })
     }
 
+    /// Whether a log is one that a machine writes or wrote under its present key: as it joined with it, or a later one whose
+    /// genesis is in this store.
+    pub fn writes(&self, machine: &Machine, log: &LogId) -> bool {
+        let joined_with = machine.logs.is_some_and(|logs| logs.contains(log));
+        joined_with
+            || self.log(log).is_some_and(|row| {
+                row.machine_key == machine.machine_key
+                    && row.machine == machine.id
+                    && row.stream != Stream::Order
+            })
+    }
+
     /// This store's own newest log of a stream.
     pub fn own_log(&self, stream: Stream) -> Option<LogId> {
         self.log_of(&self.context.machine_key, stream)

@@ -12,7 +12,7 @@ use crate::http::{Door, bind_unix, router, serve_tcp, serve_unix};
 use crate::jobs::Jobs;
 use crate::machine::Machine;
 use crate::nightly::verify_nightly;
-use crate::node::{Link, beat_from_own_thread, link_forever};
+use crate::node::{Link, beat_from_own_thread, link_forever, open_whole};
 use ledger::clock::{Entropy, SystemEntropy};
 use ledger::core::kinds::{
     Boot, Detail, HandlerDeclared, NodeBooted, NodePulse3, NodeSleeping, NodeWaking, RestReason,
@@ -84,7 +84,7 @@ pub async fn run_gateway(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServerError> {
     let listener = listen(&config.listen).await?;
-    let mut daemon = Daemon::start(dir, config).await?;
+    let mut daemon = Daemon::start(dir, Machine::open(dir, config)?).await?;
     if !daemon.machine.is_gateway() {
         daemon.finish().await?;
         return Err(ServerError::WrongRole(
@@ -132,7 +132,13 @@ pub async fn run_node(
     config: Config,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServerError> {
-    let mut daemon = Daemon::start(dir, config).await?;
+    let mut shutdown = std::pin::pin!(shutdown);
+    // Before anything is said: what this machine said before is here, all of it.
+    let machine = tokio::select! {
+        opened = open_whole(dir, &config) => opened?,
+        () = &mut shutdown => return Ok(()),
+    };
+    let mut daemon = Daemon::start(dir, machine).await?;
     let machine = Arc::clone(&daemon.machine);
     let known = machine
         .ledger
@@ -183,8 +189,7 @@ async fn listen(address: &str) -> Result<TcpListener, ServerError> {
 }
 
 impl Daemon {
-    async fn start(dir: &Path, config: Config) -> Result<Self, ServerError> {
-        let machine = Machine::open(dir, config)?;
+    async fn start(dir: &Path, machine: Arc<Machine>) -> Result<Self, ServerError> {
         let binary = std::env::current_exe().map_err(ServerError::io("finding the program of", dir))?;
         let jobs = Jobs::new(Arc::clone(&machine), binary);
         // Before this run's first heartbeat: until the last one somebody watched.

@@ -14,6 +14,8 @@ pub const MEDIA: &str = "application/vnd.ledger.exchange";
 pub const RUN_BYTES_MAX: usize = 512 * 1024;
 /// Records in one push or one answer to a pull, at most.
 pub const RUN_RECORDS_MAX: usize = 2048;
+/// Logs in one request for marks, at most.
+pub const MARKS_MAX: usize = 1024;
 /// Fences in one hello or beat, at most: far above the slots of any machine.
 pub const FENCES_MAX: usize = 1024;
 /// The longest that a long poll waits, milliseconds.
@@ -87,6 +89,22 @@ pub struct HelloAnswer {
     pub term_ms: u32,
     /// The gateway's clock, microseconds since 1970.
     pub now: i64,
+}
+
+/// Asks what the gateway has of the caller's own logs, of all incarnations, and of others. Changes nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Marks {
+    /// The others, at most [`MARKS_MAX`].
+    pub logs: Vec<LogId>,
+}
+
+/// What the gateway has of these logs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MarksAnswer {
+    /// The caller's own, each with what is durable of it, older incarnations first.
+    pub own: Vec<(LogId, Mark)>,
+    /// The others, as they were asked for.
+    pub others: Vec<(LogId, Option<Mark>)>,
 }
 
 /// A contiguous run of one log.

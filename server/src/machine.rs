@@ -32,11 +32,14 @@ pub struct Machine {
     /// What a gateway has beside the store; idle on a node.
     pub central: Central,
     pub(crate) vault: VaultReader,
+    gateway: bool,
     gauges: RwLock<BTreeMap<MachineId, Gauges>>,
     link: Mutex<LinkView>,
     verified: Mutex<Option<Receipt>>,
     changed: watch::Sender<Position>,
 }
+
+type Open = fn(&Paths, OpenOptions<FleetState>) -> Result<Ledger<FleetState>, ledger::LedgerError>;
 
 /// How a node stands with its gateway, and a gateway with itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,9 +98,21 @@ impl Machine {
     /// # Errors
     /// [`ServerError::Ledger`].
     pub fn open(dir: &Path, config: Config) -> Result<Arc<Self>, ServerError> {
+        Self::opened(dir, config, Ledger::open)
+    }
+
+    /// Opens a store that lost the end of what it wrote, to take it back.
+    ///
+    /// # Errors
+    /// [`ServerError::Ledger`].
+    pub(crate) fn open_behind(dir: &Path, config: Config) -> Result<Arc<Self>, ServerError> {
+        Self::opened(dir, config, Ledger::open_behind)
+    }
+
+    fn opened(dir: &Path, config: Config, open: Open) -> Result<Arc<Self>, ServerError> {
         let central = Central::new(&config);
         let options = OpenOptions::default().batch_hook(central.batch_hook());
-        let ledger: Ledger<FleetState> = Ledger::open(&Paths::new(dir), options)?;
+        let ledger: Ledger<FleetState> = open(&Paths::new(dir), options)?;
         let mut boot = [0; 16];
         SystemEntropy.fill(&mut boot);
         let (changed, _) = watch::channel(ledger.snapshot().end);
@@ -111,6 +126,7 @@ impl Machine {
         };
         Ok(Arc::new(Self {
             vault: VaultReader::open(&ledger)?,
+            gateway: ledger.written_logs().contains_key(&Stream::Order),
             ledger,
             config,
             boot: data_encoding::HEXLOWER.encode(&boot),
@@ -124,7 +140,7 @@ impl Machine {
 
     /// Whether this store writes the order.
     pub fn is_gateway(&self) -> bool {
-        self.ledger.own_log(Stream::Order).is_some()
+        self.gateway
     }
 
     /// This machine's name.

@@ -12,6 +12,7 @@ mod ticket;
 mod tx;
 mod writer;
 
+pub(crate) use batch::Tip;
 pub use committer::BatchHook;
 pub(crate) use committer::{Call, Command, Committer, run};
 pub(crate) use inbox::NotTaken;

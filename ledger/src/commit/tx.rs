@@ -54,10 +54,10 @@ pub struct Intake {
 
 /// The transaction of one command. Dropping it by an error leaves nothing behind.
 pub struct Tx<'a, S: State> {
-    pub(super) overlay: &'a mut Overlay<S>,
-    pub(super) shared: &'a Shared<S>,
-    pub(super) pool: &'a mut Pool,
-    pub(super) now_us: i64,
+    pub(crate) overlay: &'a mut Overlay<S>,
+    pub(crate) shared: &'a Shared<S>,
+    pub(crate) pool: &'a mut Pool,
+    pub(crate) now_us: i64,
 }
 
 impl<S: State> Tx<'_, S> {
@@ -377,7 +377,7 @@ impl<S: State> Tx<'_, S> {
     }
 
     // `counts`: whether the author it names said it. An error leaves nothing behind: whatever can fail comes first.
-    fn take(
+    pub(crate) fn take(
         &mut self,
         record: Arc<Record>,
         payload: Option<ledger_core::Payload>,

@@ -1,6 +1,6 @@
 //! The gateway's side of every exchange. The HTTP layer has verified the caller's signature; here its role counts.
 
-use super::{claims, joining};
+use super::{claims, incarnations, joining};
 use crate::error::ServerError;
 use crate::exchange::{
     Beat, BeatAnswer, FENCES_MAX, Hello, HelloAnswer, Mark, Pull, PullAnswer, Push, PushAnswer,
@@ -52,6 +52,7 @@ pub async fn exchange(
     machine.central.hear(&node, machine.now_us());
     let answer = match op {
         "hello" => encode(&hello(machine, &node, decode("hello", &body)?).await?),
+        "marks" => encode(&incarnations::marks(machine, &node, &decode("marks", &body)?)?),
         "push" => encode(&push(machine, &node, decode("push", &body)?).await?),
         "pull" => encode(&pull(machine, decode("pull", &body)?).await?),
         "claim" => encode(&claims::claim(machine, &node, decode("claim", &body)?).await?),
@@ -76,7 +77,7 @@ fn known_node(machine: &Machine, caller: &Caller) -> Result<MachineId, ServerErr
     }
 }
 
-fn mark_of(machine: &Machine, log: &LogId) -> Option<Mark> {
+pub(super) fn mark_of(machine: &Machine, log: &LogId) -> Option<Mark> {
     machine.ledger.snapshot().logs.get(log).map(|chain| {
         let (seq, seal) = chain.tip();
         Mark { seq, seal }
@@ -232,12 +233,6 @@ async fn push(machine: &Arc<Machine>, node: &MachineId, push: Push) -> Result<Pu
         .state
         .machine(node)
         .ok_or_else(|| ServerError::Forbidden(format!("{node} is unknown")))?;
-    if !row.logs.is_some_and(|logs| logs.contains(&push.log)) {
-        return Err(ServerError::Forbidden(format!(
-            "log {} is none of {node}'s",
-            push.log
-        )));
-    }
     let chain = snapshot.logs.get(&push.log).cloned();
     let log = push.log;
     let raw = push.records.into_iter().map(|r| (r.record, r.payload)).collect();
@@ -251,6 +246,7 @@ async fn push(machine: &Arc<Machine>, node: &MachineId, push: Push) -> Result<Pu
             "the records are of another log than the push".into(),
         ));
     }
+    incarnations::may_push(&snapshot, row, &run)?;
     let (node_id, policy) = (node.clone(), machine.config.policy());
     let committed = machine
         .ledger
@@ -286,6 +282,7 @@ fn take_in(
         return Ok(());
     }
     let log = run.log();
+    incarnations::goes_on(tx, &log)?;
     let chain = tx.foreign(&log).ok_or(ledger::LedgerError::UnknownLog(log))?;
     let (stream, root) = (chain.genesis().stream, Some(chain.head().root));
     Ok(admit(

@@ -4,6 +4,7 @@
 pub mod central;
 mod claims;
 pub mod exchange;
+mod incarnations;
 mod joining;
 mod notices;
 mod ticker;

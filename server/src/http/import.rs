@@ -99,7 +99,7 @@ fn pushed_by(machine: &Machine, log: &LogId) -> Option<MachineId> {
         return None;
     }
     let mut others = snapshot.state.machines().filter(|other| other.id != *own);
-    let writes = others.find(|other| other.logs.is_some_and(|logs| logs.contains(log)));
+    let writes = others.find(|other| snapshot.state.writes(other, log));
     writes.map(|other| other.id.clone())
 }
 

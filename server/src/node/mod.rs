@@ -3,6 +3,8 @@
 mod beats;
 mod link;
 mod outbox;
+mod restore;
 
 pub(crate) use beats::beat_from_own_thread;
 pub(crate) use link::{Link, link_forever};
+pub(crate) use restore::open_whole;

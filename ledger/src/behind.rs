@@ -1,0 +1,202 @@
+//! A store that lost the end of what it wrote: it takes its own logs back from whoever has them, and goes on in new ones.
+//!
+//! A store *behind* writes no stream. Its own logs are there like other machines', so that their lost tail can be taken in
+//! verbatim ([`Tx::intake`]); then each is succeeded by a log of the next incarnation, whose genesis names the head
+//! ([`Tx::succeed`]), since nobody knows which records more were signed. The anchor is not touched before that is done.
+//!
+//! What a crash leaves: the mark in `DIR/keys/behind`, durable before anything is taken in. As long as it is there, an ordinary
+//! opening is refused and this one is repeated; a log that was succeeded already is not succeeded again.
+
+use crate::anchor::Anchor;
+use crate::clock;
+use crate::commit::Tx;
+use crate::error::LedgerError;
+use crate::ledger::Ledger;
+use crate::open::{Opening, open, own_logs};
+use crate::options::{OpenOptions, Paths};
+use crate::shared::Shared;
+use crate::state::State;
+use crate::storage::{Access, Storage};
+use ledger_core::kinds::{LogGenesis, Predecessor};
+use ledger_core::record::Seal;
+use ledger_core::{Chain, Draft, LogId, ReceiptId, Record, Stream, Subject, digest, signature};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What a store that is behind knows besides.
+pub(crate) struct Behind {
+    /// What was promised.
+    pub(crate) anchor: Anchor,
+    /// Whether all of it is settled, so that the anchor may say what is here now.
+    pub(crate) settled: AtomicBool,
+    /// Where the mark lies.
+    pub(crate) storage: Arc<dyn Storage>,
+}
+
+/// Leaves the mark; durable when it returns.
+pub(crate) fn put_mark(storage: &dyn Storage, paths: &Paths) -> Result<(), LedgerError> {
+    let path = paths.behind();
+    let io = |source| LedgerError::Io {
+        what: "marking the store as behind with",
+        path: path.clone(),
+        source,
+    };
+    if storage.exists(&path).map_err(io)? {
+        return Ok(());
+    }
+    storage.create_new(&path).map_err(io)?.sync_data().map_err(io)?;
+    storage.sync_dir(&paths.keys()).map_err(io)
+}
+
+/// Removes the mark; durable when it returns.
+pub(crate) fn take_mark(storage: &dyn Storage, paths: &Paths) -> Result<(), LedgerError> {
+    let path = paths.behind();
+    let io = |source| LedgerError::Io {
+        what: "removing",
+        path: path.clone(),
+        source,
+    };
+    storage.remove(&path).map_err(io)?;
+    storage.sync_dir(&paths.keys()).map_err(io)
+}
+
+/// Whether the mark is there.
+pub(crate) fn is_marked(storage: &dyn Storage, paths: &Paths) -> bool {
+    storage.open(&paths.behind(), Access::Read).is_ok()
+}
+
+impl<S: State> Ledger<S> {
+    /// Opens a store that lost the end of what it wrote, to take it back: it writes no stream until it is closed by
+    /// [`Ledger::close_restored`] and opened again.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`], apart from [`LedgerError::BehindAnchor`] and a journal that ends before what the anchor knows.
+    pub fn open_behind(paths: &Paths, options: OpenOptions<S>) -> Result<Self, LedgerError> {
+        open(paths, options, Opening::Behind)
+    }
+
+    /// Whether the store was opened as one that is behind.
+    pub fn is_behind(&self) -> bool {
+        self.shared().behind.is_some()
+    }
+
+    /// The newest logs that this machine's key writes, whether or not this store goes on with them now.
+    pub fn written_logs(&self) -> BTreeMap<Stream, LogId> {
+        let key = self.context().machine_key;
+        own_logs(&self.snapshot().logs, &key)
+    }
+
+    /// Whether the anchor proves that nothing was ever signed behind the heads that are here: it was written at a clean close,
+    /// and each log that it knows ends here where it says.
+    pub fn heads_are_exact(&self) -> bool {
+        let Some(behind) = &self.shared().behind else {
+            return false;
+        };
+        let published = self.snapshot();
+        let exact = |anchored: &crate::anchor::AnchorLog| {
+            let chain = published.logs.get(&anchored.log);
+            chain.is_some_and(|chain| chain.head() == anchored.head)
+        };
+        behind.anchor.clean && !behind.anchor.logs.is_empty() && behind.anchor.logs.iter().all(exact)
+    }
+
+    /// Closes a store that was behind, when its logs are either exact or succeeded: the anchor says what is here now, and an
+    /// ordinary opening goes on with the newest logs.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotCommitted`] when a log is neither; what the last writes say.
+    pub fn close_restored(self) -> Result<(), LedgerError> {
+        let exact = self.heads_are_exact();
+        if let Some(behind) = &self.shared().behind {
+            let published = self.snapshot();
+            let newest = self.written_logs();
+            let succeeded = |anchored: &crate::anchor::AnchorLog| {
+                let chain = published.logs.get(&anchored.log);
+                chain.is_some_and(|chain| newest.get(&chain.genesis().stream) != Some(&anchored.log))
+            };
+            if let Some(left) = behind
+                .anchor
+                .logs
+                .iter()
+                .find(|anchored| !exact && !succeeded(anchored))
+            {
+                return Err(LedgerError::NotCommitted(format!(
+                    "log {} is neither exact nor succeeded; take its tail in and succeed it",
+                    left.log
+                )));
+            }
+            behind.settled.store(true, Ordering::Release);
+        }
+        self.close()
+    }
+}
+
+impl<S: State> Shared<S> {
+    /// Whether the anchor must stay as it is.
+    pub(crate) fn keeps_anchor(&self) -> bool {
+        let settled = |behind: &Behind| behind.settled.load(Ordering::Acquire);
+        self.behind.as_ref().is_some_and(|behind| !settled(behind))
+    }
+}
+
+impl<S: State> Tx<'_, S> {
+    /// Begins this machine's next log of a stream behind the head of the one before, whose tail was lost. Only in a store
+    /// that was opened behind ([`Ledger::open_behind`]).
+    ///
+    /// # Errors
+    /// [`LedgerError::NotOwn`] when this store goes on with the log, or another machine writes it;
+    /// [`LedgerError::UnknownLog`].
+    pub fn succeed(&mut self, before: &LogId) -> Result<LogId, LedgerError> {
+        let chain = self.foreign(before).ok_or(LedgerError::UnknownLog(*before))?;
+        let keyring = &self.shared.keyring;
+        let machine_key = keyring.machine.public();
+        if self.shared.behind.is_none() || chain.machine_key() != machine_key {
+            return Err(LedgerError::NotOwn(*before));
+        }
+        let genesis = chain.genesis();
+        let stream = genesis.stream;
+        let detail = LogGenesis {
+            machine: genesis.machine.clone(),
+            stream,
+            incarnation: genesis.incarnation.saturating_add(1),
+            machine_key,
+            checkpoint_key: keyring.checkpoint(stream).public(),
+            predecessor: Some(Predecessor {
+                log: *before,
+                head: chain.head(),
+            }),
+            founding: None,
+            nonce: self.pool.take(),
+        };
+        let unix_ms = clock::unix_ms(self.now_us);
+        let subject = Subject::new(&format!("node/{}", genesis.machine))?;
+        let id = ReceiptId::v7(unix_ms, self.pool.take());
+        let fleet = self.shared.context.fleet;
+        let said =
+            Draft::of(&detail, subject).into_statement(fleet, machine_key, id, self.now_us, [0; 32])?;
+        let time = self.overlay.clock.tick(unix_ms);
+        self.overlay.clock = time;
+        let log = digest::log_id(&said.bytes);
+        let seal = Seal {
+            version: 1,
+            log,
+            seq: 0,
+            prev: ledger_core::SealDigest::ZERO,
+            time,
+            statement: said.digest,
+        };
+        let signed = signature::sign_seal(&keyring.machine, &seal.digest());
+        let record = Record::assemble(said.statement, &said.bytes, None, seal, signed);
+        self.take_begun(Arc::new(record))?;
+        Ok(log)
+    }
+
+    fn take_begun(&mut self, record: Arc<Record>) -> Result<(), LedgerError> {
+        let chain = Chain::start(&record)?;
+        self.take(record, None, false, true)?;
+        self.overlay
+            .set_tip(chain.log(), crate::commit::Tip::Foreign(Box::new(chain)));
+        Ok(())
+    }
+}

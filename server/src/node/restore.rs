@@ -1,0 +1,222 @@
+//! A node that lost the end of its own logs: it takes them back from the gateway before it says anything.
+//!
+//! An old copy of its data was put back, or the disk lost what it had promised. Opening notices it by the anchor; an old copy
+//! that came with its old anchor is noticed by asking the gateway what it has, at every start, if it answers at once. Then
+//! nothing is said here until the gateway's part of each log is here again and verified. Only when the anchor proves that
+//! nothing more was ever signed the logs go on; otherwise each is succeeded by a log of the next incarnation that names its
+//! head, since a second record for one seq would be a fork. The machine key is enough for all that.
+
+use crate::client::{ClientError, MachineSigner, Signed};
+use crate::config::Config;
+use crate::error::ServerError;
+use crate::exchange::{Mark, Marks, MarksAnswer, Pull, PullAnswer, decode, encode};
+use crate::machine::Machine;
+use ledger::core::LogId;
+use ledger::intake::VerifiedRun;
+use ledger::journal::JournalError;
+use ledger::{CommitError, LedgerError};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a start waits to hear from the gateway whether it has more of our logs than we do.
+const ASK_WITHIN: Duration = Duration::from_secs(3);
+/// How long one run of records may take.
+const PULL_WITHIN: Duration = Duration::from_secs(30);
+/// Time between two tries to reach the gateway while nothing can go on without it.
+const AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// Opens a node's store, whole: what it lost of its own logs is here again.
+///
+/// # Errors
+/// [`ServerError`] when it cannot be opened, or when the gateway's copy of a log is another one.
+pub(crate) async fn open_whole(dir: &Path, config: &Config) -> Result<Arc<Machine>, ServerError> {
+    let machine = match Machine::open(dir, config.clone()) {
+        Ok(machine) => {
+            let Some(gateway) = gateway_of(&machine)? else {
+                return Ok(machine);
+            };
+            let asking = tokio::time::timeout(ASK_WITHIN, has_more(&machine, &gateway));
+            match asking.await {
+                Ok(Ok(Some(log))) => {
+                    tracing::warn!(%log, "the gateway has more of this machine's log than is here: an old copy was restored");
+                }
+                // Nobody answers: the machine goes on alone, as it may at any time.
+                Ok(Ok(None) | Err(_)) | Err(_) => return Ok(machine),
+            }
+            close(&machine, |ledger| ledger.close()).await?;
+            Machine::open_behind(dir, config.clone())?
+        }
+        Err(e) if may_be_behind(&e) => {
+            // Damage that a missing end does not explain is told as it was.
+            let machine = Machine::open_behind(dir, config.clone()).map_err(|_| e)?;
+            tracing::warn!(
+                "this store ends before what it had acknowledged; it takes its tail back from the gateway"
+            );
+            machine
+        }
+        Err(e) => return Err(e),
+    };
+    let Some(gateway) = gateway_of(&machine)? else {
+        return Err(ServerError::WrongRole(
+            "this store lost receipts that it had acknowledged and knows no gateway that has them; restore a newer copy of DIR/data"
+                .into(),
+        ));
+    };
+    take_back(&machine, &gateway).await?;
+    close(&machine, |ledger| ledger.close_restored()).await?;
+    Machine::open(dir, config.clone())
+}
+
+/// Whether an opening failed because the store ends before what it promised.
+pub(crate) fn may_be_behind(error: &ServerError) -> bool {
+    matches!(
+        error,
+        ServerError::Ledger(
+            LedgerError::BehindAnchor { .. }
+                | LedgerError::Behind(_)
+                | LedgerError::Journal(JournalError::Corrupt { .. })
+        )
+    )
+}
+
+pub(crate) async fn close(
+    machine: &Machine,
+    how: impl FnOnce(ledger::Ledger<ledger_projections::FleetState>) -> Result<(), LedgerError> + Send + 'static,
+) -> Result<(), ServerError> {
+    let ledger = machine.ledger.clone();
+    let closed = tokio::task::spawn_blocking(move || how(ledger)).await;
+    Ok(closed.expect("closing does not panic")?)
+}
+
+// The gateway that a node of a fleet dials; none on a gateway itself.
+fn gateway_of(machine: &Machine) -> Result<Option<Signed>, ServerError> {
+    let snapshot = machine.ledger.snapshot();
+    let central = snapshot.state.order().map(|order| order.central_key);
+    let (Some(address), Some(key), false) = (&machine.config.gateway, central, machine.is_gateway()) else {
+        return Ok(None);
+    };
+    let signer = Arc::new(MachineSigner(machine.ledger.clone()));
+    let signed = Signed::new(address, signer, Some(key));
+    let signed = signed.map_err(|e| ServerError::Gateway(format!("{address}: {e}")))?;
+    Ok(Some(signed))
+}
+
+async fn pull(gateway: &Signed, log: LogId, after: Option<Mark>) -> Result<PullAnswer, ClientError> {
+    let body = encode(&Pull {
+        log,
+        after,
+        wait_ms: 0,
+    });
+    let answer = gateway.exchange("pull", body, PULL_WITHIN).await?;
+    decode("pull", &answer).map_err(|e| ClientError::Malformed {
+        to: "the gateway".into(),
+        why: e.to_string(),
+    })
+}
+
+fn mark_of(machine: &Machine, log: &LogId) -> Option<Mark> {
+    machine.ledger.snapshot().logs.get(log).map(|chain| {
+        let (seq, seal) = chain.tip();
+        Mark { seq, seal }
+    })
+}
+
+/// What the gateway has of this machine's own logs, and of others.
+pub(crate) async fn marks(
+    gateway: &Signed,
+    logs: Vec<LogId>,
+    within: Duration,
+) -> Result<MarksAnswer, ClientError> {
+    let answer = gateway.exchange("marks", encode(&Marks { logs }), within).await?;
+    decode("marks", &answer).map_err(|e| ClientError::Malformed {
+        to: "the gateway".into(),
+        why: e.to_string(),
+    })
+}
+
+// The first of our logs of which the gateway has more.
+async fn has_more(machine: &Machine, gateway: &Signed) -> Result<Option<LogId>, ClientError> {
+    let more = |log: &LogId, theirs: &Mark| mark_of(machine, log).is_none_or(|ours| ours.seq < theirs.seq);
+    let answer = marks(gateway, Vec::new(), ASK_WITHIN).await?;
+    let found = answer.own.iter().find(|(log, theirs)| more(log, theirs));
+    Ok(found.map(|(log, _)| *log))
+}
+
+// Everything that the gateway has of our logs, then successors of the newest.
+async fn take_back(machine: &Arc<Machine>, gateway: &Signed) -> Result<(), ServerError> {
+    let known = loop {
+        match marks(gateway, Vec::new(), PULL_WITHIN).await {
+            Ok(answer) => break answer.own,
+            Err(e) => wait_again(&e).await,
+        }
+    };
+    let before: u64 = machine.ledger.snapshot().receipts;
+    for (log, _) in &known {
+        take_log_back(machine, gateway, *log).await?;
+    }
+    let taken = machine.ledger.snapshot().receipts.saturating_sub(before);
+    let exact = machine.ledger.heads_are_exact();
+    tracing::info!(receipts = taken, exact, "this machine's own tail is here again");
+    let newest = machine.ledger.written_logs();
+    // Begun by a run that ended in the middle of this, and never written.
+    let begun = newest.values().all(|log| known.iter().all(|(of, _)| of != log));
+    if !exact && !begun {
+        succeed(machine, newest.into_values().collect()).await?;
+    }
+    Ok(())
+}
+
+async fn wait_again(error: &ClientError) {
+    tracing::warn!(error = %error, "the gateway cannot be asked for this machine's own tail; nothing is written until it answers");
+    tokio::time::sleep(AGAIN_AFTER).await;
+}
+
+/// Begins the next incarnation of each of these logs, in one commit.
+pub(crate) async fn succeed(machine: &Arc<Machine>, logs: Vec<LogId>) -> Result<(), ServerError> {
+    let begun = machine.ledger.submit(move |tx| -> Result<(), LedgerError> {
+        for log in &logs {
+            tx.succeed(log)?;
+        }
+        Ok(())
+    });
+    begun.await.map_err(CommitError::into_ledger)?;
+    Ok(())
+}
+
+async fn take_log_back(machine: &Arc<Machine>, gateway: &Signed, log: LogId) -> Result<(), ServerError> {
+    loop {
+        let answer = match pull(gateway, log, mark_of(machine, &log)).await {
+            Ok(answer) => answer,
+            Err(e) if e.problem().is_some_and(|problem| problem.code == "exchange.fork") => {
+                let said = e.problem().map(|problem| problem.detail.clone());
+                return Err(ServerError::Fork(said.unwrap_or_default()));
+            }
+            Err(e) => {
+                wait_again(&e).await;
+                continue;
+            }
+        };
+        let chain = machine.ledger.snapshot().logs.get(&log).cloned();
+        let raw = answer
+            .records
+            .into_iter()
+            .map(|r| (r.record, r.payload))
+            .collect();
+        let verified = tokio::task::spawn_blocking(move || VerifiedRun::verify(raw, chain.as_deref())).await;
+        let Some(run) = verified.map_err(|e| ServerError::Malformed(e.to_string()))?? else {
+            return Ok(());
+        };
+        if run.log() != log {
+            return Err(ServerError::Fork(format!(
+                "asked for log {log}, got records of {}",
+                run.log()
+            )));
+        }
+        let intake = machine.ledger.submit(move |tx| tx.intake(&run).map(drop));
+        intake.await.map_err(CommitError::into_ledger)?;
+        if answer.complete {
+            return Ok(());
+        }
+    }
+}
