@@ -12,6 +12,7 @@ use super::signature::{
     RequestSignature, SKEW_S, Window, check_head, normal_authority, sign_response, verify_base,
 };
 use super::{Api, Door};
+use crate::config::Config;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -157,7 +158,7 @@ async fn pass(api: &Api, request: Request, size: Size) -> Result<Passed, Problem
     let (caller, answer_to, parts, body) = match api.door {
         Door::Local => (Caller::Local, None, parts, read(body, size).await?),
         Door::Network => {
-            check_host(&parts.headers, &api.machine.config.hosts)?;
+            check_host(&parts.headers, &api.machine.config)?;
             if size == Size::Join {
                 (Caller::Anybody, None, parts, read(body, size).await?)
             } else if OPEN.contains(&parts.uri.path()) {
@@ -176,8 +177,8 @@ async fn pass(api: &Api, request: Request, size: Size) -> Result<Passed, Problem
 }
 
 /// That the request is addressed to a name of this machine: a page in a browser that was told another address for its own
-/// name gets nothing (DNS rebinding).
-fn check_host(headers: &HeaderMap, hosts: &[String]) -> Result<(), Problem> {
+/// name gets nothing (DNS rebinding). The address that it listens on is such a name.
+fn check_host(headers: &HeaderMap, config: &Config) -> Result<(), Problem> {
     let mut values = headers.get_all(header::HOST).iter();
     let host = match (values.next(), values.next()) {
         (Some(host), None) => host.to_str().ok().and_then(|text| normal_authority(text).ok()),
@@ -186,7 +187,10 @@ fn check_host(headers: &HeaderMap, hosts: &[String]) -> Result<(), Problem> {
     let authority = host.and_then(|text| text.parse::<http::uri::Authority>().ok());
     let known = authority.is_some_and(|authority| {
         let name = authority.host().trim_start_matches('[').trim_end_matches(']');
-        hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
+        let listens = config.listen.rsplit_once(':').map(|(host, _port)| host);
+        let listens = listens.map(|host| host.trim_start_matches('[').trim_end_matches(']'));
+        let mut known = config.hosts.iter().map(String::as_str).chain(listens);
+        known.any(|known| known.eq_ignore_ascii_case(name))
     });
     if known {
         return Ok(());
@@ -195,7 +199,7 @@ fn check_host(headers: &HeaderMap, hosts: &[String]) -> Result<(), Problem> {
         StatusCode::MISDIRECTED_REQUEST,
         "request.host",
         "expected one Host header with a name that this machine is configured for, found another",
-        "use a name or address that `hosts` in config.toml lists, or add it there",
+        "use the address of `listen` in config.toml, or a name that `hosts` lists there, or add it",
     ))
 }
 
@@ -282,5 +286,30 @@ async fn read(body: Body, size: Size) -> Result<Bytes, Problem> {
             ),
             "send the request again, faster or smaller",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(listen: &str, host: &'static str) -> bool {
+        let config = Config {
+            listen: listen.into(),
+            hosts: vec!["mini.tailnet".into()],
+            ..Config::default()
+        };
+        let headers = HeaderMap::from_iter([(header::HOST, http::HeaderValue::from_static(host))]);
+        check_host(&headers, &config).is_ok()
+    }
+
+    #[test]
+    fn a_machine_answers_to_the_address_it_listens_on_and_to_the_names_it_was_given() {
+        let address = "100.64.0.1:7171";
+        assert!(answers(address, "100.64.0.1:7171") && answers(address, "MINI.tailnet:80"));
+        assert!(answers("[fd7a::1]:7171", "[fd7a::1]:7171"));
+        for other in ["100.64.0.2:7171", "evil.example", "127.0.0.1", ""] {
+            assert!(!answers(address, other), "{other}");
+        }
     }
 }
