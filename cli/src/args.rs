@@ -72,8 +72,12 @@ pub(crate) enum Command {
     Join(commands::join::JoinArgs),
     /// Ask for work
     Submit(commands::submit::SubmitArgs),
-    /// List, show and cancel jobs
+    /// List, show, follow and steer jobs
     Jobs(commands::jobs::JobsArgs),
+    /// List, pause and resume handlers
+    Handlers(commands::handlers::HandlersArgs),
+    /// List, set and lift the limits under which jobs are claimed
+    Limits(commands::limits::LimitsArgs),
     /// List, show and retire machines
     Nodes(commands::nodes::NodesArgs),
     /// Show the configuration and where each value comes from
@@ -125,6 +129,8 @@ impl Command {
             Self::Join(_) => "join",
             Self::Submit(_) => "submit",
             Self::Jobs(_) => "jobs",
+            Self::Handlers(_) => "handlers",
+            Self::Limits(_) => "limits",
             Self::Nodes(_) => "nodes",
             Self::Config(_) => "config",
             Self::Vault(_) => "vault",

@@ -82,6 +82,7 @@ const TABLE: &[(&str, Exit)] = &[
     ("node.gateway", UNAVAILABLE),
     ("note.", DIFFERENCE),
     ("proof.", DIFFERENCE),
+    ("queue.", DATA),
     ("queue.not-central", CONFIG),
     ("receipt.", DATA),
     ("receipt.unknown", NO_INPUT),

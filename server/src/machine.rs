@@ -328,12 +328,12 @@ impl Machine {
                         InadmissibleReason::UnknownAuthor if node => Ok(()),
                         reason => Err(reason),
                     })
-                    .map_err(|reason| {
-                        let kind = &said.statement().kind;
-                        ServerError::Forbidden(format!(
-                            "this key may not say {kind} here ({reason:?}); ask for a grant"
-                        ))
-                    })?;
+                    .map_err(|reason| may_not_say(said.statement(), reason))?;
+                let statement = said.statement();
+                if stream == Stream::Order && tx.find(&statement.author, &statement.id)?.is_none() {
+                    // What the fold would leave alone is refused, with the reason.
+                    decide::steers(tx.state(), statement, now)?;
+                }
                 let appended = tx.append_signed(stream, &said)?;
                 if let Some(erased) = ledger::erase::said(appended.receipt())
                     && tx.erased_by(&erased.record)?.is_none()
@@ -386,6 +386,37 @@ impl Machine {
         Ok(committed.receipts.into_iter().take(committed.value).collect())
     }
 
+    /// Gives up those of some jobs that still wait for a claim, each by the operator's own `job.discarded`, all in one commit; how
+    /// many there were.
+    ///
+    /// # Errors
+    /// [`ServerError::Forbidden`] when the author may not say it, [`ServerError::NotServing`].
+    pub(crate) async fn drain(&self, said: Vec<VerifiedStatement>) -> Result<usize, ServerError> {
+        if !self.decides().await? {
+            self.central.wait_until_serving().await?;
+        }
+        let committed = self
+            .ledger
+            .submit(move |tx| -> Result<usize, ServerError> {
+                let (now, mut drained) = (tx.now_us(), 0);
+                for said in &said {
+                    let statement = said.statement();
+                    // Claimed or ended meanwhile: it is no backlog any more.
+                    if !matches!(decide::steers(tx.state(), statement, now), Ok(true)) {
+                        continue;
+                    }
+                    let authorised = tx.state().authorise(statement, Stream::Order, false, now);
+                    authorised.map_err(|reason| may_not_say(statement, reason))?;
+                    tx.append_signed(Stream::Order, said)?;
+                    drained += 1;
+                }
+                central::settle(tx)?;
+                Ok(drained)
+            })
+            .await?;
+        Ok(committed.value)
+    }
+
     // What a commit appended or repeats, as it is durable. Beside it the commit may have appended other things.
     pub(crate) fn settled(
         &self,
@@ -406,6 +437,13 @@ impl Machine {
     }
 }
 
+fn may_not_say(said: &Statement, reason: InadmissibleReason) -> ServerError {
+    let kind = &said.kind;
+    ServerError::Forbidden(format!(
+        "this key may not say {kind} here ({reason:?}); ask for a grant"
+    ))
+}
+
 // What Central decides from a statement that was just sealed in the order.
 fn follow_up(tx: &mut Tx<'_, FleetState>, said: &Statement, appended: &Appended) -> Result<(), ServerError> {
     match said.any_detail() {
@@ -417,6 +455,7 @@ fn follow_up(tx: &mut Tx<'_, FleetState>, said: &Statement, appended: &Appended)
             let drafts = decide::steered(tx.state(), appended.receipt(), tx.now_us());
             central::put(tx, drafts)?;
         }
+        Ok(AnyDetail::JobDiscarded(_)) => central::settle(tx)?,
         Ok(AnyDetail::NodeRetired(retired)) => {
             let drafts = decide::give_up_on(tx.state(), &retired.machine, tx.now_us());
             central::put(tx, drafts)?;

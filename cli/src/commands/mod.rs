@@ -8,6 +8,7 @@ pub(crate) mod demo;
 pub(crate) mod demo_handler;
 pub(crate) mod erase;
 pub(crate) mod export;
+pub(crate) mod handlers;
 pub(crate) mod import;
 pub(crate) mod init;
 pub(crate) mod input;
@@ -15,6 +16,7 @@ pub(crate) mod invite;
 pub(crate) mod jobs;
 pub(crate) mod join;
 pub(crate) mod keys;
+pub(crate) mod limits;
 pub(crate) mod nodes;
 pub(crate) mod pins;
 pub(crate) mod prove;
@@ -44,6 +46,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Cli
         Command::Join(args) => join::run(context, &args).await,
         Command::Submit(args) => submit::run(context, &args).await,
         Command::Jobs(args) => jobs::run(context, &args).await,
+        Command::Handlers(args) => handlers::run(context, &args).await,
+        Command::Limits(args) => limits::run(context, &args).await,
         Command::Nodes(args) => nodes::run(context, &args).await,
         Command::Config(args) => config::run(context, &args),
         Command::Vault(args) => vault::run(context, &args).await,

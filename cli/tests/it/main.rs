@@ -10,6 +10,7 @@ mod help;
 mod kill;
 mod proofs;
 mod prune;
+mod queue;
 mod restored;
 mod tour;
 mod verify;

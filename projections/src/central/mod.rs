@@ -94,12 +94,19 @@ pub fn put<T: OrderTx>(tx: &mut T, drafts: Vec<Draft>) -> Result<Vec<Receipt>, L
         .into_iter()
         .map(|draft| tx.decide(draft))
         .collect::<Result<_, _>>()?;
+    if !given.is_empty() {
+        settle(tx)?;
+    }
+    Ok(given)
+}
+
+/// Lets go on, or gives up, what waited for jobs that ended in this commit.
+///
+/// # Errors
+/// [`LedgerError`] as the engine's.
+pub fn settle<T: OrderTx>(tx: &mut T) -> Result<(), LedgerError> {
     for _ in 0..SETTLE_ROUNDS_MAX {
-        let settled = if given.is_empty() {
-            Vec::new()
-        } else {
-            decide::settle(tx.state(), tx.now_us())
-        };
+        let settled = decide::settle(tx.state(), tx.now_us());
         if settled.is_empty() {
             break;
         }
@@ -107,7 +114,7 @@ pub fn put<T: OrderTx>(tx: &mut T, drafts: Vec<Draft>) -> Result<Vec<Receipt>, L
             tx.decide(draft)?;
         }
     }
-    Ok(given)
+    Ok(())
 }
 
 /// Raises the notices that are due, when this store writes the order.

@@ -24,6 +24,13 @@ pub enum Answer {
         /// The handler.
         handler: String,
     },
+    /// Ready, and whoever may run it and is heard gets no further work.
+    HeldBack {
+        /// Whoever of these gets work again first runs it.
+        machines: Vec<MachineId>,
+        /// Why the first of them gets none, when that was said.
+        reason: String,
+    },
     /// Not before its time.
     Scheduled {
         /// Microseconds since 1970.
@@ -91,7 +98,9 @@ impl Answer {
     /// The stable word for it.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Queued { .. } | Self::Waiting { .. } | Self::Paused { .. } => "queued",
+            Self::Queued { .. } | Self::Waiting { .. } | Self::HeldBack { .. } | Self::Paused { .. } => {
+                "queued"
+            }
             Self::Scheduled { .. } => "scheduled",
             Self::Held { .. } => "held",
             Self::Running { .. } => "running",
@@ -111,6 +120,15 @@ pub(crate) fn counted(count: u64, noun: &str) -> String {
     } else {
         format!("{count} {noun}s")
     }
+}
+
+// Day, hour and minute of a time in microseconds since 1970, in UTC: it may lie far ahead.
+fn day_text(micros: i64) -> String {
+    let time = jiff::Timestamp::from_microsecond(micros);
+    time.map_or_else(
+        |_| format!("{micros} microseconds since 1970"),
+        |time| time.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+    )
 }
 
 fn list(machines: &[MachineId]) -> String {
@@ -136,12 +154,16 @@ impl fmt::Display for Answer {
                 };
                 write!(f, "queued, when {} {verb}", list(machines))
             }
+            Self::HeldBack { machines, reason } => {
+                let verb = if machines.len() == 1 { "gets" } else { "get" };
+                write!(f, "queued, when {} {verb} work again", list(machines))?;
+                if reason.is_empty() {
+                    return Ok(());
+                }
+                write!(f, ": {reason}")
+            }
             Self::Scheduled { not_before } => {
-                write!(
-                    f,
-                    "scheduled, not before {}",
-                    crate::notices::clock_text(*not_before)
-                )
+                write!(f, "scheduled, not before {}", day_text(*not_before))
             }
             Self::Held { reason } => f.write_str(match reason {
                 HeldReason::ByHand => "held, until it is released",
@@ -154,7 +176,7 @@ impl fmt::Display for Answer {
             Self::Paused { handler, until, reason } => {
                 write!(f, "queued, while handler {handler:?} is paused")?;
                 if let Some(until) = until {
-                    write!(f, " until {}", crate::notices::clock_text(*until))?;
+                    write!(f, " until {}", day_text(*until))?;
                 }
                 write!(f, ": {reason}")
             }
@@ -233,13 +255,22 @@ pub fn answer_for(state: &FleetState, job: &JobId) -> Option<Answer> {
             let machines = candidates(state, job);
             let heard = |id: &MachineId| state.machine(id).is_some_and(crate::members::Machine::is_online);
             let online: Vec<MachineId> = machines.iter().filter(|id| heard(id)).cloned().collect();
-            if online.is_empty() {
-                Answer::Waiting {
+            let held_back = |id: &MachineId| crate::health::held_back(state, id);
+            let working: Vec<MachineId> = online
+                .iter()
+                .filter(|id| held_back(id).is_none())
+                .cloned()
+                .collect();
+            match (working.is_empty(), online.first().and_then(held_back)) {
+                (false, _) => Answer::Queued { machines: working },
+                (true, Some(held)) => Answer::HeldBack {
+                    reason: held.reason.clone(),
+                    machines: online,
+                },
+                (true, None) => Answer::Waiting {
                     machines,
                     handler: handler(),
-                }
-            } else {
-                Answer::Queued { machines: online }
+                },
             }
         }
         JobState::Held { reason } => Answer::Held { reason: *reason },

@@ -65,6 +65,17 @@ impl Queue {
         self.indexes.by_age.values().filter_map(|id| self.jobs.get(id))
     }
 
+    /// The jobs that were accepted before a place of the order, the newest first; all of them without one.
+    pub fn jobs_before(&self, before: Option<Place>) -> impl Iterator<Item = &Job> {
+        use std::ops::Bound;
+        let end = before.map_or(Bound::Unbounded, Bound::Excluded);
+        self.indexes
+            .by_age
+            .range((Bound::Unbounded, end))
+            .rev()
+            .filter_map(|(_, id)| self.jobs.get(id))
+    }
+
     /// The jobs in a state, in the order of their acceptance.
     pub fn jobs_in(&self, phase: Phase) -> impl DoubleEndedIterator<Item = &Job> {
         let all = (phase, Place::MIN)..=(phase, Place::MAX);

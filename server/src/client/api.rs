@@ -319,12 +319,16 @@ impl Api {
         self.get("/openapi.json").await
     }
 
-    async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, ClientError> {
+    pub(super) async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, ClientError> {
         self.within(async { self.read(self.send::<()>(Method::GET, target, None).await?).await })
             .await
     }
 
-    async fn post<T: DeserializeOwned>(&self, target: &str, body: &impl Serialize) -> Result<T, ClientError> {
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
         self.within(async {
             self.read(self.send(Method::POST, target, Some(body)).await?)
                 .await
@@ -400,7 +404,7 @@ fn is_problem(headers: &HeaderMap) -> bool {
         .is_some_and(|media| media.as_bytes() == b"application/problem+json")
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 

@@ -7,6 +7,7 @@ mod api;
 mod error;
 mod events;
 mod signed;
+mod steering;
 mod transport;
 
 pub use api::Api;

@@ -11,7 +11,7 @@ use ledger::core::{MachineId, Stream};
 use ledger::{BatchHook, Receipt, Tx};
 use ledger_projections::FleetState;
 use ledger_projections::central::{self as steps, Heard, Leases};
-pub(crate) use ledger_projections::central::{put, put_notices};
+pub(crate) use ledger_projections::central::{put, put_notices, settle};
 use ledger_projections::pin;
 use ledger_projections::queue::{Policy, decide};
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,17 +3,19 @@
 use super::caller::Caller;
 use super::cursor::{Cursor, JobKey};
 use super::extract::{PathId, Query};
-use super::limits::JOB_RECEIPTS_MAX;
+use super::limits::{JOB_RECEIPTS_MAX, PAGE_LOOKED_AT_MAX};
 use super::problem::Problem;
 use super::reply::Reply;
 use super::wire::{self, Answer, JobFull, JobsQuery, Page};
-use super::{Api, select, view};
+use super::{Api, nodes, select, view};
 use crate::machine::Machine;
 use axum::Extension;
 use axum::extract::State;
+use ledger::core::MachineId;
 use ledger::core::kinds::{AnyDetail, Evidence, Fence, JobId};
 use ledger::{LedgerError, Published, Receipt};
 use ledger_projections::FleetState;
+use ledger_projections::order::Place;
 use ledger_projections::queue::{Job, Phase};
 use ledger_projections::timeline::merge_key;
 use std::sync::Arc;
@@ -39,35 +41,89 @@ pub(crate) async fn list(
         .iter()
         .map(|name| phase(name))
         .collect::<Result<_, _>>()?;
-    api.page(move |_, snapshot| {
+    let machine = query.machine.as_deref().map(nodes::machine_id).transpose()?;
+    let wanted = Wanted {
+        phases,
+        handler: query.handler,
+        machine,
+        since: None,
+    };
+    api.page(move |machine, snapshot| {
         let state = &snapshot.state;
-        let wanted = |job: &&Job| {
-            let place = (job.accepted.epoch, job.accepted.seq);
-            (phases.is_empty() || phases.contains(&job.phase()))
-                && after.is_none_or(|after| place < (after.epoch, after.seq))
+        let since = query.since.as_deref();
+        let since = since.map(|text| select::bound("since", text, machine, snapshot));
+        let wanted = Wanted {
+            since: since.transpose()?,
+            ..wanted
         };
-        let mut jobs: Vec<&Job> = match phases.as_slice() {
-            [phase] => state
-                .jobs_in(*phase)
-                .rev()
-                .filter(wanted)
-                .take(limit + 1)
-                .collect(),
-            _ => state.jobs().rev().filter(wanted).take(limit + 1).collect(),
-        };
-        let more = jobs.len() > limit;
-        jobs.truncate(limit);
-        let last = jobs.last().filter(|_| more);
-        let next = last.map(|job| {
-            JobKey {
-                epoch: job.accepted.epoch,
-                seq: job.accepted.seq,
-            }
-            .to_text()
+        let before = after.map(|after| Place {
+            epoch: after.epoch,
+            seq: after.seq,
         });
-        Ok((jobs.into_iter().map(|job| view::job(job, state)).collect(), next))
+        Ok(page(state, &wanted, before, limit))
     })
     .await
+}
+
+/// Which jobs a list shows.
+struct Wanted {
+    phases: Vec<Phase>,
+    handler: Option<String>,
+    machine: Option<MachineId>,
+    // Microseconds since 1970.
+    since: Option<i64>,
+}
+
+impl Wanted {
+    fn matches(&self, state: &FleetState, job: &Job) -> bool {
+        let has = |machine: &MachineId| {
+            let claimed = job.last_fence.and_then(|fence| state.fence(&fence));
+            job.spec.machine.as_ref() == Some(machine)
+                || claimed.is_some_and(|claim| claim.machine == *machine)
+                || job.success().is_some_and(|success| success.machine == *machine)
+        };
+        (self.phases.is_empty() || self.phases.contains(&job.phase()))
+            && self.handler.as_ref().is_none_or(|name| job.spec.handler == *name)
+            && self.since.is_none_or(|since| job.accepted_at >= since)
+            && self.machine.as_ref().is_none_or(has)
+    }
+}
+
+/// The next jobs that are wanted, the newest first, and where to go on. What is looked at for one page is bounded.
+fn page(
+    state: &FleetState,
+    wanted: &Wanted,
+    before: Option<Place>,
+    limit: usize,
+) -> (Vec<wire::Job>, Option<String>) {
+    let of_one: Option<Box<dyn Iterator<Item = &Job>>> = match wanted.phases.as_slice() {
+        [phase] => {
+            let behind = move |job: &&Job| before.is_none_or(|before| job.accepted < before);
+            Some(Box::new(state.jobs_in(*phase).rev().filter(behind)))
+        }
+        _ => None,
+    };
+    let all = of_one.unwrap_or_else(|| Box::new(state.queue().jobs_before(before)));
+    let (mut shown, mut last, mut more) = (Vec::new(), None, false);
+    for (looked_at, job) in all.enumerate() {
+        // Jobs are accepted in time: behind the first that is too old there is none.
+        if wanted.since.is_some_and(|since| job.accepted_at < since) {
+            break;
+        }
+        if shown.len() == limit || looked_at == PAGE_LOOKED_AT_MAX {
+            more = true;
+            break;
+        }
+        last = Some(job.accepted);
+        if wanted.matches(state, job) {
+            shown.push(view::job(job, state));
+        }
+    }
+    let next = last.filter(|_| more).map(|place| {
+        let Place { epoch, seq } = place;
+        JobKey { epoch, seq }.to_text()
+    });
+    (shown, next)
 }
 
 fn phase(name: &str) -> Result<Phase, Problem> {

@@ -274,7 +274,8 @@ async fn wish<D: Detail>(
     reply.await
 }
 
-fn machine_id(text: &str) -> Result<MachineId, Problem> {
+/// Reads a machine's name.
+pub(super) fn machine_id(text: &str) -> Result<MachineId, Problem> {
     MachineId::new(text).map_err(|e| Problem::query(e.to_string()))
 }
 

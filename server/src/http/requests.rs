@@ -5,11 +5,12 @@ use super::problem::Problem;
 use super::reply::Reply;
 use super::statements::{self, Said};
 use super::wire::{self, Answer, CancelBody, CancelSaid, Cancelled, RequestBody, RequestSaid, Requested};
-use super::{Api, jobs, times, view};
+use super::{Api, jobs, steer, times, view};
 use axum::extract::State;
 use http::StatusCode;
 use ledger::core::digest::commitment;
 use ledger::core::kinds::{Detail, InputRef, JobCancelAsked, JobId, JobSpec, RequestReceived};
+use ledger::core::statement::VerifiedStatement;
 use ledger::core::{Draft, MachineId, ReceiptId, Subject};
 use serde_json::Value;
 use std::sync::Arc;
@@ -40,6 +41,14 @@ pub(crate) async fn ask(
             .await?
         }
     };
+    asked(&api, said).await
+}
+
+/// Seals a request and says where its job stands.
+pub(super) async fn asked(
+    api: &Arc<Api>,
+    said: VerifiedStatement,
+) -> Result<Reply<Answer<Requested>>, Problem> {
     let answer = api.machine.request(said).await?;
     let reply = api.item(move |_, _| {
         Ok(Requested {
@@ -83,7 +92,8 @@ fn spec(body: &RequestBody) -> Result<JobSpec, Problem> {
     })
 }
 
-fn draft(mut spec: JobSpec, input: Option<Vec<u8>>, salt: &[u8; 32]) -> Result<Draft, Problem> {
+/// A request of a spec and its input, which the salt commits to.
+pub(super) fn draft(mut spec: JobSpec, input: Option<Vec<u8>>, salt: &[u8; 32]) -> Result<Draft, Problem> {
     let broken = |e: ledger::core::StatementError| Problem::from(crate::error::ServerError::from(e));
     spec.input = input.as_ref().map(|bytes| InputRef {
         commitment: commitment(salt, bytes),
@@ -111,6 +121,7 @@ pub(crate) async fn cancel(
     PathId(id): PathId,
     Json(body): Json<Value>,
 ) -> Result<Reply<Answer<Cancelled>>, Problem> {
+    steer::at_gateway(&api)?;
     let job = JobId(id);
     let said = match statements::read::<CancelBody>(api.door, body)? {
         Said::Signed(said) => statements::verify(said).await?,

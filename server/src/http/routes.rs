@@ -6,8 +6,8 @@
 use super::problem::Problem;
 use super::wire;
 use super::{
-    Api, Door, appends, erase, events, export, fleet, gate, health, import, jobs, nodes, proofs, receipts,
-    reply, requests, status, tiles, vault, verify,
+    Api, Door, appends, erase, events, export, fleet, gate, handlers, health, import, jobs, nodes, proofs,
+    receipts, reply, requests, status, steer, tiles, vault, verify,
 };
 use crate::machine::Machine;
 use axum::Router;
@@ -48,6 +48,14 @@ fn common() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(jobs::show))
         .routes(routes!(requests::ask))
         .routes(routes!(requests::cancel))
+        .routes(routes!(steer::hold))
+        .routes(routes!(steer::release))
+        .routes(routes!(steer::discard))
+        .routes(routes!(steer::retry))
+        .routes(routes!(handlers::list))
+        .routes(routes!(handlers::pause))
+        .routes(routes!(handlers::resume))
+        .routes(routes!(handlers::limits, handlers::limit))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::uptime))
         .routes(routes!(nodes::drain))
@@ -66,6 +74,7 @@ fn common() -> OpenApiRouter<Arc<Api>> {
 /// At the local door alone.
 fn local() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
+        .routes(routes!(handlers::drain))
         .routes(routes!(vault::scan))
         .routes(routes!(export::export))
         .routes(routes!(import::import))

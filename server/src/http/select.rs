@@ -104,7 +104,8 @@ fn parts(
     })
 }
 
-fn bound(
+/// A time as a parameter names it, microseconds since 1970: RFC 3339, or `@seq` of the order.
+pub(crate) fn bound(
     name: &str,
     text: &str,
     machine: &Machine,

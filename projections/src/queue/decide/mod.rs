@@ -25,7 +25,10 @@ pub use handlers::{HANDLERS_MAX, handler_declared};
 pub use lease::{expire_lease, failover, failovers_due, give_up_on, resume, sees_another, stand_down};
 pub use report::report;
 pub use routing::{candidates, may_run};
-pub use steer::{BACKLOG, discard, drain, hold, limit, pause, release, retry_spec, steered, unpause};
+pub use steer::{
+    BACKLOG, backlog, discard, drain, hold, limit, pause, release, retry_spec, spec_again, steered, steers,
+    unpause,
+};
 pub use time::{DUE_MAX, due};
 
 use super::{Job, Refusal};

@@ -9,12 +9,12 @@ use super::{DUE_MAX, OrderDraft, about, job, subject_of};
 use crate::FleetState;
 use crate::queue::{Dependency, Job, JobState, Phase, Refusal};
 use ledger::Receipt;
-use ledger_core::Draft;
 use ledger_core::kinds::{
     AnyDetail, DiscardReason, HandlerPaused, HandlerResumed, HeldReason, JobDiscarded, JobId, JobReleased,
     JobSpec, LimitScope, QueueLimited, RateLimit,
 };
 use ledger_core::limits::{NAME_BYTES_MAX, NOTE_BYTES_MAX};
+use ledger_core::{Draft, Statement};
 
 /// The states of a handler's backlog: what waits for a claim one way or another.
 pub const BACKLOG: [Phase; 4] = [Phase::Held, Phase::Scheduled, Phase::Ready, Phase::Backoff];
@@ -27,6 +27,16 @@ fn check_note(note: &str) -> Result<(), Refusal> {
                 "at most {NOTE_BYTES_MAX} bytes are expected, {} found",
                 note.len()
             ),
+        });
+    }
+    Ok(())
+}
+
+fn check_given(what: &str, reason: &str) -> Result<(), Refusal> {
+    if reason.is_empty() {
+        return Err(Refusal::Spec {
+            field: "reason",
+            why: format!("{what} for a reason; say which"),
         });
     }
     Ok(())
@@ -153,17 +163,17 @@ pub(super) fn discarded(
 /// [`Refusal::Spec`] for a reason that is empty or of more than 200 bytes: a backlog is never dropped without one.
 pub fn drain(state: &FleetState, handler: &str, reason: &str) -> Result<Vec<OrderDraft>, Refusal> {
     check_note(reason)?;
-    if reason.is_empty() {
-        return Err(Refusal::Spec {
-            field: "reason",
-            why: "a backlog is given up for a reason; say which".to_owned(),
-        });
-    }
-    let waiting = BACKLOG.into_iter().flat_map(|phase| state.jobs_in(phase));
-    let of_handler = waiting.filter(|job| job.spec.handler == handler).take(DUE_MAX);
-    Ok(of_handler
+    check_given("a backlog is given up", reason)?;
+    Ok(backlog(state, handler)
+        .take(DUE_MAX)
         .map(|job| discarded(&job.id, DiscardReason::Drained, None, reason))
         .collect())
+}
+
+/// What of a handler waits for a claim one way or another, state by state.
+pub fn backlog<'a>(state: &'a FleetState, handler: &'a str) -> impl Iterator<Item = &'a Job> {
+    let waiting = BACKLOG.into_iter().flat_map(|phase| state.jobs_in(phase));
+    waiting.filter(move |job| job.spec.handler == handler)
 }
 
 /// The request that tries a job again: the same work, from now on. The input is the caller's to put in anew, since it is the
@@ -173,14 +183,18 @@ pub fn drain(state: &FleetState, handler: &str, reason: &str) -> Result<Vec<Orde
 /// # Errors
 /// [`Refusal::JobUnknown`], or [`Refusal::NoRetry`] for one that succeeded, goes on, or is tried again already.
 pub fn retry_spec(state: &FleetState, id: &JobId) -> Result<JobSpec, Refusal> {
-    let job = may_retry(state, id)?;
-    Ok(JobSpec {
-        retry_of: Some(*id),
+    may_retry(state, id).map(spec_again)
+}
+
+/// The same without asking whether the job may be tried again: what was said once is said in the same words.
+pub fn spec_again(job: &Job) -> JobSpec {
+    JobSpec {
+        retry_of: Some(job.id),
         not_before: None,
         deadline: None,
         input: None,
         ..job.spec.clone()
-    })
+    }
 }
 
 pub(super) fn may_retry<'a>(state: &'a FleetState, id: &JobId) -> Result<&'a Job, Refusal> {
@@ -209,12 +223,7 @@ pub fn pause(
 ) -> Result<Vec<OrderDraft>, Refusal> {
     check_name("pause of handler", handler)?;
     check_note(reason)?;
-    if reason.is_empty() {
-        return Err(Refusal::Spec {
-            field: "reason",
-            why: "a handler is paused for a reason; say which".to_owned(),
-        });
-    }
+    check_given("a handler is paused", reason)?;
     if until.is_some_and(|until| until <= now) {
         return Err(Refusal::Steering {
             what: "pause of handler",
@@ -297,6 +306,46 @@ pub fn limit(
         reason: reason.to_owned(),
     };
     Ok(vec![Draft::of(&limited, subject_of("limit", name))])
+}
+
+/// Whether what an operator says in a receipt of his own would change something: `false` when it is so already, and for kinds
+/// that steer nothing `true`.
+///
+/// # Errors
+/// What [`hold`], [`release`], [`discard`], [`drain`], [`pause`], [`unpause`] and [`limit`] refuse, and [`Refusal::Spec`] for a reason that
+/// is not a person's to give.
+pub fn steers(state: &FleetState, said: &Statement, now: i64) -> Result<bool, Refusal> {
+    let not_by_hand = |expected: &str| {
+        Err(Refusal::Spec {
+            field: "reason",
+            why: format!("a person's word says {expected}; the others are Central's to say"),
+        })
+    };
+    let drafts = match said.any_detail() {
+        Ok(AnyDetail::JobHeld(d)) if d.reason != HeldReason::ByHand => return not_by_hand("by-hand"),
+        Ok(AnyDetail::JobDiscarded(d)) if d.reason == DiscardReason::Retried || d.retried_as.is_some() => {
+            return not_by_hand("by-hand or drained");
+        }
+        Ok(AnyDetail::JobHeld(d)) => hold(state, &d.job, &d.note)?,
+        Ok(AnyDetail::JobReleased(d)) => release(state, &d.job, now, &d.note)?,
+        Ok(AnyDetail::JobDiscarded(d)) => {
+            let drained = d.reason == DiscardReason::Drained;
+            if drained {
+                check_given("a backlog is given up", &d.note)?;
+                // Dead letters are no backlog.
+                let job = job(state, &d.job)?;
+                if job.phase() == Phase::Parked {
+                    return not_now(job, "drained", "discard it");
+                }
+            }
+            discard(state, &d.job, &d.note)?
+        }
+        Ok(AnyDetail::HandlerPaused(d)) => pause(state, &d.handler, d.until, now, &d.reason)?,
+        Ok(AnyDetail::HandlerResumed(d)) => unpause(state, &d.handler, &d.reason)?,
+        Ok(AnyDetail::QueueLimited(d)) => limit(state, &d.scope, d.running_max, d.rate, &d.reason)?,
+        _ => return Ok(true),
+    };
+    Ok(!drafts.is_empty())
 }
 
 /// What follows from an operator's own `job.released`, sealed in the order and folded. Other receipts give nothing.

@@ -16,6 +16,7 @@ mod query;
 mod receipt;
 mod said;
 mod status;
+mod steer;
 mod vault;
 
 pub use envelope::{Answer, AsOf, Page};
@@ -33,4 +34,8 @@ pub use said::{
     SaidPayload, SignedBody,
 };
 pub use status::{Boot, Counts, Health, Link, LogHead, Outbox, Ready, Status, Verification, Warning};
+pub use steer::{
+    Drained, HandlerOn, HandlerRow, HandlerSteered, LimitBody, LimitSaid, LimitView, Limited, PauseBody,
+    PauseSaid, PauseView, RateView, RetryBody, RetrySaid, Steered,
+};
 pub use vault::{Artifact, ScanBody, Scanned};

@@ -146,7 +146,7 @@ pub struct Unwatched {
     pub until: String,
 }
 
-/// A wish about a machine, at the gateway's local door: signed by the local actor.
+/// A wish about a machine, job or handler, at the gateway's local door: signed by the local actor.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WishBody {

@@ -35,6 +35,15 @@ pub struct JobsQuery {
     /// A state; repeatable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub state: Vec<String>,
+    /// The handler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handler: Option<String>,
+    /// The machine that has it, had it last, or alone may run it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+    /// Accepted at or after: RFC 3339, or `@seq` for the time of that receipt of the order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
     /// At most so many, up to 1,000; 100 if not said.
     pub limit: Option<u32>,
     /// Where the page before ended.

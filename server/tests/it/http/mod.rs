@@ -8,6 +8,7 @@ mod openapi;
 mod pages;
 mod problems;
 mod sockets;
+mod steering;
 mod tails;
 mod tiles;
 mod writes;

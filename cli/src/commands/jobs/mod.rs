@@ -1,15 +1,21 @@
-//! `ledger jobs`: list, show, cancel.
+//! `ledger jobs`: list, show, tail; cancel, retry, hold, release, discard, drain.
+
+mod show;
+mod steer;
+mod tail;
+
+pub(crate) use show::{describe, shown};
+pub(crate) use steer::said;
 
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::{Exit, FINE};
-use crate::output::{self, BAD, BOLD, CARE, DIM, GOOD, bytes, paint, span_ms};
+use crate::output::{self, BOLD, paint};
 use crate::times;
-use anstyle::Style;
 use clap::{Args, Subcommand};
 use jiff::{Timestamp, Zoned};
 use ledger_server::client::Api;
-use ledger_server::http::wire::{CancelBody, Content, Job, JobFull, JobsQuery};
+use ledger_server::http::wire::{CancelBody, Job, JobsQuery};
 use serde_json::json;
 
 /// Jobs asked for at a time.
@@ -18,8 +24,6 @@ const PAGE: u32 = 1000;
 const ID_CHARS: usize = 36;
 /// Characters of a part of one, at least.
 const PART_CHARS_MIN: usize = 6;
-/// Characters of a result shown at most.
-const RESULT_CHARS_MAX: usize = 2000;
 
 /// What `jobs` takes.
 #[derive(Args, Debug, Clone)]
@@ -32,16 +36,9 @@ pub(crate) struct JobsArgs {
 enum JobsCommand {
     /// List the newest jobs
     #[command(
-        after_help = "Examples:\n  ledger jobs list\n  ledger jobs list --state ready --state leased --json"
+        after_help = "Examples:\n  ledger jobs list\n  ledger jobs list --state ready --state leased --json\n  ledger jobs list --handler render --machine studio --since 2d"
     )]
-    List {
-        /// Only jobs in this state; repeatable
-        #[arg(long = "state", value_name = "STATE")]
-        states: Vec<String>,
-        /// At most so many
-        #[arg(long, default_value_t = 20)]
-        limit: u32,
-    },
+    List(ListArgs),
     /// Show one job: what it is, its runs, its result and outputs, its receipts
     #[command(
         after_help = "Examples:\n  ledger jobs show 5f3a9c2b1d0e      (six characters of its beginning or end will do)"
@@ -50,6 +47,9 @@ enum JobsCommand {
         /// The job
         id: String,
     },
+    /// Follow the jobs: a line for each change, until interrupted
+    #[command(after_help = "Examples:\n  ledger jobs tail\n  ledger jobs tail --handler render --json")]
+    Tail(tail::TailArgs),
     /// Ask for a job to be stopped
     #[command(after_help = "Examples:\n  ledger jobs cancel 5f3a9c2b1d0e --reason 'wrong scene'")]
     Cancel {
@@ -62,13 +62,65 @@ enum JobsCommand {
         #[arg(long, default_value = "")]
         reason: String,
     },
+    /// Try a job again that ended without success, or is a dead letter: a new job, linked to it
+    #[command(after_help = "Examples:\n  ledger jobs retry 5f3a9c2b1d0e\n  ledger jobs list --state parked")]
+    Retry {
+        /// The job
+        id: String,
+        /// Your own id for the request (UUIDv7), so that asking twice is asking once
+        #[arg(long = "id", value_name = "ID")]
+        own_id: Option<String>,
+    },
+    /// Keep a job that is not claimed from being claimed, until it is released
+    #[command(after_help = "Examples:\n  ledger jobs hold 5f3a9c2b1d0e --reason 'input is not final'")]
+    Hold(steer::SteerArgs),
+    /// Let a held job go on
+    #[command(after_help = "Examples:\n  ledger jobs release 5f3a9c2b1d0e")]
+    Release(steer::SteerArgs),
+    /// Give up a job that is not claimed, or a dead letter, for good
+    #[command(after_help = "Examples:\n  ledger jobs discard 5f3a9c2b1d0e --reason 'asked for by mistake'")]
+    Discard(steer::SteerArgs),
+    /// Give up what of a handler waits for a claim, each job with the reason; what runs goes on
+    #[command(
+        after_help = "Examples:\n  ledger jobs drain thumbnails --reason 'the backlog of December is of no use any more'"
+    )]
+    Drain {
+        /// The handler
+        handler: String,
+        /// Why: demanded, since a backlog is never dropped without one
+        #[arg(long)]
+        reason: String,
+    },
 }
 
-/// Lists, shows or cancels.
+/// What `jobs list` takes.
+#[derive(Args, Debug, Clone)]
+struct ListArgs {
+    /// Only jobs in this state; repeatable
+    #[arg(long = "state", value_name = "STATE")]
+    states: Vec<String>,
+    /// Only jobs of this handler
+    #[arg(long)]
+    handler: Option<String>,
+    /// Only jobs that this machine has, had last, or alone may run
+    #[arg(long, value_name = "ID")]
+    machine: Option<String>,
+    /// Only jobs accepted since then: a length of time before now, a time, or @SEQ of the order
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 20)]
+    limit: u32,
+    /// Go on where an earlier list ended (its next_cursor with --json)
+    #[arg(long)]
+    cursor: Option<String>,
+}
+
+/// Lists, shows, follows or steers.
 pub(crate) async fn run(context: &Context, args: &JobsArgs) -> Result<Exit, CliError> {
     let store = context.store().await?;
     match &args.command {
-        JobsCommand::List { states, limit } => list(context, &store.api, states, *limit).await,
+        JobsCommand::List(args) => list(context, &store.api, args).await,
         JobsCommand::Show { id } => {
             let id = resolve(&store.api, id).await?;
             let job = store.api.job(&id).await?.item;
@@ -77,6 +129,7 @@ pub(crate) async fn run(context: &Context, args: &JobsArgs) -> Result<Exit, CliE
                 .result(&job, &[], || describe(&job, &context.now))?;
             Ok(FINE)
         }
+        JobsCommand::Tail(args) => tail::run(context, &store, args).await,
         JobsCommand::Cancel { id, force, reason } => {
             let id = resolve(&store.api, id).await?;
             let body = CancelBody {
@@ -90,27 +143,41 @@ pub(crate) async fn run(context: &Context, args: &JobsArgs) -> Result<Exit, CliE
             })?;
             Ok(FINE)
         }
+        JobsCommand::Retry { id, own_id } => steer::retry(context, &store.api, id, own_id.as_deref()).await,
+        JobsCommand::Hold(args) => steer::steer(context, &store.api, "hold", args).await,
+        JobsCommand::Release(args) => steer::steer(context, &store.api, "release", args).await,
+        JobsCommand::Discard(args) => steer::steer(context, &store.api, "discard", args).await,
+        JobsCommand::Drain { handler, reason } => steer::drain(context, &store.api, handler, reason).await,
     }
 }
 
-async fn list(context: &Context, api: &Api, states: &[String], limit: u32) -> Result<Exit, CliError> {
+async fn list(context: &Context, api: &Api, args: &ListArgs) -> Result<Exit, CliError> {
+    let since = args
+        .since
+        .as_deref()
+        .map(|text| times::parse_since(text, &context.now));
     let mut query = JobsQuery {
-        state: states.to_vec(),
-        limit: Some(limit.clamp(1, PAGE)),
-        cursor: None,
+        state: args.states.clone(),
+        handler: args.handler.clone(),
+        machine: args.machine.clone(),
+        since: since.transpose()?.map(times::Moment::to_query),
+        limit: None,
+        cursor: args.cursor.clone(),
     };
-    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut left = args.limit;
     let mut jobs: Vec<Job> = Vec::new();
-    while jobs.len() < wanted {
+    while left > 0 {
+        query.limit = Some(left.min(PAGE));
         let page = api.jobs(&query).await?;
+        left = left.saturating_sub(u32::try_from(page.items.len()).unwrap_or(u32::MAX));
         jobs.extend(page.items);
         query.cursor = page.next_cursor;
         if query.cursor.is_none() {
             break;
         }
     }
-    jobs.truncate(wanted);
-    context.output.result(&json!({"jobs": jobs}), &[], || {
+    let told = json!({"jobs": jobs, "next_cursor": query.cursor});
+    context.output.result(&told, &[], || {
         let mut table = output::table(&[
             "job",
             "handler",
@@ -180,97 +247,4 @@ pub(crate) async fn resolve(api: &Api, part: &str) -> Result<String, CliError> {
 fn ago(time: &str, now: &Zoned) -> String {
     time.parse::<Timestamp>()
         .map_or_else(|_| time.to_owned(), |t| times::ago(t.as_microsecond(), now))
-}
-
-/// The colour of a state.
-pub(crate) fn style_of(state: &str) -> Style {
-    match state {
-        "succeeded" => GOOD,
-        "failed" | "parked" | "expired" => BAD,
-        "suspect" | "backoff" | "held" => CARE,
-        _ => BOLD,
-    }
-}
-
-/// A job with all there is to say, for people.
-pub(crate) fn describe(full: &JobFull, now: &Zoned) -> String {
-    let job = &full.job;
-    let mut lines = vec![format!(
-        "{}  {}  {}",
-        paint(style_of(&job.state).bold(), &job.state),
-        job.handler,
-        paint(DIM, &job.id)
-    )];
-    let mut field = |name: &str, value: String| {
-        lines.push(format!("  {}  {value}", paint(DIM, format_args!("{name:<8}"))));
-    };
-    field("stands", job.answer.clone());
-    field(
-        "asked",
-        format!("{} by {}", ago(&job.accepted_at, now), job.actor),
-    );
-    for run in &full.runs {
-        let started = if run.started { "started" } else { "not started" };
-        let verdicts = verdicts_of(&run.verdicts);
-        field(
-            "run",
-            format!(
-                "{} {} attempt {}, {started}{verdicts}",
-                run.machine, run.class, run.attempt
-            ),
-        );
-    }
-    if let Some(costs) = &full.costs {
-        let peak = bytes(costs.peak_memory_bytes);
-        field(
-            "cost",
-            format!(
-                "{} wall, {} cpu, {peak} peak",
-                span_ms(costs.wall_ms),
-                span_ms(costs.cpu_ms)
-            ),
-        );
-    }
-    for made in &full.outputs {
-        field(
-            "output",
-            format!("{}  {}  {}", made.path, bytes(made.size), made.blake3),
-        );
-    }
-    if let Some(error) = &full.error {
-        field("error", error.clone());
-    }
-    if let Some(content) = full.result.as_ref().or(full.tail.as_ref()) {
-        field("result", shown(content));
-    }
-    lines.join("\n")
-}
-
-/// `: success on-time`, from the words that the interface gives.
-fn verdicts_of(verdicts: &[String]) -> String {
-    let plain = |verdict: &String| verdict.replace(['{', '}', '"'], "").replace(':', " ");
-    let words: Vec<String> = verdicts.iter().map(plain).collect();
-    if words.is_empty() {
-        String::new()
-    } else {
-        format!(": {}", words.join(", "))
-    }
-}
-
-/// Content on the command line, cut where it is long.
-pub(crate) fn shown(content: &Content) -> String {
-    let text = match content {
-        Content {
-            json: Some(value), ..
-        } => value.to_string(),
-        Content { text: Some(text), .. } => text.trim_end().to_owned(),
-        Content { base64, .. } => {
-            let characters = base64.as_ref().map_or(0, String::len);
-            format!("{} bytes of {}", characters / 4 * 3, content.media)
-        }
-    };
-    match text.char_indices().nth(RESULT_CHARS_MAX) {
-        Some((cut, _)) => format!("{}…", &text[..cut]),
-        None => text,
-    }
 }

@@ -1,0 +1,234 @@
+//! The queue as people steer it, with the real binary: over the socket beside a daemon, on a resting store, and on a node.
+
+use crate::{Daemon, WITHIN, bad, folder, founded, good, ledger};
+use serde_json::Value;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// Adds a handler that runs a shell's line to a machine's configuration.
+fn declare(dir: &Path, name: &str, shell: &str, more: &str) {
+    let path = dir.join("config.toml");
+    let before = std::fs::read_to_string(&path).unwrap_or_default();
+    let handler = format!(
+        "[[handler]]\nname = \"{name}\"\nargv = [\"sh\", \"-c\", \"{shell}\"]\nclass = \"light\"\n{more}\n"
+    );
+    std::fs::write(path, before + &handler).unwrap();
+}
+
+fn submit(dir: &Path, words: &[&str]) -> String {
+    let asked = good(dir, &[&["submit"], words].concat());
+    asked["job"].as_str().unwrap().to_owned()
+}
+
+/// Waits until a job stands so; it as it is then.
+fn until(dir: &Path, job: &str, state: &str) -> Value {
+    let began = Instant::now();
+    loop {
+        let shown = good(dir, &["jobs", "show", job]);
+        if shown["state"] == state {
+            return shown;
+        }
+        assert!(began.elapsed() < WITHIN, "never {state}: {shown}");
+        std::thread::sleep(Duration::from_millis(30));
+    }
+}
+
+#[test]
+fn jobs_wait_for_others_for_a_release_and_for_a_paused_handler() {
+    let dir = founded();
+    let home = dir.path();
+    declare(home, "say", "cat", "slots = 4");
+    let gateway = Daemon::start(home, "gateway");
+    good(
+        home,
+        &["handlers", "pause", "say", "--reason", "not yet", "--until", "1h"],
+    );
+    let first = submit(home, &["say", "--input", "1"]);
+    let second = submit(home, &["say", "--input", "2", "--depends-on", &first]);
+    let held = submit(home, &["say", "--input", "3"]);
+    good(home, &["jobs", "hold", &held, "--reason", "look first"]);
+    let listed = good(home, &["jobs", "list", "--handler", "say", "--state", "held"]);
+    assert_eq!(listed["jobs"].as_array().unwrap().len(), 2, "{listed}");
+    let rows = good(home, &["handlers", "list"])["handlers"].clone();
+    assert_eq!(
+        (
+            &rows[0]["ready"],
+            &rows[0]["waiting"],
+            &rows[0]["paused"]["reason"]
+        ),
+        (&1.into(), &2.into(), &"not yet".into()),
+        "{rows}"
+    );
+    // A claim that waits is woken by each of these; nothing is polled for.
+    good(home, &["handlers", "resume", "say"]);
+    until(home, &second, "succeeded");
+    assert_eq!(good(home, &["jobs", "show", &held])["state"], "held");
+    good(home, &["jobs", "release", &held]);
+    until(home, &held, "succeeded");
+    gateway.stop();
+}
+
+#[test]
+fn a_dead_letter_is_tried_again_and_a_backlog_is_given_up_for_a_reason() {
+    let dir = founded();
+    let home = dir.path();
+    let flag = home.join("mended");
+    declare(home, "breaks", &format!("test -e {}", flag.display()), "");
+    let gateway = Daemon::start(home, "gateway");
+    let job = submit(home, &["breaks", "--input", "{\"n\": 1}"]);
+    until(home, &job, "parked");
+    std::fs::write(&flag, "").unwrap();
+    let again = good(home, &["jobs", "retry", &job])["job"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let done = until(home, &again, "succeeded");
+    assert_eq!(done["spec"]["retry_of"], job.as_str(), "{done}");
+    assert_eq!(until(home, &job, "discarded")["state"], "discarded");
+    bad(home, &["jobs", "retry", &job], "job.no-retry", 65);
+    for _ in 0..3 {
+        submit(home, &["breaks", "--not-before", "2999-01-01"]);
+    }
+    let refused = ledger(home).args(["jobs", "drain", "breaks"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2), "a reason is demanded");
+    let drained = good(home, &["jobs", "drain", "breaks", "--reason", "stale"]);
+    assert_eq!(drained["discarded"], 3, "{drained}");
+    gateway.stop();
+}
+
+#[test]
+fn a_rate_lets_jobs_through_one_by_one_without_anybody_asking_again() {
+    let dir = founded();
+    let home = dir.path();
+    declare(home, "quick", "true", "slots = 8");
+    let gateway = Daemon::start(home, "gateway");
+    good(
+        home,
+        &[
+            "limits",
+            "set",
+            "--handler",
+            "quick",
+            "--rate",
+            "1/400ms",
+            "--reason",
+            "the service asks for it",
+        ],
+    );
+    let listed = good(home, &["limits", "list"]);
+    assert_eq!(listed["limits"][0]["rate"]["period_ms"], 400, "{listed}");
+    let began = Instant::now();
+    let jobs: Vec<String> = (0..4).map(|_| submit(home, &["quick"])).collect();
+    for job in &jobs {
+        until(home, job, "succeeded");
+    }
+    assert!(began.elapsed() >= Duration::from_millis(3 * 400));
+    good(home, &["limits", "lift", "--handler", "quick"]);
+    assert_eq!(good(home, &["limits", "list"])["limits"], Value::Array(vec![]));
+    gateway.stop();
+}
+
+#[test]
+fn a_resting_store_is_steered_as_one_with_a_daemon() {
+    let dir = founded();
+    let home = dir.path();
+    bad(home, &["submit", "nobody"], "handler.unknown", 65);
+    let listed = good(home, &["jobs", "list", "--state", "parked"]);
+    let job = listed["jobs"][0]["id"].as_str().unwrap().to_owned();
+    bad(home, &["jobs", "hold", &job], "job.state", 65);
+    let gone = good(home, &["jobs", "discard", &job, "--reason", "mistake"]);
+    assert_eq!(gone["job"]["state"], "discarded", "{gone}");
+    bad(home, &["jobs", "discard", &job], "job.final", 65);
+    bad(home, &["jobs", "tail"], "daemon.absent", 69);
+    good(home, &["handlers", "pause", "x", "--reason", "none of these"]);
+    good(home, &["limits", "set", "--key", "k", "--running", "3"]);
+    assert_eq!(good(home, &["handlers", "list"])["handlers"][0]["handler"], "x");
+}
+
+#[test]
+fn a_node_refuses_to_steer_and_says_where_to() {
+    let dir = founded();
+    let gateway = Daemon::start(dir.path(), "gateway");
+    let job = {
+        bad(dir.path(), &["submit", "nobody"], "handler.unknown", 65);
+        let listed = good(dir.path(), &["jobs", "list"]);
+        listed["jobs"][0]["id"].as_str().unwrap().to_owned()
+    };
+    let invited = good(dir.path(), &["invite", "--machine", "laptop"]);
+    let line = invited["line"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{invited}"))
+        .to_owned();
+    let node = folder();
+    good(node.path(), &["join", &line, "--machine", "laptop"]);
+    let daemon = Daemon::start(node.path(), "node");
+    let began = Instant::now();
+    while good(node.path(), &["jobs", "list"])["jobs"] == Value::Array(vec![]) {
+        assert!(began.elapsed() < WITHIN, "the order does not come");
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    for words in [
+        vec!["jobs", "hold", job.as_str()],
+        vec!["jobs", "discard", &job],
+        vec!["jobs", "cancel", &job],
+        vec!["jobs", "drain", "nobody", "--reason", "x"],
+        vec!["handlers", "pause", "nobody", "--reason", "x"],
+        vec!["limits", "set", "--key", "k", "--running", "1"],
+    ] {
+        let refused = bad(node.path(), &words, "queue.not-central", 78);
+        assert!(
+            refused["error"]["message"]
+                .as_str()
+                .unwrap()
+                .contains(&gateway.address()),
+            "{refused}"
+        );
+    }
+    // A retry is a request, and a node may ask.
+    let again = good(node.path(), &["jobs", "retry", &job])["job"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    until(node.path(), &again, "parked");
+    until(dir.path(), &job, "discarded");
+    daemon.stop();
+    gateway.stop();
+}
+
+#[test]
+fn a_tail_tells_each_change_of_the_jobs_of_a_handler() {
+    let dir = founded();
+    let home = dir.path();
+    declare(home, "say", "cat", "");
+    let gateway = Daemon::start(home, "gateway");
+    let mut tail = ledger(home);
+    tail.args(["jobs", "tail", "--handler", "say", "--count", "4", "--json"]);
+    let mut tail = tail.stdout(Stdio::piped()).spawn().unwrap();
+    // The tail begins when it is there; a job of another handler tells it so, for those are not shown.
+    let mut told = Vec::new();
+    let began = Instant::now();
+    while tail.try_wait().unwrap().is_none() {
+        assert!(began.elapsed() < WITHIN, "the tail does not end");
+        let _ = ledger(home).args(["submit", "nobody"]).output().unwrap();
+        told.push(submit(home, &["say", "--input", "1"]));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let out = tail.wait_with_output().unwrap();
+    let lines: Vec<Value> = out
+        .stdout
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 4);
+    for line in &lines {
+        let job = line["subject"]
+            .as_str()
+            .unwrap()
+            .trim_start_matches("job/")
+            .to_owned();
+        assert!(told.contains(&job), "{line}");
+    }
+    gateway.stop();
+}
