@@ -2,12 +2,13 @@
 //!
 //! With `-- --quick` it only sees that everything runs. With `-- --large` it makes a store of five million receipts too. With
 //! `-- --plot FILE` it draws the plot. With `-- --appends threads`, `--appends tickets`, `--verifies full`, `--verifies hashes`
-//! or `--folds` it does that and nothing else, for a profiler to look at.
+//! or `--folds` it does that and nothing else, for a profiler to look at. With `-- --fleet` it measures the queue and the fleet
+//! and nothing else (with `--quick`, only that it runs); with `-- --jobs 1` or `--jobs 16`, jobs of a fleet with so many nodes.
 
 use ledger::Ledger;
 use ledger::core::SigningKey;
 use ledger_benches::measure::Cost;
-use ledger_benches::{CALLERS, CROWD, Failed, Size, append, child, fold, plot, report, run, verify};
+use ledger_benches::{CALLERS, CROWD, Failed, Size, append, child, fleet, fold, plot, report, run, verify};
 use std::path::Path;
 
 /// Receipts of the large store.
@@ -16,11 +17,13 @@ const LARGE: usize = 5_000_000;
 const PROFILED_APPENDS: usize = 100_000;
 /// Verifications, and folds, of a profiled run.
 const PROFILED_ROUNDS: usize = 10;
+/// Jobs of a profiled fleet.
+const PROFILED_FLEET: usize = 20_000;
 /// Jobs of a profiled fold.
 const PROFILED_JOBS: usize = 40_000;
 
 fn main() -> Result<(), Failed> {
-    if child::obey()? {
+    if fleet::child::obey()? || child::obey()? {
         return Ok(());
     }
     // The build's own folder lies on a real disk; the system's folder for temporary files often lies in memory.
@@ -33,6 +36,18 @@ fn main() -> Result<(), Failed> {
         verifies(dir.path(), &tier)?;
     } else if has("--folds") {
         folds()?;
+    } else if has("--fleet") {
+        let effort = if has("--quick") {
+            fleet::Effort::QUICK
+        } else {
+            fleet::Effort::FULL
+        };
+        println!("{}", fleet::rows::rows(&fleet::measure(dir.path(), effort)?));
+    } else if let Some(nodes) = value_of("--jobs") {
+        println!(
+            "{:?}",
+            fleet::profile(dir.path(), nodes.parse()?, PROFILED_FLEET)?
+        );
     } else {
         everything(dir.path())?;
     }

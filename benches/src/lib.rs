@@ -5,6 +5,7 @@
 
 pub mod append;
 pub mod child;
+pub mod fleet;
 pub mod fold;
 pub mod lives;
 pub mod lone;

@@ -83,6 +83,19 @@ pub async fn run_gateway(
     config: Config,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServerError> {
+    run_gateway_with(dir, config, |_, _| {}, shutdown).await
+}
+
+/// The same within a program of one's own, which gets the machine and the address (`http://host:port`) when all doors are open.
+///
+/// # Errors
+/// As [`run_gateway`].
+pub async fn run_gateway_with(
+    dir: &Path,
+    config: Config,
+    ready: impl FnOnce(&Arc<Machine>, &str),
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServerError> {
     let listener = listen(&config.listen).await?;
     let mut daemon = Daemon::start(dir, Machine::open(dir, config)?).await?;
     if !daemon.machine.is_gateway() {
@@ -118,7 +131,9 @@ pub async fn run_gateway(
         Arc::clone(&daemon.jobs),
         worker,
     ));
-    daemon.ready("gateway", Some(format!("http://{address}")))?;
+    let address = format!("http://{address}");
+    daemon.ready("gateway", Some(address.clone()))?;
+    ready(&daemon.machine, &address);
     shutdown.await;
     daemon.finish().await
 }
