@@ -21,7 +21,6 @@ use ledger::core::limits::NAME_BYTES_MAX;
 use ledger::core::{Draft, Stream, Subject};
 use ledger_projections::health::Gauges;
 use ledger_projections::queue::decide;
-use serde::{Deserialize, Serialize};
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,37 +30,14 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub use crate::found::{RunFile, run_file, socket};
+
 /// How long a stopping daemon waits for its tasks.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 /// How long a stopping node waits for the gateway to hear that it stops.
 const ANNOUNCE_WAIT: Duration = Duration::from_secs(3);
 /// How often the gateway's own worker looks for work when nothing changed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-
-/// What a running daemon tells others on the machine, in `DIR/data/run.json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunFile {
-    /// Its process id.
-    pub pid: u32,
-    /// `gateway` or `node`.
-    pub role: String,
-    /// Where the gateway listens, as `http://host:port`; absent on a node.
-    pub address: Option<String>,
-    /// Names this run.
-    pub boot: String,
-    /// When it was ready, microseconds since 1970.
-    pub started_at: i64,
-}
-
-/// The file of a directory.
-pub fn run_file(dir: &Path) -> PathBuf {
-    dir.join("data").join("run.json")
-}
-
-/// The socket of a directory.
-pub fn socket(dir: &Path) -> PathBuf {
-    dir.join("data").join("api.sock")
-}
 
 // What every daemon has.
 struct Daemon {

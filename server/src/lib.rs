@@ -11,6 +11,7 @@ pub mod daemon;
 mod erase;
 pub mod error;
 pub mod exchange;
+mod found;
 pub mod gateway;
 pub mod heartbeat;
 pub mod http;
