@@ -13,7 +13,7 @@ use crate::runs::Runs;
 use crate::table::Table;
 use crate::uptime::Presence;
 use ledger::{Changes, Erasing, Receipt, Row, State, StateContext};
-use ledger_core::kinds::{AnyDetail, Author, Detail, LogGenesis, NoticeTopic, info};
+use ledger_core::kinds::{AnyDetail, Author, Detail, LogGenesis, info};
 use ledger_core::{PublicKey, ReceiptId, Stream, chain};
 
 mod tables {
@@ -34,7 +34,6 @@ mod tables {
     pub(super) const HANDLERS: u16 = 15;
     pub(super) const RUNS: u16 = 16;
     pub(super) const STAGED: u16 = 17;
-    pub(super) const NOTICES: u16 = 18;
     pub(super) const PAUSES: u16 = 30;
     pub(super) const LIMITS: u16 = 31;
     pub(super) const RETENTION: u16 = 45;
@@ -57,7 +56,7 @@ pub struct FleetState {
 
 impl State for FleetState {
     const NAME: &'static str = "fleet";
-    const VERSION: u32 = 5;
+    const VERSION: u32 = 6;
 
     fn empty(context: &StateContext) -> Self {
         Self {
@@ -88,9 +87,7 @@ impl State for FleetState {
                 runs: Table::new(tables::RUNS),
                 staged: Table::new(tables::STAGED),
             },
-            notices: Notices {
-                notices: Table::new(tables::NOTICES),
-            },
+            notices: Notices::new(),
             presence: Presence::new(),
             retention: One::new(tables::RETENTION),
         }
@@ -151,9 +148,9 @@ impl State for FleetState {
             tables::LIMITS => self.queue.limits.load(row).map(drop),
             tables::RUNS => self.runs.runs.load(row).map(drop),
             tables::STAGED => self.runs.staged.load(row).map(drop),
-            tables::NOTICES => self.notices.notices.load(row).map(drop),
             tables::RETENTION => self.retention.load(row),
             other => (self.presence.load(row))
+                .or_else(|| self.notices.load(row))
                 .unwrap_or_else(|| Err(format!("table {other} is not one of this state's"))),
         }
     }
@@ -220,7 +217,10 @@ impl FleetState {
         let at = micros_of(receipt);
         match detail {
             AnyDetail::CentralDesignated(d) => self.order.designate(receipt.id(), d, changes),
-            AnyDetail::LogPinned(d) => self.order.pin(&d, place, changes),
+            AnyDetail::LogPinned(d) => {
+                self.notices.pinned(&d.ranges, &self.members, changes);
+                self.order.pin(&d, place, changes);
+            }
             AnyDetail::KeyInvited(d) => self.members.invited(receipt.id(), d, changes),
             AnyDetail::KeyGranted(d) => self.members.granted(d, at, changes),
             AnyDetail::KeyJoined(d) => return self.members.joined(d, at, place, changes),
@@ -244,31 +244,10 @@ impl FleetState {
                     .members
                     .change(&d.machine, changes, |machine| machine.retired = true);
             }
-            AnyDetail::NoticeRaised(d) => {
-                let about = d.machine.clone().zip(match d.topic {
-                    NoticeTopic::NodeOffline => Some(true),
-                    NoticeTopic::NodeOnline => Some(false),
-                    _ => None,
-                });
-                if !self.notices.raised(receipt.id(), d, at, changes) {
-                    return false;
-                }
-                if let Some((machine, offline)) = about {
-                    return self
-                        .members
-                        .change(&machine, changes, |row| row.offline_notice = offline);
-                }
-            }
-            AnyDetail::NoticeDelivered(d) => {
-                return self
-                    .notices
-                    .told(&d.notice, &d.destination, d.attempt, true, changes);
-            }
-            AnyDetail::NoticeUndelivered(d) => {
-                return self
-                    .notices
-                    .told(&d.notice, &d.destination, d.attempt, false, changes);
-            }
+            AnyDetail::NoticeRaised(d) => return self.notices.raised(receipt.id(), d, at, changes),
+            AnyDetail::NoticeDelivered(d) => return self.notices.delivered(d, changes),
+            AnyDetail::NoticeUndelivered(d) => return self.notices.undelivered(d, changes),
+            AnyDetail::NoticeAcknowledged(d) => return self.notices.acknowledged(&d.notice, at, changes),
             AnyDetail::KeyAnnounced(d) => return self.members.announced(&d, changes),
             AnyDetail::RetentionSet(d) => {
                 let retention = Retention {
@@ -303,7 +282,12 @@ impl FleetState {
                     changes,
                 ) {
                     Folded::Done => {}
-                    Folded::Judged(fence, report) => self.runs.judged(&fence, &report, changes),
+                    Folded::Judged(fence, report) => {
+                        if let Some(claim) = self.queue.claims.get(&fence) {
+                            self.notices.judged(&claim.machine, changes);
+                        }
+                        self.runs.judged(&fence, &report, changes);
+                    }
                     Folded::Inert => return false,
                 }
             }

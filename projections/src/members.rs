@@ -92,8 +92,6 @@ pub struct Machine {
     pub status: MachineStatus,
     /// No longer waited for.
     pub retired: bool,
-    /// A notice told that it is offline, and none yet that it is back.
-    pub offline_notice: bool,
 }
 
 impl Machine {
@@ -182,7 +180,6 @@ impl Members {
                     joined_at: at,
                     status: MachineStatus::Online { since: at },
                     retired: false,
-                    offline_notice: false,
                 };
                 self.by_key.set(key, machine.clone(), changes);
                 self.machines.set(machine, row, changes);
@@ -307,7 +304,6 @@ impl Members {
             joined_at: at,
             status: MachineStatus::Online { since: at },
             retired: false,
-            offline_notice: false,
         };
         self.machines.set(joined.machine, row, changes);
         true

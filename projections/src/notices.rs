@@ -1,15 +1,22 @@
 //! Notices: what a person should know, raised once, and who has been told; and the machines' silence that leads to them.
 //!
 //! A notice's id derives from its cause, so that raising it twice is raising it once. Delivery is at least once: the
-//! server tells a sink and writes `notice.delivered` or `notice.undelivered`.
+//! server tells a sink and writes `notice.delivered` or `notice.undelivered`. A notice is open until the log has it and every
+//! sink that was tried took it, or until somebody acknowledges it. What is due when is decided in `due`.
+
+mod due;
+
+pub(crate) use due::queued_for;
+pub use due::{Condition, Standing, Watch, conditions_due, notices_due, told_by};
 
 use crate::FleetState;
-use crate::members::MachineStatus;
-use crate::queue::{Phase, Policy};
+use crate::members::{MachineStatus, Members};
 use crate::table::Table;
-use ledger::Changes;
+use ledger::{Changes, Row};
 use ledger_core::digest::derived_id;
-use ledger_core::kinds::{NodeBack, NodeLost, NoticeRaised, NoticeTopic};
+use ledger_core::kinds::{
+    NodeBack, NodeLost, NoticeDelivered, NoticeRaised, NoticeTopic, NoticeUndelivered, PinnedRange,
+};
 use ledger_core::limits::NOTE_BYTES_MAX;
 use ledger_core::{Draft, MachineId, ReceiptId, Subject};
 use serde::{Deserialize, Serialize};
@@ -23,6 +30,8 @@ pub struct Delivery {
     pub attempts: u16,
     /// Whether it took it.
     pub delivered: bool,
+    /// What the last try that failed met.
+    pub error: Option<String>,
 }
 
 /// A notice that was raised.
@@ -38,44 +47,125 @@ pub struct Notice {
     pub raised_at: i64,
     /// Who was told.
     pub deliveries: Vec<Delivery>,
+    /// When somebody had seen it, microseconds since 1970.
+    pub acknowledged_at: Option<i64>,
+}
+
+impl Notice {
+    /// What came of telling one sink.
+    pub fn delivery(&self, destination: &str) -> Option<&Delivery> {
+        self.deliveries
+            .iter()
+            .find(|delivery| delivery.destination == destination)
+    }
+
+    /// Whether a sink was tried and did not take it, and nobody has seen it since.
+    pub fn is_undelivered(&self) -> bool {
+        self.acknowledged_at.is_none() && self.deliveries.iter().any(|delivery| !delivery.delivered)
+    }
+
+    // Whether nobody is to be told any more.
+    fn is_settled(&self) -> bool {
+        let told = self.delivery(LOG).is_some_and(|log| log.delivered);
+        self.acknowledged_at.is_some() || told && self.deliveries.iter().all(|delivery| delivery.delivered)
+    }
 }
 
 /// Sinks that one notice keeps track of; more are a fault of the configuration.
-const DELIVERIES_MAX: usize = 16;
+pub const DELIVERIES_MAX: usize = 16;
 
-/// The table of notices.
+/// What the receipts call the log, the sink that is always there.
+pub const LOG: &str = "log";
+
+/// What a machine that was told to be offline has brought in since.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Brought {
+    /// Receipts of its own logs.
+    pub receipts: u64,
+    /// Ends of runs that were judged.
+    pub results: u64,
+}
+
+/// Numbers of the tables; fixed for the life of the fold's version.
+const NOTICES: u16 = 18;
+const OPEN: u16 = 60;
+const LATEST: u16 = 61;
+const OFFLINE: u16 = 62;
+
+/// The tables of notices.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Notices {
     pub(crate) notices: Table<ReceiptId, Notice>,
+    // Those that somebody is still to be told of, or was not told of and has not seen.
+    open: Table<ReceiptId, ()>,
+    // When a machine was last told of under a topic, for those that are told once in a while.
+    latest: Table<(MachineId, String), i64>,
+    // The machines that were told to be offline, and what they have brought in since.
+    offline: Table<MachineId, Brought>,
 }
 
 impl Notices {
+    pub(crate) fn new() -> Self {
+        Self {
+            notices: Table::new(NOTICES),
+            open: Table::new(OPEN),
+            latest: Table::new(LATEST),
+            offline: Table::new(OFFLINE),
+        }
+    }
+
+    /// Takes back a row that was kept; `None` when it is of none of these tables.
+    pub(crate) fn load(&mut self, row: &Row) -> Option<Result<(), String>> {
+        Some(match row.table {
+            NOTICES => self.notices.load(row).map(drop),
+            OPEN => self.open.load(row).map(drop),
+            LATEST => self.latest.load(row).map(drop),
+            OFFLINE => self.offline.load(row).map(drop),
+            _ => return None,
+        })
+    }
+
     /// Takes a notice in; `false` when its id stands already.
     pub(crate) fn raised(&mut self, id: ReceiptId, d: NoticeRaised, at: i64, changes: &mut Changes) -> bool {
         if self.notices.get(&id).is_some() {
             return false;
         }
         let NoticeRaised { topic, machine, text } = d;
-        self.notices.set(
-            id,
-            Notice {
-                topic,
-                machine,
-                text,
-                raised_at: at,
-                deliveries: Vec::new(),
-            },
-            changes,
-        );
+        if let Some(machine) = &machine {
+            match topic {
+                NoticeTopic::NodeOffline => self.offline.set(machine.clone(), Brought::default(), changes),
+                NoticeTopic::NodeOnline => self.offline.remove(machine, changes),
+                _ => {}
+            }
+            self.latest.set((machine.clone(), word(topic)), at, changes);
+        }
+        let notice = Notice {
+            topic,
+            machine,
+            text,
+            raised_at: at,
+            deliveries: Vec::new(),
+            acknowledged_at: None,
+        };
+        self.notices.set(id, notice, changes);
+        self.open.set(id, (), changes);
         true
     }
 
-    pub(crate) fn told(
+    pub(crate) fn delivered(&mut self, d: NoticeDelivered, changes: &mut Changes) -> bool {
+        self.told(&d.notice, &d.destination, d.attempt, None, changes)
+    }
+
+    pub(crate) fn undelivered(&mut self, d: NoticeUndelivered, changes: &mut Changes) -> bool {
+        self.told(&d.notice, &d.destination, d.attempt, Some(d.error), changes)
+    }
+
+    fn told(
         &mut self,
         notice: &ReceiptId,
         destination: &str,
         attempt: u16,
-        delivered: bool,
+        error: Option<String>,
         changes: &mut Changes,
     ) -> bool {
         let Some(mut row) = self.notices.get(notice).cloned() else {
@@ -89,21 +179,87 @@ impl Notices {
         {
             Some(delivery) => {
                 delivery.attempts = delivery.attempts.max(attempt);
-                delivery.delivered |= delivered;
+                delivery.delivered |= error.is_none();
+                delivery.error = error.filter(|_| !delivery.delivered);
             }
-            None if !full => {
-                let destination = destination.to_owned();
-                row.deliveries.push(Delivery {
-                    destination,
-                    attempts: attempt,
-                    delivered,
-                });
-            }
+            None if !full => row.deliveries.push(Delivery {
+                destination: destination.to_owned(),
+                attempts: attempt,
+                delivered: error.is_none(),
+                error,
+            }),
             None => return false,
         }
-        self.notices.set(*notice, row, changes);
+        self.settle(notice, row, changes);
         true
     }
+
+    /// Somebody has seen it.
+    pub(crate) fn acknowledged(&mut self, notice: &ReceiptId, at: i64, changes: &mut Changes) -> bool {
+        match self.notices.get(notice).cloned() {
+            Some(mut row) if row.acknowledged_at.is_none() => {
+                row.acknowledged_at = Some(at);
+                self.settle(notice, row, changes);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn settle(&mut self, notice: &ReceiptId, row: Notice, changes: &mut Changes) {
+        if row.is_settled() {
+            self.open.remove(notice, changes);
+        }
+        self.notices.set(*notice, row, changes);
+    }
+
+    /// Records of machines that were told to be offline were taken in.
+    pub(crate) fn pinned(&mut self, ranges: &[PinnedRange], members: &Members, changes: &mut Changes) {
+        if self.offline.is_empty() {
+            return;
+        }
+        for range in ranges {
+            let of = |machine: &&MachineId| {
+                let logs = members.machines.get(*machine).and_then(|row| row.logs);
+                logs.is_some_and(|logs| logs.contains(&range.log))
+            };
+            let found = self.offline.iter().map(|(machine, _)| machine).find(of).cloned();
+            if let Some(machine) = found {
+                let count = range.last.saturating_sub(range.first).saturating_add(1);
+                self.offline.change(&machine, changes, |brought| {
+                    brought.receipts = brought.receipts.saturating_add(count);
+                });
+            }
+        }
+    }
+
+    /// The end of a run on a machine was judged.
+    pub(crate) fn judged(&mut self, machine: &MachineId, changes: &mut Changes) {
+        self.offline.change(machine, changes, |brought| {
+            brought.results = brought.results.saturating_add(1);
+        });
+    }
+
+    /// The notices that are open, in no order of time.
+    pub(crate) fn open(&self) -> impl Iterator<Item = (&ReceiptId, &Notice)> {
+        let row = |(id, ()): (&ReceiptId, &())| self.notices.get_key_value(id);
+        self.open.iter().filter_map(row)
+    }
+
+    /// What a machine that was told to be offline, and not back yet, has brought in since.
+    pub(crate) fn offline(&self, machine: &MachineId) -> Option<&Brought> {
+        self.offline.get(machine)
+    }
+
+    /// When a machine was last told of under a topic, microseconds since 1970.
+    pub(crate) fn latest(&self, machine: &MachineId, topic: NoticeTopic) -> Option<i64> {
+        self.latest.get(&(machine.clone(), word(topic))).copied()
+    }
+}
+
+// The stable word of a topic, by which its ids and rows are made.
+fn word(topic: NoticeTopic) -> String {
+    format!("{topic:?}")
 }
 
 /// Raises a notice whose id derives from `key`; nothing when it was raised before. Longer texts are cut to 200 bytes.
@@ -114,7 +270,7 @@ pub fn raise(
     text: &str,
     key: &[&[u8]],
 ) -> Vec<Draft> {
-    let name = format!("{topic:?}");
+    let name = word(topic);
     let mut parts: Vec<&[u8]> = vec![b"notice", name.as_bytes()];
     parts.extend_from_slice(key);
     let id = derived_id(&parts);
@@ -165,74 +321,6 @@ pub fn node_back(state: &FleetState, machine: &MachineId, first_heard: i64) -> V
 
 fn node_subject(machine: &MachineId) -> Subject {
     Subject::new(&format!("node/{machine}")).expect("short and printable")
-}
-
-/// The notices about machines whose time has come at `now`, microseconds since 1970: offline once for each outage after
-/// `notify_after` of silence, back only after that and a stable return.
-pub fn notices_due(state: &FleetState, now: i64, policy: &Policy) -> Vec<Draft> {
-    use crate::queue::micros;
-    let mut drafts = Vec::new();
-    for machine in state.machines().filter(|machine| !machine.retired) {
-        match machine.status {
-            MachineStatus::Lost { last_heard }
-                if !machine.offline_notice
-                    && now.saturating_sub(last_heard) >= micros(policy.notify_after_ms) =>
-            {
-                let text = offline_text(state, &machine.id, last_heard);
-                let key: [&[u8]; 2] = [machine.id.as_str().as_bytes(), &last_heard.to_be_bytes()];
-                drafts.extend(raise(
-                    state,
-                    NoticeTopic::NodeOffline,
-                    Some(&machine.id),
-                    &text,
-                    &key,
-                ));
-            }
-            MachineStatus::Online { since }
-                if machine.offline_notice && now.saturating_sub(since) >= micros(policy.stable_after_ms) =>
-            {
-                let text = format!("{} back online since {}", machine.id, clock_text(since));
-                let key: [&[u8]; 2] = [machine.id.as_str().as_bytes(), &since.to_be_bytes()];
-                drafts.extend(raise(
-                    state,
-                    NoticeTopic::NodeOnline,
-                    Some(&machine.id),
-                    &text,
-                    &key,
-                ));
-            }
-            _ => {}
-        }
-    }
-    drafts
-}
-
-fn offline_text(state: &FleetState, machine: &MachineId, last_heard: i64) -> String {
-    let waiting = queued_for(state, machine);
-    let held = state.jobs_on(machine).count();
-    let jobs = |count: usize| crate::queue::counted(u64::try_from(count).unwrap_or(u64::MAX), "job");
-    let mut text = format!(
-        "{machine} offline since {}, {} queued",
-        clock_text(last_heard),
-        jobs(waiting)
-    );
-    if held > 0 {
-        text.push_str(&format!(", {} on it unknown", jobs(held)));
-    }
-    text
-}
-
-/// How many ready jobs wait for a machine, alone or among others that are not heard either.
-pub(crate) fn queued_for(state: &FleetState, machine: &MachineId) -> usize {
-    use crate::queue::decide::candidates;
-    let online = |id: &MachineId| state.machine(id).is_some_and(crate::members::Machine::is_online);
-    state
-        .jobs_in(Phase::Ready)
-        .filter(|job| {
-            let who = candidates(state, job);
-            who.contains(machine) && !who.iter().any(|other| other != machine && online(other))
-        })
-        .count()
 }
 
 /// Hours and minutes of a time in microseconds since 1970, in UTC.

@@ -418,7 +418,7 @@ impl Presence {
     }
 
     /// All spans of a machine, in the order in which they began.
-    pub(crate) fn spans_of<'a>(&'a self, machine: &MachineId) -> impl Iterator<Item = &'a Span> {
+    pub(crate) fn spans_of<'a>(&'a self, machine: &MachineId) -> impl DoubleEndedIterator<Item = &'a Span> {
         self.spans
             .range((machine.clone(), 0)..=(machine.clone(), u64::MAX))
             .map(|(_, span)| span)

@@ -62,6 +62,12 @@ where
         self.rows.get(key).map(Arc::as_ref)
     }
 
+    /// The row of a key, with the key as the table keeps it.
+    pub(crate) fn get_key_value(&self, key: &K) -> Option<(&K, &V)> {
+        let (key, row) = self.rows.get_key_value(key)?;
+        Some((key, row.as_ref()))
+    }
+
     /// The row of a key, to be kept while the table changes.
     pub(crate) fn shared(&self, key: &K) -> Option<Arc<V>> {
         self.rows.get(key).cloned()

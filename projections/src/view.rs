@@ -248,6 +248,16 @@ impl FleetState {
         self.notices.notices.iter()
     }
 
+    /// A notice.
+    pub fn notice(&self, notice: &ReceiptId) -> Option<&Notice> {
+        self.notices.notices.get(notice)
+    }
+
+    /// The notices of which somebody is still to be told, or was not told and has not seen them; in no order of time.
+    pub fn open_notices(&self) -> impl Iterator<Item = (&ReceiptId, &Notice)> {
+        self.notices.open()
+    }
+
     /// This machine's own runs that have no final verdict yet: going on, or ended and still to be judged.
     pub fn runs(&self) -> impl Iterator<Item = (&Fence, &Run)> {
         self.runs.runs.iter()

@@ -27,6 +27,7 @@ pub const KEYS: &[&str] = &[
     "timing.lost_after_ms",
     "timing.notify_after_ms",
     "timing.stable_after_ms",
+    "timing.outbox_after_ms",
     "timing.failover_after_ms",
     "timing.heal_wait_ms",
     "limits.losses_max",
@@ -87,6 +88,8 @@ pub struct Timing {
     pub notify_after_ms: u64,
     /// How long a machine must be back before a person is told.
     pub stable_after_ms: u64,
+    /// How long a machine that is heard may bring in less than it adds before a person is told.
+    pub outbox_after_ms: u64,
     /// How long a heavy job waits for its machine before it goes to a backup.
     pub failover_after_ms: u64,
     /// How long Central waits after a start for the marks of the machines; by what recovery found when absent.
@@ -161,6 +164,7 @@ impl Default for Timing {
             lost_after_ms: 60_000,
             notify_after_ms: 120_000,
             stable_after_ms: 30_000,
+            outbox_after_ms: 600_000,
             failover_after_ms: 300_000,
             heal_wait_ms: None,
         }

@@ -15,6 +15,7 @@ use ledger::core::{Draft, MachineId, ReceiptId, Statement, Stream};
 use ledger::{Appended, Ledger, OpenOptions, Paths, Position, Receipt, Tx};
 use ledger_projections::FleetState;
 use ledger_projections::health::Gauges;
+use ledger_projections::notices;
 use ledger_projections::queue::{answer_for, decide};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -265,7 +266,6 @@ impl Machine {
                 if tx.state().job(&job).is_none() {
                     let drafts = decide::accept_request(tx.state(), appended.receipt(), now, &policy)?;
                     central::put(tx, drafts)?;
-                    central::put_notices(tx, &policy)?;
                 }
                 let answer = answer_for(tx.state(), &job);
                 let (code, text) = answer.map_or(("unknown".into(), String::new()), |a| {
@@ -316,7 +316,6 @@ impl Machine {
             self.central.wait_until_serving().await?;
         }
         let node = !self.is_gateway();
-        let policy = self.config.policy();
         let committed = self
             .ledger
             .submit(move |tx| -> Result<Appended, ServerError> {
@@ -343,7 +342,6 @@ impl Machine {
                 if !appended.is_repetition() {
                     follow_up(tx, said.statement(), &appended)?;
                 }
-                central::put_notices(tx, &policy)?;
                 Ok(appended)
             })
             .await?;
@@ -365,6 +363,8 @@ impl Machine {
         if decides {
             self.central.wait_until_serving().await?;
         }
+        // What a node's facts tell is heard when they are taken in; Central's own, here.
+        let tells = self.is_gateway() && stream == Stream::Facts && self.central.is_serving();
         let policy = self.config.policy();
         let committed = self
             .ledger
@@ -374,10 +374,13 @@ impl Machine {
                 for draft in drafts {
                     said.push(tx.append(stream, draft)?);
                 }
-                if decides {
-                    let machine = tx.state().context().machine.clone();
-                    for appended in said.iter().filter(|a| !a.is_repetition()) {
+                let machine = tx.state().context().machine.clone();
+                for appended in said.iter().filter(|a| !a.is_repetition()) {
+                    if decides {
                         central::judge(tx, appended.receipt(), &machine, &policy)?;
+                    } else if tells {
+                        let drafts = notices::told_by(tx.state(), appended.receipt(), &machine, &policy);
+                        central::put(tx, drafts)?;
                     }
                 }
                 Ok(count)

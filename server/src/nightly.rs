@@ -1,16 +1,14 @@
 //! Verification by the daemon: every night at a configured local time, and whenever somebody asks. Its outcome is a
-//! receipt, and a notice when something is found.
+//! receipt, from which a notice follows when something is found.
 
 use crate::error::ServerError;
-use crate::gateway::central;
 use crate::machine::Machine;
 use jiff::civil::Time;
 use jiff::{ToSpan, Zoned};
-use ledger::core::kinds::{NoticeTopic, VerifyCompleted};
+use ledger::core::kinds::VerifyCompleted;
 use ledger::core::{Draft, Stream, Subject};
 use ledger::verify::{AuthorityMaker, Options, Report, verify_store};
 use ledger_projections::authority::FleetAuthority;
-use ledger_projections::notices;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,6 +87,10 @@ pub async fn verify_now(machine: &Arc<Machine>) -> Result<Report, ServerError> {
     let run = tokio::task::spawn_blocking(move || verify_store(&dir, &options, &mut |_| {})).await;
     let report = run.map_err(|e| ServerError::Malformed(e.to_string()))??;
     let detail: VerifyCompleted = report.to_detail();
+    if machine.is_gateway() && machine.central.healing() {
+        // So that a notice can follow; the outcome is kept in any case.
+        drop(machine.central.wait_until_serving().await);
+    }
     let subject = Subject::new(&format!("node/{}", machine.id()))?;
     let said = machine
         .say(Stream::Facts, vec![Draft::of(&detail, subject)])
@@ -97,33 +99,12 @@ pub async fn verify_now(machine: &Arc<Machine>) -> Result<Report, ServerError> {
         machine.set_verified(receipt);
     }
     if !report.is_clean() {
-        raise(machine, &report).await?;
+        tracing::error!(
+            findings = report.findings_total,
+            "the verification of this store found faults; run `ledger verify`"
+        );
     }
     Ok(report)
-}
-
-async fn raise(machine: &Arc<Machine>, report: &Report) -> Result<(), ServerError> {
-    let text = format!(
-        "verification of {} found {} faults; run `ledger verify` there",
-        machine.id(),
-        report.findings_total
-    );
-    tracing::error!(findings = report.findings_total, "{text}");
-    if !machine.is_gateway() {
-        // The receipt in its facts tells Central.
-        return Ok(());
-    }
-    let (id, day) = (machine.id().clone(), Zoned::now().date().to_string());
-    machine
-        .ledger
-        .submit(move |tx| -> Result<(), ServerError> {
-            let key: [&[u8]; 2] = [id.as_str().as_bytes(), day.as_bytes()];
-            let drafts = notices::raise(tx.state(), NoticeTopic::VerifyFailed, Some(&id), &text, &key);
-            central::put(tx, drafts)?;
-            Ok(())
-        })
-        .await?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! A machine's records come in, and what follows from each; a machine says hello, and its claims are settled.
 
-use super::{OrderTx, StepError, put, put_notices};
+use super::{OrderTx, StepError, put};
 use crate::order::pin;
 use crate::queue::decide;
 use crate::{Policy, notices, uptime};
 use ledger::{LedgerError, Receipt};
 use ledger_core::kinds::{
-    AnyDetail, Detail, Erased, Fence, HandlerDeclared, InadmissibleReason, NoticeTopic, PinnedRange,
-    ReceiptInadmissible, RequestReceived,
+    Detail, Erased, Fence, HandlerDeclared, InadmissibleReason, PinnedRange, ReceiptInadmissible,
+    RequestReceived,
 };
 use ledger_core::{Draft, MachineId, Stream, Subject, TreeRoot};
 
@@ -46,7 +46,6 @@ pub fn admit<T: OrderTx>(
             answer(tx, receipt, stream, node, policy)?;
         }
     }
-    put_notices(tx, policy)?;
     Ok(())
 }
 
@@ -57,15 +56,8 @@ fn answer<T: OrderTx>(
     node: &MachineId,
     policy: &Policy,
 ) -> Result<(), StepError> {
-    if let Ok(AnyDetail::VerifyCompleted(done)) = receipt.statement().any_detail()
-        && done.findings > 0
-    {
-        let text = format!(
-            "verification of {node} found {} faults; run `ledger verify` there",
-            done.findings
-        );
-        let key: [&[u8]; 2] = [b"verify", &receipt.id().0];
-        let drafts = notices::raise(tx.state(), NoticeTopic::VerifyFailed, Some(node), &text, &key);
+    let drafts = notices::told_by(tx.state(), receipt, node, policy);
+    if !drafts.is_empty() {
         put(tx, drafts)?;
     } else if stream == Stream::Facts && uptime::tells(receipt) {
         let drafts = uptime::told(tx.state(), receipt, node);
@@ -142,6 +134,5 @@ pub fn greet<T: OrderTx>(
     put(tx, drafts)?;
     let drafts = decide::resume(tx.state(), node, fences, tx.now_us(), policy)?;
     put(tx, drafts)?;
-    put_notices(tx, policy)?;
     Ok(())
 }

@@ -16,7 +16,7 @@ pub use leases::{BeatReply, Leases, beat};
 pub use time::{Due, Heard, overdue, silences, tick};
 
 use crate::queue::decide;
-use crate::{FleetState, Policy, Refusal, notices};
+use crate::{FleetState, Refusal};
 use ledger::{LedgerError, Receipt, Tx};
 use ledger_core::kinds::Evidence;
 use ledger_core::{Draft, Stream};
@@ -113,18 +113,6 @@ pub fn settle<T: OrderTx>(tx: &mut T) -> Result<(), LedgerError> {
         for draft in settled {
             tx.decide(draft)?;
         }
-    }
-    Ok(())
-}
-
-/// Raises the notices that are due, when this store writes the order.
-///
-/// # Errors
-/// [`LedgerError`] as the engine's.
-pub fn put_notices<T: OrderTx>(tx: &mut T, policy: &Policy) -> Result<(), LedgerError> {
-    if tx.state().is_central() {
-        let due = notices::notices_due(tx.state(), tx.now_us(), policy);
-        put(tx, due)?;
     }
     Ok(())
 }

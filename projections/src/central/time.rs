@@ -1,13 +1,14 @@
 //! What time brings: machines that fell silent or are back, leases that ran out, failovers, and all that the queue finds due.
 
 use super::leases::Leases;
-use super::{OrderTx, StepError, put, put_notices};
+use super::{OrderTx, StepError, put};
 use crate::members::{Machine, MachineStatus};
+use crate::notices::{Standing, Watch};
 use crate::queue::decide;
 use crate::queue::{Phase, Policy};
 use crate::{FleetState, notices, uptime};
-use ledger_core::MachineId;
 use ledger_core::kinds::Fence;
+use ledger_core::{Draft, MachineId};
 
 /// When a machine was heard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,15 +32,31 @@ pub struct Due {
     pub over: Vec<Fence>,
     /// Spans in which nobody watched, to be told.
     pub absences: Vec<(i64, i64)>,
+    /// Since when Central watches without a pause, microseconds since 1970: silence before that is not told to anybody.
+    pub watched_since: i64,
+    /// What heartbeats and hellos show, and a person should know.
+    pub standing: Vec<Standing>,
 }
 
 impl Due {
     /// Whether there is nothing to write, neither of this nor of what the state itself has due.
     pub fn is_quiet(&self, state: &FleetState, now: i64, policy: &Policy) -> bool {
-        *self == Self::default()
+        let found = [&self.lost, &self.back]
+            .iter()
+            .any(|machines| !machines.is_empty())
+            || !self.over.is_empty()
+            || !self.absences.is_empty();
+        !found
             && decide::failovers_due(state, now).is_empty()
             && decide::due(state, now, policy).is_empty()
-            && notices::notices_due(state, now, policy).is_empty()
+            && self.notices(state, now, policy).is_empty()
+    }
+
+    fn notices(&self, state: &FleetState, now: i64, policy: &Policy) -> Vec<Draft> {
+        let since = self.watched_since;
+        let mut drafts = notices::notices_due(state, &Watch { now, since }, policy);
+        drafts.extend(notices::conditions_due(state, &self.standing, now, policy));
+        drafts
     }
 }
 
@@ -136,6 +153,7 @@ pub fn tick<T: OrderTx>(
     }
     let drafts = decide::due(tx.state(), now, policy);
     put(tx, drafts)?;
-    put_notices(tx, policy)?;
+    let drafts = due.notices(tx.state(), now, policy);
+    put(tx, drafts)?;
     Ok(())
 }

@@ -60,6 +60,12 @@ pub struct Policy {
     pub lost_after_ms: u64,
     /// How long a machine is back before a notice tells it, in milliseconds.
     pub stable_after_ms: u64,
+    /// How many outages within [`Policy::flap_window_ms`] make a machine one that flaps.
+    pub flaps: u16,
+    /// Within how long so many outages are flapping, and how often that is told at most, in milliseconds.
+    pub flap_window_ms: u64,
+    /// How often it is told of a condition that goes on, in milliseconds.
+    pub repeat_after_ms: u64,
     /// How long a job waits after its first failed attempt, in milliseconds; doubled with each further one. 0 tries again at
     /// once.
     pub backoff_first_ms: u64,
@@ -87,6 +93,9 @@ impl Default for Policy {
             notify_after_ms: 120_000,
             lost_after_ms: 60_000,
             stable_after_ms: 60_000,
+            flaps: 3,
+            flap_window_ms: 1_800_000,
+            repeat_after_ms: 86_400_000,
             backoff_first_ms: 1_000,
             backoff_max_ms: 600_000,
             ageing_every_ms: 60_000,

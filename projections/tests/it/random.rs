@@ -195,7 +195,11 @@ fn tick(world: &mut World) {
             world.decide(drafts);
         }
     }
-    let drafts = ledger_projections::notices::notices_due(&world.state, world.now, &world.policy);
+    let watch = ledger_projections::notices::Watch {
+        now: world.now,
+        since: 0,
+    };
+    let drafts = ledger_projections::notices::notices_due(&world.state, &watch, &world.policy);
     world.decide(drafts);
 }
 

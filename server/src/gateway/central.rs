@@ -3,15 +3,16 @@
 //! Deadlines and last-heard times are memory, not fold state: after a restart every lease has one full term again, and
 //! what follows from a deadline is a receipt. The clock here counts sleep.
 
+use super::backlog::Backlogs;
 use crate::clock::running_ms;
 use crate::config::Config;
 use crate::error::ServerError;
 use ledger::core::kinds::{Fence, PinnedRange};
-use ledger::core::{MachineId, Stream};
+use ledger::core::{LogId, MachineId, Stream};
 use ledger::{BatchHook, Receipt, Tx};
 use ledger_projections::FleetState;
+pub(crate) use ledger_projections::central::{put, settle};
 use ledger_projections::central::{self as steps, Heard, Leases};
-pub(crate) use ledger_projections::central::{put, put_notices, settle};
 use ledger_projections::pin;
 use ledger_projections::queue::{Policy, decide};
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +46,7 @@ pub struct Central {
     marks_told: Mutex<BTreeSet<MachineId>>,
     hellos: Mutex<BTreeMap<MachineId, u64>>,
     absences: Mutex<Vec<(i64, i64)>>,
+    pub(super) backlogs: Mutex<Backlogs>,
     lost_after_ms: u64,
     pub(crate) started_ms: u64,
 }
@@ -59,6 +61,7 @@ impl Central {
             marks_told: Mutex::default(),
             hellos: Mutex::default(),
             absences: Mutex::default(),
+            backlogs: Mutex::default(),
             lost_after_ms: config.timing.lost_after_ms,
             started_ms: running_ms(),
         }
@@ -195,6 +198,12 @@ impl Central {
             .or_insert(0) += 1;
     }
 
+    /// Notes what a machine has of its logs and what of them is here.
+    pub(crate) fn note_backlog(&self, machine: &MachineId, logs: &[(LogId, u64, Option<u64>)], now_us: i64) {
+        let mut backlogs = self.backlogs.lock().expect("backlogs lock");
+        backlogs.note(machine, logs, now_us);
+    }
+
     /// How many hellos of a machine were noted; a claim that waits over one is void.
     pub(crate) fn hellos(&self, machine: &MachineId) -> u64 {
         self.hellos
@@ -229,6 +238,8 @@ impl Central {
 
     /// Moves every deadline and every time of hearing by a pause in which this process did not run.
     pub(crate) fn slept(&self, pause_ms: u64) {
+        // Nobody could bring anything meanwhile.
+        *self.backlogs.lock().expect("backlogs lock") = Backlogs::default();
         for heard in self.heard.lock().expect("heard lock").values_mut() {
             heard.last_ms = heard.last_ms.saturating_add(pause_ms);
         }

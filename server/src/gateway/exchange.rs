@@ -127,6 +127,12 @@ async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result
         .iter()
         .map(|(log, _)| (*log, mark_of(machine, log)))
         .collect();
+    let pairs = hello.logs.iter().zip(&marks);
+    let missing = pairs.filter_map(|((log, theirs), (_, ours))| {
+        Some((*log, theirs.as_ref()?.seq, ours.map(|ours| ours.seq)))
+    });
+    let missing: Vec<_> = missing.collect();
+    machine.central.note_backlog(node, &missing, machine.now_us());
     for ((log, theirs), (_, ours)) in hello.logs.iter().zip(&marks) {
         if let (Some(theirs), Some(ours)) = (theirs, ours)
             && theirs.seq < ours.seq

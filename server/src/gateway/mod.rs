@@ -1,6 +1,7 @@
 //! What only the machine that writes the order does: taking in other machines' logs, deciding, watching the clock,
 //! telling people.
 
+mod backlog;
 pub mod central;
 mod claims;
 pub mod exchange;

@@ -7,9 +7,11 @@ use crate::jobs::Jobs;
 use crate::machine::Machine;
 use http::StatusCode;
 use ledger::Receipt;
-use ledger::core::Stream;
 use ledger::core::kinds::{Detail, Erased, Fence, RequestReceived};
+use ledger::core::{MachineId, Stream};
+use ledger_projections::FleetState;
 use ledger_projections::central::{repeat_erased, silences};
+use ledger_projections::notices::{Condition, Standing};
 use ledger_projections::queue::decide;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +44,8 @@ pub(crate) async fn tick_forever(
         .min(timing.notify_after_ms.max(1));
     let period = Duration::from_millis(shortest / 8).clamp(TICK_MIN, TICK_MAX);
     let mut last_ms = running_ms();
+    // A machine has its full time to be heard from here on, whatever its logs say of the time before.
+    let mut watched_since = machine.now_us();
     loop {
         // A machine that slept, or a process that was stopped, heard nobody meanwhile: that is nobody's silence.
         let now_ms = running_ms();
@@ -54,6 +58,7 @@ pub(crate) async fn tick_forever(
             );
             machine.central.slept(pause_ms);
             let now_us = machine.now_us();
+            watched_since = now_us;
             let pause_us = i64::try_from(pause_ms.saturating_mul(1000)).unwrap_or(i64::MAX);
             machine.central.absent(now_us.saturating_sub(pause_us), now_us);
         }
@@ -65,6 +70,7 @@ pub(crate) async fn tick_forever(
                 match accept_kept(&machine, kept_requests(&machine)).await {
                     Ok(()) => {
                         machine.central.begin_deciding();
+                        watched_since = machine.now_us();
                         tracing::info!(all_marks_told = told, "Central decides");
                     }
                     Err(e) => {
@@ -74,7 +80,7 @@ pub(crate) async fn tick_forever(
             }
         }
         if machine.central.is_serving()
-            && let Err(e) = tick(&machine, &jobs).await
+            && let Err(e) = tick(&machine, &jobs, watched_since).await
         {
             tracing::error!(code = e.code(), error = %e, "the ticker could not write what time brought");
         }
@@ -141,7 +147,7 @@ async fn accept_kept(machine: &Arc<Machine>, kept: Vec<Receipt>) -> Result<(), S
 }
 
 // What has come due. Looked for in what readers see; decided again inside the commit, where beats have their say.
-async fn tick(machine: &Arc<Machine>, jobs: &Jobs) -> Result<(), ServerError> {
+async fn tick(machine: &Arc<Machine>, jobs: &Jobs, watched_since: i64) -> Result<(), ServerError> {
     let policy = machine.config.policy();
     let (now_us, now_ms) = (machine.now_us(), running_ms());
     let snapshot = machine.ledger.snapshot();
@@ -163,6 +169,8 @@ async fn tick(machine: &Arc<Machine>, jobs: &Jobs) -> Result<(), ServerError> {
     let held = jobs.fences();
     due.over = machine.central.overdue(state, &held);
     due.absences = machine.central.absences();
+    due.watched_since = watched_since;
+    due.standing = standing(machine, state, now_us);
     if due.is_quiet(state, now_us, &policy) {
         return Ok(());
     }
@@ -184,11 +192,34 @@ async fn tick(machine: &Arc<Machine>, jobs: &Jobs) -> Result<(), ServerError> {
     Ok(())
 }
 
+// What hellos and the heartbeats of machines that are heard show.
+fn standing(machine: &Machine, state: &FleetState, now_us: i64) -> Vec<Standing> {
+    let timing = &machine.config.timing;
+    let us = |ms: u64| i64::try_from(ms.saturating_mul(1000)).unwrap_or(i64::MAX);
+    let reserve = |id: &MachineId| {
+        let gauges = machine.gauges(id)?;
+        let (free, total, reserve) = (
+            gauges.pulse.disk_free_bytes,
+            gauges.pulse.disk_total_bytes,
+            gauges.pulse.disk_reserve_bytes,
+        );
+        let heard = now_us.saturating_sub(gauges.heard_at) < us(timing.lost_after_ms);
+        (heard && total > 0 && free < reserve).then(|| Standing {
+            machine: id.clone(),
+            condition: Condition::DiskReserve { free, reserve },
+        })
+    };
+    let backlogs = machine.central.backlogs.lock().expect("backlogs lock");
+    let mut standing = backlogs.growing(now_us, us(timing.outbox_after_ms));
+    drop(backlogs);
+    standing.extend(state.machines().filter_map(|row| reserve(&row.id)));
+    standing
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use ledger::LedgerError;
-    use ledger::core::MachineId;
     use ledger::journal::JournalError;
     use ledger_projections::queue::Refusal;
 
