@@ -80,6 +80,8 @@ pub(crate) enum Command {
     Limits(commands::limits::LimitsArgs),
     /// List, show and retire machines
     Nodes(commands::nodes::NodesArgs),
+    /// List what people were told, and say that it was seen
+    Notices(commands::notices::NoticesArgs),
     /// Show the configuration and where each value comes from
     Config(commands::config::ConfigArgs),
     /// Index the Vault's files, and list them
@@ -132,6 +134,7 @@ impl Command {
             Self::Handlers(_) => "handlers",
             Self::Limits(_) => "limits",
             Self::Nodes(_) => "nodes",
+            Self::Notices(_) => "notices",
             Self::Config(_) => "config",
             Self::Vault(_) => "vault",
             Self::Append(_) => "append",

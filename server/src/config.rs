@@ -35,6 +35,7 @@ pub const KEYS: &[&str] = &[
     "disk.reserve",
     "notices.command",
     "notices.webhook",
+    "notices.webhook_token_file",
     "verify.enabled",
     "verify.at",
 ];
@@ -124,6 +125,9 @@ pub struct Notices {
     /// A URL that gets the notice as JSON by POST, its id in the header `ledger-notice`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook: Option<String>,
+    /// A file of mode 0600 with a token that the webhook gets as `Authorization: Bearer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_token_file: Option<PathBuf>,
 }
 
 /// The nightly verification.
@@ -350,10 +354,26 @@ impl Config {
                 self.verify.at
             )
         })?;
-        for url in self.gateway.iter().chain(&self.notices.webhook) {
-            if !url.starts_with("http://") && !url.starts_with("https://") {
-                return Err(format!("{url:?}: an address beginning with http:// is expected"));
-            }
+        if let Some(url) = self.gateway.iter().find(|url| !is_web_address(url)) {
+            return Err(format!("{url:?}: an address beginning with http:// is expected"));
+        }
+        // Its address may be a secret.
+        if self
+            .notices
+            .webhook
+            .as_ref()
+            .is_some_and(|url| !url.starts_with("http://"))
+        {
+            return Err(
+                "notices.webhook: an address beginning with http:// is expected; this program speaks no TLS, so for an https:// \
+                 address let notices.command call a program that does"
+                    .into(),
+            );
+        }
+        if self.notices.webhook_token_file.is_some() && self.notices.webhook.is_none() {
+            return Err(
+                "notices.webhook_token_file: a token without notices.webhook is given to nobody".into(),
+            );
         }
         if let Some(wrong) = checks::wrong(&self.checks) {
             return Err(wrong);
@@ -395,6 +415,10 @@ impl Config {
         };
         std::fs::write(&path, table.to_string()).map_err(io)
     }
+}
+
+fn is_web_address(url: &str) -> bool {
+    url.starts_with("http://") || url.starts_with("https://")
 }
 
 /// The environment variable of a key.

@@ -51,8 +51,9 @@ pub(crate) async fn verify_nightly(machine: Arc<Machine>, mut stop: tokio::sync:
         return;
     };
     loop {
+        let until = Zoned::now().duration_until(&due).unsigned_abs();
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(until.min(LOOK_EVERY)) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
         let now = Zoned::now();

@@ -18,6 +18,7 @@ pub(crate) mod join;
 pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod nodes;
+pub(crate) mod notices;
 pub(crate) mod pins;
 pub(crate) mod prove;
 pub(crate) mod prune;
@@ -49,6 +50,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Cli
         Command::Handlers(args) => handlers::run(context, &args).await,
         Command::Limits(args) => limits::run(context, &args).await,
         Command::Nodes(args) => nodes::run(context, &args).await,
+        Command::Notices(args) => notices::run(context, &args).await,
         Command::Config(args) => config::run(context, &args),
         Command::Vault(args) => vault::run(context, &args).await,
         Command::Append(args) => append::run(context, &args).await,

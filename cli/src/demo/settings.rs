@@ -18,6 +18,7 @@ pub(crate) fn timings() -> Timing {
         lost_after_ms: 1_500,
         notify_after_ms: 2_000,
         stable_after_ms: 500,
+        outbox_after_ms: 600_000,
         failover_after_ms: 60_000,
         heal_wait_ms: Some(2_000),
     }
@@ -64,6 +65,7 @@ pub(crate) fn gateway(places: Places<'_>) -> Config {
         notices: Notices {
             command: Some(words.map(ToOwned::to_owned).to_vec()),
             webhook: None,
+            webhook_token_file: None,
         },
         handlers,
         ..base()

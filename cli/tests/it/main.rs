@@ -8,6 +8,7 @@ mod full_disk;
 mod fuzz;
 mod help;
 mod kill;
+mod notices;
 mod proofs;
 mod prune;
 mod queue;
@@ -94,6 +95,10 @@ impl Daemon {
     }
 
     fn start_at(dir: &Path, role: &str, listen: &str) -> Daemon {
+        Self::start_in(dir, role, listen, &[])
+    }
+
+    fn start_in(dir: &Path, role: &str, listen: &str, environment: &[(&str, &str)]) -> Daemon {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -108,6 +113,7 @@ impl Daemon {
             &format!("listen={listen}"),
         ]);
         let child = command
+            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)

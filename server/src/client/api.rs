@@ -5,9 +5,10 @@ use super::{ClientError, Events};
 use crate::http::statement_body;
 use crate::http::wire::{
     Answer, AppendBody, Appended, Artifact, Boot, CancelBody, Cancelled, EraseBody, Erased, EventsQuery,
-    ExportBody, Exported, Health, ImportBody, Imported, Job, JobFull, JobsQuery, LogKey, Node, Page, Problem,
-    ProveBody, Proved, PublishBody, PublishedLog, Ready, Receipt, ReceiptFull, ReceiptsQuery, RequestBody,
-    Requested, ScanBody, Scanned, Status, Uptime, UptimeQuery, VaultQuery, WishBody, Wished,
+    ExportBody, Exported, Health, ImportBody, Imported, Job, JobFull, JobsQuery, LogKey, Node, Notice,
+    NoticesQuery, Page, Problem, ProveBody, Proved, PublishBody, PublishedLog, Ready, Receipt, ReceiptFull,
+    ReceiptsQuery, RequestBody, Requested, ScanBody, Scanned, Seen, SeenBody, Status, Uptime, UptimeQuery,
+    VaultQuery, WishBody, Wished,
 };
 use axum::Router;
 use form_urlencoded::Serializer;
@@ -136,6 +137,23 @@ impl Api {
             &statement_body(said),
         )
         .await
+    }
+
+    /// `GET /v1/notices`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn notices(&self, query: &NoticesQuery) -> Result<Page<Notice>, ClientError> {
+        self.get(&with_query("/v1/notices", query)).await
+    }
+
+    /// `POST /v1/notices/{id}/acknowledge`, signed by the machine's local actor.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn acknowledge(&self, id: &str, body: &SeenBody) -> Result<Answer<Seen>, ClientError> {
+        self.post(&format!("/v1/notices/{}/acknowledge", escape(id)), body)
+            .await
     }
 
     /// `GET /v1/vault`.

@@ -8,6 +8,7 @@ pub mod exchange;
 mod incarnations;
 mod joining;
 mod notices;
+mod sinks;
 mod ticker;
 
 pub(crate) use claims::claim_now;

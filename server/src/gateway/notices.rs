@@ -1,156 +1,194 @@
 //! Telling people: every notice goes to the log and to each configured sink, at least once, and each try is a receipt.
+//!
+//! Owns one task for the log and one for each sink. Contract: a sink is asked for one notice at a time; while it fails it is asked
+//! at most once in ten minutes, whatever the number of notices, and what waits stays in the order, so a dead sink costs neither
+//! memory nor more than a receipt in that time. A try that was not recorded is made again under the same id. The log has a
+//! notice at once; its receipt is written when every sink was asked once, so that a sink that is configured later
+//! does not get what was told before it.
 
 use super::central;
+use super::sinks::{self, Sink};
 use crate::error::ServerError;
 use crate::machine::Machine;
 use crate::outside;
-use ledger::core::kinds::{NoticeDelivered, NoticeUndelivered};
-use ledger::core::text::shown;
+use ledger::core::digest::derived_id;
+use ledger::core::kinds::{NoticeDelivered, NoticeTopic, NoticeUndelivered};
 use ledger::core::{Draft, ReceiptId, Subject};
-use ledger_projections::notices::Notice;
+use ledger_projections::FleetState;
+use ledger_projections::notices::{DELIVERIES_MAX, LOG, Notice};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Tries for one notice and sink.
-const ATTEMPTS_MAX: u16 = 5;
-/// Destinations that the fold keeps of one notice; one beyond would be tried for ever.
-const DESTINATIONS_MAX: usize = 16;
-/// How long a sink may take.
-const SINK_TIMEOUT: Duration = Duration::from_secs(20);
-/// Time before the second try; doubled for each one after it.
-const RETRY_AFTER: Duration = Duration::from_secs(2);
+const ATTEMPTS_MAX: u16 = 10;
+/// Time before the second try of a sink that failed; doubled for each one after it, up to the longest.
+const RETRY_FIRST: Duration = Duration::from_secs(2);
+const RETRY_MAX: Duration = Duration::from_secs(600);
+/// The shortest and the longest time between two looks for what is to be told.
+const LOOK_MIN: Duration = Duration::from_millis(50);
+const LOOK_MAX: Duration = Duration::from_secs(5);
 
-#[derive(Clone)]
-enum Sink {
-    Log,
-    Command(Vec<String>),
-    Webhook(String),
+/// Delivers what is undelivered until it is told to stop.
+pub(crate) async fn deliver_forever(machine: Arc<Machine>, mut stop: watch::Receiver<bool>) {
+    let sinks = Sink::configured(&machine.config.notices);
+    let destinations = sinks.iter().map(|sink| sink.destination.clone()).collect();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(log_forever(Arc::clone(&machine), destinations));
+    for sink in sinks {
+        tasks.spawn(tell_forever(Arc::clone(&machine), sink));
+    }
+    // A sender that is gone stops as well.
+    drop(stop.wait_for(|stop| *stop).await);
+    // A try that is cut off here is made again after the next start.
+    tasks.shutdown().await;
 }
 
-impl Sink {
-    // What the receipt calls it: enough to know it by, never a secret.
-    fn destination(&self) -> String {
-        let text = match self {
-            Self::Log => "log".to_owned(),
-            Self::Command(argv) => format!("command {}", argv.first().map_or("", String::as_str)),
-            // Paths and queries of webhooks often are the secret.
-            Self::Webhook(url) => {
-                let host = url
-                    .split("://")
-                    .nth(1)
-                    .unwrap_or(url)
-                    .split(['/', '?'])
-                    .next()
-                    .unwrap_or_default();
-                format!("webhook {}", host.rsplit('@').next().unwrap_or(host))
-            }
+async fn tell_forever(machine: Arc<Machine>, sink: Sink) {
+    let mut changed = machine.changed();
+    let mut failures = 0u32;
+    let mut frozen_told = 0;
+    let mut retry_at = Instant::now();
+    loop {
+        changed.mark_unchanged();
+        let due = if Instant::now() < retry_at {
+            None
+        } else if machine.central.is_serving() {
+            next(&machine.ledger.snapshot().state, &sink.destination, failures > 0)
+        } else {
+            // Nobody writes the order now, so nothing is recorded: told once in each run of the daemon.
+            frozen(&machine).filter(|_| frozen_told < ATTEMPTS_MAX)
         };
-        outside::note(&text)
+        let Some((id, notice, attempt)) = due else {
+            let look = Instant::now() + LOOK_MAX;
+            let until = if Instant::now() < retry_at {
+                retry_at.min(look)
+            } else {
+                look
+            };
+            tokio::time::sleep(LOOK_MIN).await;
+            tokio::select! {
+                _ = changed.changed() => {}
+                () = tokio::time::sleep_until(until) => {}
+            }
+            continue;
+        };
+        let told = sink.tell(&id, &notice).await;
+        let mut failed = told.is_err();
+        if notice.topic == NoticeTopic::CentralFrozen {
+            frozen_told = if failed { frozen_told + 1 } else { ATTEMPTS_MAX };
+        } else if let Err(e) = record(&machine, &id, &sink.destination, attempt, told).await {
+            tracing::error!(code = e.code(), error = %e, "a notice's delivery could not be recorded");
+            failed = true;
+        }
+        failures = if failed { failures.saturating_add(1) } else { 0 };
+        if failed {
+            retry_at = Instant::now() + wait_after(failures);
+        }
     }
 }
 
-/// Delivers what is undelivered until it is told to stop.
-pub(crate) async fn deliver_forever(machine: Arc<Machine>, mut stop: tokio::sync::watch::Receiver<bool>) {
-    let config = &machine.config.notices;
-    let mut sinks: Vec<Sink> = config.command.clone().map(Sink::Command).into_iter().collect();
-    sinks.extend(config.webhook.clone().map(Sink::Webhook));
-    // Last: a notice that the log has went out to every sink that there was.
-    sinks.push(Sink::Log);
+fn wait_after(failures: u32) -> Duration {
+    let doubled = 2u32.saturating_pow(failures.saturating_sub(1));
+    RETRY_FIRST.saturating_mul(doubled).min(RETRY_MAX)
+}
+
+// What a sink is to be told now, and the number of the try: the oldest. While the sink fails, the one that was tried least, so
+// that each has its first try before any has its last.
+fn next(state: &FleetState, destination: &str, fails: bool) -> Option<(ReceiptId, Notice, u16)> {
+    let due = state.open_notices().filter_map(|(id, notice)| {
+        let attempts = match notice.delivery(destination) {
+            Some(tried) => (!tried.delivered && tried.attempts < ATTEMPTS_MAX).then_some(tried.attempts),
+            // One place is the log's.
+            None => {
+                (notice.delivery(LOG).is_none() && notice.deliveries.len() + 1 < DELIVERIES_MAX).then_some(0)
+            }
+        };
+        Some((id, notice, attempts?))
+    });
+    let first =
+        due.min_by_key(|(id, notice, attempts)| (if fails { *attempts } else { 0 }, notice.raised_at, **id));
+    first.map(|(id, notice, attempts)| (*id, notice.clone(), attempts + 1))
+}
+
+// That Central is frozen can be told by no receipt of the order.
+fn frozen(machine: &Machine) -> Option<(ReceiptId, Notice, u16)> {
+    let why = machine.central.frozen()?;
+    let id = derived_id(&[
+        b"notice",
+        b"CentralFrozen",
+        machine.boot.as_bytes(),
+        why.as_bytes(),
+    ]);
+    let notice = Notice {
+        topic: NoticeTopic::CentralFrozen,
+        machine: Some(machine.id().clone()),
+        text: outside::note(&format!("Central is frozen and decides nothing: {why}")),
+        raised_at: machine.now_us(),
+        deliveries: Vec::new(),
+        acknowledged_at: None,
+    };
+    Some((id, notice, 1))
+}
+
+async fn log_forever(machine: Arc<Machine>, destinations: Vec<String>) {
     let mut changed = machine.changed();
-    let mut retry_at: std::collections::BTreeMap<(ReceiptId, String), tokio::time::Instant> =
-        Default::default();
+    let mut logged: BTreeSet<ReceiptId> = BTreeSet::new();
     loop {
         changed.mark_unchanged();
         if machine.central.is_serving() {
-            for (id, notice, sink, attempt) in undelivered(&machine, &sinks) {
-                let key = (id, sink.destination());
-                if retry_at
-                    .get(&key)
-                    .is_some_and(|at| *at > tokio::time::Instant::now())
-                {
-                    continue;
+            let snapshot = machine.ledger.snapshot();
+            let untold: Vec<_> = snapshot
+                .state
+                .open_notices()
+                .filter(|(_, notice)| notice.delivery(LOG).is_none())
+                .collect();
+            logged.retain(|id| untold.iter().any(|(of, _)| *of == id));
+            for (id, notice) in untold {
+                if logged.insert(*id) {
+                    sinks::log(id, notice);
                 }
-                match attempt_one(&machine, &id, &notice, &sink, attempt).await {
-                    Ok(true) => {
-                        retry_at.remove(&key);
-                    }
-                    Ok(false) => {
-                        let wait = RETRY_AFTER * 2u32.saturating_pow(u32::from(attempt) - 1);
-                        retry_at.insert(key, tokio::time::Instant::now() + wait);
-                    }
-                    Err(e) => {
-                        tracing::error!(code = e.code(), error = %e, "a notice's delivery could not be recorded");
-                    }
+                let asked = |destination: &String| notice.delivery(destination).is_some();
+                let full = notice.deliveries.len() + 1 >= DELIVERIES_MAX;
+                if (full || destinations.iter().all(asked))
+                    && let Err(e) = record(&machine, id, LOG, 1, Ok(())).await
+                {
+                    tracing::error!(code = e.code(), error = %e, "that the log has a notice could not be recorded");
                 }
             }
         }
+        tokio::time::sleep(LOOK_MIN).await;
         tokio::select! {
             _ = changed.changed() => {}
-            () = tokio::time::sleep(RETRY_AFTER) => {}
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(LOOK_MAX) => {}
         }
     }
 }
 
-fn undelivered(machine: &Machine, sinks: &[Sink]) -> Vec<(ReceiptId, Notice, Sink, u16)> {
-    let snapshot = machine.ledger.snapshot();
-    let mut due = Vec::new();
-    let log = Sink::Log.destination();
-    for (id, notice) in snapshot.state.notices() {
-        let of = |destination: &str| notice.deliveries.iter().find(|d| d.destination == destination);
-        // A sink that was configured later does not get what was told before it.
-        let told = of(&log).is_some_and(|d| d.delivered);
-        for sink in sinks {
-            let tried = of(&sink.destination());
-            let attempts = tried.map_or(0, |d| d.attempts);
-            let open = match tried {
-                Some(tried) => !tried.delivered && attempts < ATTEMPTS_MAX,
-                None => !told && notice.deliveries.len() < DESTINATIONS_MAX,
-            };
-            if open {
-                due.push((*id, notice.clone(), sink.clone(), attempts + 1));
-            }
-        }
-    }
-    due
-}
-
-async fn attempt_one(
+async fn record(
     machine: &Arc<Machine>,
-    id: &ReceiptId,
-    notice: &Notice,
-    sink: &Sink,
+    notice: &ReceiptId,
+    destination: &str,
     attempt: u16,
-) -> Result<bool, ServerError> {
-    let body = serde_json::json!({
-        "id": id, "topic": notice.topic, "machine": notice.machine, "text": notice.text, "raised_at_us": notice.raised_at,
-    });
-    let body = body.to_string();
-    let told = match sink {
-        Sink::Log => {
-            tracing::warn!(notice = %id, topic = ?notice.topic, "{}", shown(&notice.text));
-            Ok(())
-        }
-        Sink::Command(argv) => {
-            let environment = [("LEDGER_NOTICE", id.to_string())];
-            bounded(outside::run(argv, &environment, body.as_bytes())).await
-        }
-        Sink::Webhook(url) => bounded(post(url, id, body)).await,
-    };
-    let subject = Subject::new(&format!("notice/{id}"))?;
-    let (destination, delivered) = (sink.destination(), told.is_ok());
+    told: Result<(), String>,
+) -> Result<(), ServerError> {
+    let subject = Subject::new(&format!("notice/{notice}"))?;
+    let (notice, destination) = (*notice, destination.to_owned());
     let draft = match told {
-        Ok(()) => Draft::of(
-            &NoticeDelivered {
-                notice: *id,
+        Ok(()) => {
+            let detail = NoticeDelivered {
+                notice,
                 destination,
                 attempt,
-            },
-            subject,
-        ),
+            };
+            Draft::of(&detail, subject)
+        }
         Err(why) => {
             let detail = NoticeUndelivered {
-                notice: *id,
+                notice,
                 destination,
                 attempt,
                 error: outside::note(&why),
@@ -158,30 +196,22 @@ async fn attempt_one(
             Draft::of(&detail, subject)
         }
     };
-    let draft = draft.cause(*id);
+    let draft = draft.cause(notice);
     machine
         .ledger
         .submit(move |tx| -> Result<(), ServerError> { Ok(central::put(tx, vec![draft]).map(drop)?) })
         .await?;
-    Ok(delivered)
+    Ok(())
 }
 
-async fn bounded(told: impl Future<Output = Result<(), String>>) -> Result<(), String> {
-    tokio::time::timeout(SINK_TIMEOUT, told)
-        .await
-        .unwrap_or_else(|_| Err("took longer than 20 s".into()))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-async fn post(url: &str, id: &ReceiptId, body: String) -> Result<(), String> {
-    let request = outside::client(SINK_TIMEOUT)?
-        .post(url)
-        .header("content-type", "application/json")
-        .header("ledger-notice", id.to_string());
-    let answer = request.body(body).send().await.map_err(outside::without_url)?;
-    let status = answer.status();
-    if status.is_success() {
-        Ok(())
-    } else {
-        Err(format!("answered {status}"))
+    #[test]
+    fn a_sink_that_fails_is_asked_ever_more_seldom_and_never_more_than_six_times_an_hour() {
+        let waits: Vec<u64> = (1..12).map(|failures| wait_after(failures).as_secs()).collect();
+        assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600]);
+        assert_eq!(wait_after(u32::MAX), RETRY_MAX);
     }
 }

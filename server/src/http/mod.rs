@@ -20,6 +20,7 @@ mod jobs;
 pub mod limits;
 mod merge;
 mod nodes;
+mod notices;
 mod patient;
 mod problem;
 mod proofs;

@@ -6,8 +6,8 @@
 use super::problem::Problem;
 use super::wire;
 use super::{
-    Api, Door, appends, erase, events, export, fleet, gate, handlers, health, import, jobs, nodes, proofs,
-    receipts, reply, requests, status, steer, tiles, vault, verify,
+    Api, Door, appends, erase, events, export, fleet, gate, handlers, health, import, jobs, nodes, notices,
+    proofs, receipts, reply, requests, status, steer, tiles, vault, verify,
 };
 use crate::machine::Machine;
 use axum::Router;
@@ -61,6 +61,8 @@ fn common() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(nodes::drain))
         .routes(routes!(nodes::resume))
         .routes(routes!(nodes::quarantine))
+        .routes(routes!(notices::list))
+        .routes(routes!(notices::acknowledge))
         .routes(routes!(vault::list))
         .routes(routes!(status::show))
         .routes(routes!(tiles::checkpoint))

@@ -130,14 +130,16 @@ fn counts(snapshot: &Published<FleetState>) -> Counts {
         .map(|phase| (phase.as_str().to_owned(), count(state.jobs_in(phase).count())))
         .filter(|(_, n)| *n > 0)
         .collect();
-    let open = state.notices().filter(|(_, notice)| {
-        !notice.deliveries.is_empty() && !notice.deliveries.iter().any(|delivery| delivery.delivered)
-    });
     Counts {
         receipts: snapshot.receipts,
         machines: count(state.machines().count()),
         jobs,
-        notices_open: count(open.count()),
+        notices_open: count(
+            state
+                .open_notices()
+                .filter(|(_, notice)| notice.is_undelivered())
+                .count(),
+        ),
     }
 }
 
@@ -236,6 +238,26 @@ fn warnings(
             "node.offline",
             text,
             "wake it, or retire it with `ledger nodes retire`",
+        ));
+    }
+    let mut untold: Vec<_> = state
+        .open_notices()
+        .map(|(_, notice)| notice)
+        .filter(|notice| notice.is_undelivered())
+        .collect();
+    untold.sort_by_key(|notice| notice.raised_at);
+    if let Some(newest) = untold.last() {
+        let failed = newest.deliveries.iter().find(|delivery| !delivery.delivered);
+        let sink = failed.map_or("nobody", |delivery| delivery.destination.as_str());
+        let text = format!(
+            "{} notices did not reach everybody; the newest not {sink}: {}",
+            untold.len(),
+            newest.text
+        );
+        warnings.push(warning(
+            "notice.undelivered",
+            text,
+            "`ledger notices list --open` tells why; mend the sink, or say that you saw them: `ledger notices ack --all`",
         ));
     }
     let parked = state.jobs_in(Phase::Parked).count();
