@@ -78,6 +78,8 @@ pub(crate) enum Command {
     Handlers(commands::handlers::HandlersArgs),
     /// List, set and lift the limits under which jobs are claimed
     Limits(commands::limits::LimitsArgs),
+    /// Ask for work again and again, by the clock
+    Schedules(commands::schedules::SchedulesArgs),
     /// List, show and retire machines
     Nodes(commands::nodes::NodesArgs),
     /// List what people were told, and say that it was seen
@@ -133,6 +135,7 @@ impl Command {
             Self::Jobs(_) => "jobs",
             Self::Handlers(_) => "handlers",
             Self::Limits(_) => "limits",
+            Self::Schedules(_) => "schedules",
             Self::Nodes(_) => "nodes",
             Self::Notices(_) => "notices",
             Self::Config(_) => "config",

@@ -89,6 +89,8 @@ const TABLE: &[(&str, Exit)] = &[
     ("record.", DATA),
     ("request.", DATA),
     ("root-key.", NOT_PERMITTED),
+    ("schedule.", DATA),
+    ("schedule.unknown", NO_INPUT),
     ("server.io", IO),
     ("server.listen", UNAVAILABLE),
     ("server.not-found", NO_INPUT),

@@ -26,6 +26,12 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const LABELS_MAX: usize = 16;
 /// Jobs that a request may depend on.
 pub const DEPENDS_ON_MAX: usize = 16;
+/// Bytes of a schedule's name: with `schedule/` before it, it is a concurrency key.
+pub const SCHEDULE_BYTES_MAX: usize = 48;
+/// Bytes of a cron expression: lists in every field fit.
+pub const CRON_BYTES_MAX: usize = 128;
+/// Currencies that one run reports at most.
+pub const CURRENCIES_MAX: usize = 16;
 /// Bytes of a progress note or of a short reason in a detail.
 pub const NOTE_BYTES_MAX: usize = 200;
 /// The greatest seq of a record: the size of the tree that ends with it is one more, and has 64 bits.

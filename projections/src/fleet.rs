@@ -10,6 +10,7 @@ use crate::order::{LogRow, OrderTables, Place};
 use crate::queue::Queue;
 use crate::retention::Retention;
 use crate::runs::Runs;
+use crate::schedules::Schedules;
 use crate::table::Table;
 use crate::uptime::Presence;
 use ledger::{Changes, Erasing, Receipt, Row, State, StateContext};
@@ -37,6 +38,7 @@ mod tables {
     pub(super) const PAUSES: u16 = 30;
     pub(super) const LIMITS: u16 = 31;
     pub(super) const RETENTION: u16 = 45;
+    pub(super) const SCHEDULES: u16 = 40;
 }
 
 /// The fleet as this store knows it.
@@ -52,11 +54,12 @@ pub struct FleetState {
     pub(crate) notices: Notices,
     pub(crate) presence: Presence,
     retention: One<Retention>,
+    pub(crate) schedules: Schedules,
 }
 
 impl State for FleetState {
     const NAME: &'static str = "fleet";
-    const VERSION: u32 = 6;
+    const VERSION: u32 = 7;
 
     fn empty(context: &StateContext) -> Self {
         Self {
@@ -90,6 +93,9 @@ impl State for FleetState {
             notices: Notices::new(),
             presence: Presence::new(),
             retention: One::new(tables::RETENTION),
+            schedules: Schedules {
+                rows: Table::new(tables::SCHEDULES),
+            },
         }
     }
 
@@ -149,6 +155,7 @@ impl State for FleetState {
             tables::RUNS => self.runs.runs.load(row).map(drop),
             tables::STAGED => self.runs.staged.load(row).map(drop),
             tables::RETENTION => self.retention.load(row),
+            tables::SCHEDULES => self.schedules.rows.load(row).map(drop),
             other => (self.presence.load(row))
                 .or_else(|| self.notices.load(row))
                 .unwrap_or_else(|| Err(format!("table {other} is not one of this state's"))),
@@ -270,6 +277,9 @@ impl FleetState {
             | AnyDetail::Erased(_) => {}
             detail => {
                 use crate::queue::{At, Folded};
+                if let Some(told) = (self.schedules).fold(receipt, &detail, at, &self.queue, changes) {
+                    return told;
+                }
                 let cause = receipt.statement().cause;
                 match self.queue.fold(
                     receipt,

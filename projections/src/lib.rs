@@ -22,6 +22,7 @@ pub mod retention;
 pub mod rows;
 pub mod runner;
 pub mod runs;
+pub mod schedules;
 pub mod table;
 pub mod timeline;
 pub mod uptime;

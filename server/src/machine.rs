@@ -7,6 +7,7 @@
 use crate::config::Config;
 use crate::error::ServerError;
 use crate::gateway::central::{self, Central};
+use crate::gateway::schedules;
 use crate::vault::VaultReader;
 use ledger::clock::{Entropy, SystemEntropy};
 use ledger::core::kinds::{self, AnyDetail, Detail, InadmissibleReason, JobId, RequestReceived};
@@ -316,6 +317,8 @@ impl Machine {
             self.central.wait_until_serving().await?;
         }
         let node = !self.is_gateway();
+        let policy = self.config.policy();
+        let about = schedules::About::of(self, said.statement())?;
         let committed = self
             .ledger
             .submit(move |tx| -> Result<Appended, ServerError> {
@@ -332,6 +335,9 @@ impl Machine {
                 if stream == Stream::Order && tx.find(&statement.author, &statement.id)?.is_none() {
                     // What the fold would leave alone is refused, with the reason.
                     decide::steers(tx.state(), statement, now)?;
+                }
+                if let Some(about) = &about {
+                    about.before(tx, statement, &policy)?;
                 }
                 let appended = tx.append_signed(stream, &said)?;
                 if let Some(erased) = ledger::erase::said(appended.receipt())

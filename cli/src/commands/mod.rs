@@ -24,6 +24,7 @@ pub(crate) mod prove;
 pub(crate) mod prune;
 pub(crate) mod publish;
 pub(crate) mod replay;
+pub(crate) mod schedules;
 pub(crate) mod status;
 pub(crate) mod submit;
 pub(crate) mod token;
@@ -49,6 +50,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Cli
         Command::Jobs(args) => jobs::run(context, &args).await,
         Command::Handlers(args) => handlers::run(context, &args).await,
         Command::Limits(args) => limits::run(context, &args).await,
+        Command::Schedules(args) => schedules::run(context, &args).await,
         Command::Nodes(args) => nodes::run(context, &args).await,
         Command::Notices(args) => notices::run(context, &args).await,
         Command::Config(args) => config::run(context, &args),

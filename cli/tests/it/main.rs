@@ -13,6 +13,7 @@ mod proofs;
 mod prune;
 mod queue;
 mod restored;
+mod schedules;
 mod tour;
 mod verify;
 

@@ -4,6 +4,7 @@
 //! by `limits`; the sum stays below [`crate::limits::DETAIL_BYTES_MAX`], which the statement checks.
 
 mod common;
+mod cost;
 mod facts;
 mod fleet;
 mod job;
@@ -12,9 +13,11 @@ mod log;
 mod queue;
 mod read;
 mod run;
+mod schedule;
 mod watch;
 
 pub use common::{Class, Costs, ErrorClass, Evidence, Fence, InputRef, JobId, Outputs, Role};
+pub use cost::{JobAssigned, JobCharged, Money, RunCharged};
 pub use facts::{
     ArtifactRecorded, ArtifactRemoved, ArtifactSkipped, Erased, NodeBooted, NodePulse, SkipReason, Verdict,
     VerifyCompleted,
@@ -38,6 +41,10 @@ pub use queue::{
 };
 pub use run::{
     ArtifactStaged, RunCheckpointed, RunFailed, RunLost, RunProgressed, RunStarted, RunSucceeded, RunYielded,
+};
+pub use schedule::{
+    Misfire, Overlap, ScheduleDefined, ScheduleFired, ScheduleMissed, ScheduleRemoved, ScheduleSkipped,
+    TickSkipped,
 };
 
 pub use watch::{
@@ -238,6 +245,14 @@ catalogue! {
     LogCited = "log.cited", 1, [Order], Central;
     RetentionSet = "retention.set", 1, [Order], Operator;
     NodeDaySummary = "node.day-summary", 1, [Facts], Machine;
+    ScheduleDefined = "schedule.defined", 1, [Order], Operator;
+    ScheduleRemoved = "schedule.removed", 1, [Order], Operator;
+    ScheduleFired = "schedule.fired", 1, [Order], Central;
+    ScheduleMissed = "schedule.missed", 1, [Order], Central;
+    ScheduleSkipped = "schedule.skipped", 1, [Order], Central;
+    RunCharged = "run.charged", 1, [Work], Machine;
+    JobCharged = "job.charged", 1, [Order], Central;
+    JobAssigned = "job.assigned", 1, [Order], Central;
 
     @older
     NodePulse = "node.pulse", 1;

@@ -8,11 +8,13 @@
 mod claims;
 mod intake;
 mod leases;
+mod schedules;
 mod time;
 
 pub use claims::{Asked, give};
 pub use intake::{admit, greet, repeat_erased};
 pub use leases::{BeatReply, Leases, beat};
+pub use schedules::{Fired, fire};
 pub use time::{Due, Heard, overdue, silences, tick};
 
 use crate::queue::decide;

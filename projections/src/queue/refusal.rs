@@ -88,6 +88,9 @@ pub enum Refusal {
         /// What was expected and found.
         why: String,
     },
+    /// A schedule that is none, or that is not there.
+    #[error(transparent)]
+    Schedule(#[from] crate::schedules::ScheduleRefusal),
     /// A receipt of another kind than the command is about.
     #[error("a receipt of kind {expected} is expected, {found} was given")]
     Kind {
@@ -148,6 +151,7 @@ impl Refusal {
             Self::Dependency { .. } => "request.depends-on",
             Self::NoRetry { .. } => "job.no-retry",
             Self::Steering { .. } => "queue.steering",
+            Self::Schedule(e) => e.code(),
             Self::Kind { .. } => "receipt.kind",
             Self::Declaration { .. } => "handler.declaration",
             Self::InvitationUnknown => "invitation.unknown",

@@ -15,6 +15,7 @@ mod members;
 mod notices;
 mod random;
 mod routing;
+mod schedules;
 mod steering;
 mod table;
 mod timeline;

@@ -7,8 +7,8 @@ use crate::http::wire::{
     Answer, AppendBody, Appended, Artifact, Boot, CancelBody, Cancelled, EraseBody, Erased, EventsQuery,
     ExportBody, Exported, Health, ImportBody, Imported, Job, JobFull, JobsQuery, LogKey, Node, Notice,
     NoticesQuery, Page, Problem, ProveBody, Proved, PublishBody, PublishedLog, Ready, Receipt, ReceiptFull,
-    ReceiptsQuery, RequestBody, Requested, ScanBody, Scanned, Seen, SeenBody, Status, Uptime, UptimeQuery,
-    VaultQuery, WishBody, Wished,
+    ReceiptsQuery, RequestBody, Requested, ScanBody, Scanned, Schedule, ScheduleBody, ScheduleFull,
+    ScheduleSet, Seen, SeenBody, Status, Uptime, UptimeQuery, VaultQuery, WishBody, Wished,
 };
 use axum::Router;
 use form_urlencoded::Serializer;
@@ -154,6 +154,47 @@ impl Api {
     pub async fn acknowledge(&self, id: &str, body: &SeenBody) -> Result<Answer<Seen>, ClientError> {
         self.post(&format!("/v1/notices/{}/acknowledge", escape(id)), body)
             .await
+    }
+
+    /// `GET /v1/schedules`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn schedules(&self) -> Result<Page<Schedule>, ClientError> {
+        self.get("/v1/schedules").await
+    }
+
+    /// `GET /v1/schedules/{name}`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn schedule(&self, name: &str) -> Result<Answer<ScheduleFull>, ClientError> {
+        self.get(&format!("/v1/schedules/{}", escape(name))).await
+    }
+
+    /// `POST /v1/schedules`, signed by the machine's local actor.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn define_schedule(&self, body: &ScheduleBody) -> Result<Answer<ScheduleSet>, ClientError> {
+        self.post("/v1/schedules", body).await
+    }
+
+    /// `DELETE /v1/schedules/{name}`, signed by the machine's local actor.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn remove_schedule(
+        &self,
+        name: &str,
+        body: &WishBody,
+    ) -> Result<Answer<ScheduleSet>, ClientError> {
+        let target = format!("/v1/schedules/{}", escape(name));
+        self.within(async {
+            self.read(self.send(Method::DELETE, &target, Some(body)).await?)
+                .await
+        })
+        .await
     }
 
     /// `GET /v1/vault`.

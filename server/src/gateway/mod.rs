@@ -8,6 +8,7 @@ pub mod exchange;
 mod incarnations;
 mod joining;
 mod notices;
+pub(crate) mod schedules;
 mod sinks;
 mod ticker;
 

@@ -1,6 +1,6 @@
 //! The gateway's ticker: what depends on time passing becomes a receipt here, and nowhere else.
 
-use super::central;
+use super::{central, schedules};
 use crate::clock::running_ms;
 use crate::error::ServerError;
 use crate::jobs::Jobs;
@@ -13,6 +13,7 @@ use ledger_projections::FleetState;
 use ledger_projections::central::{repeat_erased, silences};
 use ledger_projections::notices::{Condition, Standing};
 use ledger_projections::queue::decide;
+use ledger_projections::schedules::Timetable;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +47,7 @@ pub(crate) async fn tick_forever(
     let mut last_ms = running_ms();
     // A machine has its full time to be heard from here on, whatever its logs say of the time before.
     let mut watched_since = machine.now_us();
+    let mut timetable = Timetable::default();
     loop {
         // A machine that slept, or a process that was stopped, heard nobody meanwhile: that is nobody's silence.
         let now_ms = running_ms();
@@ -79,13 +81,16 @@ pub(crate) async fn tick_forever(
                 }
             }
         }
-        if machine.central.is_serving()
-            && let Err(e) = tick(&machine, &jobs, watched_since).await
-        {
-            tracing::error!(code = e.code(), error = %e, "the ticker could not write what time brought");
+        let mut wait = period;
+        if machine.central.is_serving() {
+            if let Err(e) = tick(&machine, &jobs, watched_since).await {
+                tracing::error!(code = e.code(), error = %e, "the ticker could not write what time brought");
+            }
+            schedules::look(&machine, &mut timetable).await;
+            wait = schedules::until_next(&machine, &timetable, period).max(TICK_MIN);
         }
         tokio::select! {
-            () = tokio::time::sleep(period) => {}
+            () = tokio::time::sleep(wait) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
     }

@@ -28,6 +28,7 @@ mod receipts;
 mod reply;
 mod requests;
 mod routes;
+mod schedules;
 mod select;
 mod serve;
 pub mod signature;

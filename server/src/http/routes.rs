@@ -7,7 +7,7 @@ use super::problem::Problem;
 use super::wire;
 use super::{
     Api, Door, appends, erase, events, export, fleet, gate, handlers, health, import, jobs, nodes, notices,
-    proofs, receipts, reply, requests, status, steer, tiles, vault, verify,
+    proofs, receipts, reply, requests, schedules, status, steer, tiles, vault, verify,
 };
 use crate::machine::Machine;
 use axum::Router;
@@ -30,6 +30,7 @@ use utoipa_axum::routes;
     tags(
         (name = "receipts", description = "What happened"),
         (name = "jobs", description = "What was asked, and what became of it"),
+        (name = "schedules", description = "What is asked for again and again"),
         (name = "nodes", description = "The machines"),
         (name = "vault", description = "The durable files"),
         (name = "status", description = "The answering machine"),
@@ -56,6 +57,8 @@ fn common() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(handlers::pause))
         .routes(routes!(handlers::resume))
         .routes(routes!(handlers::limits, handlers::limit))
+        .routes(routes!(schedules::list, schedules::define))
+        .routes(routes!(schedules::show, schedules::remove))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::uptime))
         .routes(routes!(nodes::drain))

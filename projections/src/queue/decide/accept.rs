@@ -24,7 +24,7 @@ pub const ATTEMPTS_MAX: u16 = 1000;
 /// [`Refusal::Spec`] naming the field, [`Refusal::UniqueKey`] naming the job that holds the key, [`Refusal::Dependency`] naming a
 /// job that it cannot wait for, [`Refusal::NoRetry`] naming one that it cannot try again.
 pub fn check_spec(state: &FleetState, spec: &JobSpec, policy: &Policy) -> Result<(), Refusal> {
-    bounds(spec)?;
+    check_bounds(spec)?;
     possible(state, spec, policy)
 }
 
@@ -52,7 +52,11 @@ fn holder(state: &FleetState, key: &str, retry_of: Option<JobId>, policy: &Polic
     holders.find(counts).map(|job| job.id)
 }
 
-fn bounds(spec: &JobSpec) -> Result<(), Refusal> {
+/// Whether a request is within its bounds, whatever the fleet's state is.
+///
+/// # Errors
+/// [`Refusal::Spec`] naming the field.
+pub fn check_bounds(spec: &JobSpec) -> Result<(), Refusal> {
     let wrong = |field, why: String| Err(Refusal::Spec { field, why });
     let name =
         |text: &str| !text.is_empty() && text.len() <= NAME_BYTES_MAX && !text.chars().any(char::is_control);
@@ -158,7 +162,7 @@ pub fn accept_request(
     let Some(RequestReceived { mut spec }) = detail_of::<RequestReceived>(request) else {
         return Ok(vec![inadmissible(request, InadmissibleReason::MalformedDetail)]);
     };
-    if bounds(&spec).is_err() || !names_its_payload(&spec, statement) {
+    if check_bounds(&spec).is_err() || !names_its_payload(&spec, statement) {
         return Ok(vec![inadmissible(request, InadmissibleReason::NotPermitted)]);
     }
     let cause = Some(statement.id);

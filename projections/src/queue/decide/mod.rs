@@ -16,7 +16,7 @@ mod routing;
 mod steer;
 mod time;
 
-pub use accept::{ATTEMPTS_MAX, accept_request, check_spec, names_its_payload};
+pub use accept::{ATTEMPTS_MAX, accept_request, check_bounds, check_spec, names_its_payload};
 pub use backoff::retry_after_ms;
 pub use cancel::{cancel, cancel_asked};
 pub use claim::{CLAIM_SCAN_MAX, ClaimCommand, ClaimDecision, claim, nth_claim_id, points};

@@ -16,6 +16,7 @@ mod proofs;
 mod query;
 mod receipt;
 mod said;
+mod schedule;
 mod status;
 mod steer;
 mod vault;
@@ -35,6 +36,7 @@ pub use said::{
     AppendBody, AppendSaid, Appended, CancelBody, CancelSaid, Cancelled, RequestBody, RequestSaid, Requested,
     SaidPayload, SignedBody,
 };
+pub use schedule::{Schedule, ScheduleBody, ScheduleFull, ScheduleSaid, ScheduleSet, TickView};
 pub use status::{Boot, Counts, Health, Link, LogHead, Outbox, Ready, Status, Verification, Warning};
 pub use steer::{
     Drained, HandlerOn, HandlerRow, HandlerSteered, LimitBody, LimitSaid, LimitView, Limited, PauseBody,

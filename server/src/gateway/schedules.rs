@@ -1,0 +1,153 @@
+//! Schedules at the gateway: which are due, with which input, and what a new definition meets.
+//!
+//! Owns the cache of next times. What fires is decided within the commit, by the state as it is there; here it is found out when to
+//! look, and the input of a definition is read from its payload.
+
+use crate::error::ServerError;
+use crate::machine::Machine;
+use ledger::clock::{Entropy, SystemEntropy};
+use ledger::core::kinds::AnyDetail;
+use ledger::core::{ReceiptId, Statement};
+use ledger::{PayloadState, Tx};
+use ledger_projections::central::{Fired, fire};
+use ledger_projections::queue::decide::names_its_payload;
+use ledger_projections::schedules::{Input, Schedule, Timetable, check, check_removal};
+use ledger_projections::{FleetState, Policy};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Schedules that one look goes through, one commit each; the next look goes on.
+const LOOK_MAX: usize = 64;
+/// Steps of what was due before that a new definition waits for.
+const BEFORE_MAX: usize = 64;
+
+/// A schedule's input as it was read of one definition.
+struct Read {
+    defined: ReceiptId,
+    input: Input,
+}
+
+impl Read {
+    /// Reads the input of a schedule's present definition.
+    fn of(machine: &Machine, row: &Schedule) -> Result<Self, ServerError> {
+        let defined = row.defined;
+        let at = &row.evidence;
+        let receipt = machine.ledger.get(&at.log, at.seq)?;
+        let input = match receipt.filter(|_| row.definition.job.input.is_some()) {
+            None => Input::None,
+            Some(receipt) => match machine.ledger.payload(&receipt)? {
+                PayloadState::Present(payload) => {
+                    let mut secret = [0; 32];
+                    SystemEntropy.fill(&mut secret);
+                    Input::Bytes {
+                        bytes: payload.bytes,
+                        secret,
+                    }
+                }
+                PayloadState::None => Input::None,
+                PayloadState::Erased | PayloadState::Absent | PayloadState::Damaged => Input::Erased,
+            },
+        };
+        Ok(Self { defined, input })
+    }
+}
+
+/// Decides what is due of all schedules, and follows the state. One that fails is told, looked at again later, and keeps no other
+/// waiting.
+pub(crate) async fn look(machine: &Arc<Machine>, timetable: &mut Timetable) {
+    let snapshot = machine.ledger.snapshot();
+    timetable.follow(&snapshot.state);
+    for name in timetable.due(machine.now_us()).into_iter().take(LOOK_MAX) {
+        let Some(row) = snapshot.state.schedule(&name) else {
+            continue;
+        };
+        if let Err(e) = decide(machine, &name, row).await {
+            tracing::error!(schedule = %name, code = e.code(), error = %e, "a schedule could not be looked at");
+        }
+    }
+    timetable.follow(&machine.ledger.snapshot().state);
+}
+
+async fn decide(machine: &Arc<Machine>, name: &str, row: &Schedule) -> Result<(), ServerError> {
+    let read = Read::of(machine, row)?;
+    let (name, policy) = (name.to_owned(), machine.config.policy());
+    let decide = move |tx: &mut Tx<'_, FleetState>| -> Result<(), ServerError> {
+        fire(tx, &name, &read.defined, &read.input, &policy)?;
+        Ok(())
+    };
+    machine.ledger.submit(decide).await?;
+    Ok(())
+}
+
+/// How long until the next nominal time, at most `longest`.
+pub(crate) fn until_next(machine: &Machine, timetable: &Timetable, longest: Duration) -> Duration {
+    let wait = timetable.next().map(|next| next.saturating_sub(machine.now_us()));
+    let wait = wait.map(|us| Duration::from_micros(u64::try_from(us).unwrap_or(0)));
+    wait.map_or(longest, |wait| wait.min(longest))
+}
+
+/// A statement that defines or removes a schedule, and the input of the definition that it replaces.
+pub(crate) struct About {
+    detail: AnyDetail,
+    name: String,
+    read: Option<Read>,
+}
+
+impl About {
+    /// Reads what a statement meets; `None` for one that is about no schedule.
+    pub(crate) fn of(machine: &Machine, said: &Statement) -> Result<Option<Self>, ServerError> {
+        let detail = said.any_detail().ok();
+        let named = detail.and_then(|detail| match &detail {
+            AnyDetail::ScheduleDefined(d) => Some((d.schedule.clone(), detail)),
+            AnyDetail::ScheduleRemoved(d) => Some((d.schedule.clone(), detail)),
+            _ => None,
+        });
+        let Some((name, detail)) = named else {
+            return Ok(None);
+        };
+        let snapshot = machine.ledger.snapshot();
+        let row = snapshot.state.schedule(&name);
+        let read = row.map(|row| Read::of(machine, row)).transpose()?;
+        Ok(Some(Self { detail, name, read }))
+    }
+
+    /// Within the commit, before the statement is sealed: it must be acceptable, and what was due of the definition that it replaces is
+    /// decided first. One that was said before is neither.
+    pub(crate) fn before(
+        &self,
+        tx: &mut Tx<'_, FleetState>,
+        said: &Statement,
+        policy: &Policy,
+    ) -> Result<(), ServerError> {
+        if tx.find(&said.author, &said.id)?.is_some() {
+            return Ok(());
+        }
+        match &self.detail {
+            AnyDetail::ScheduleDefined(d) => {
+                check(tx.state(), d, tx.now_us())?;
+                if !names_its_payload(&d.job, said) {
+                    let why = "the input that the schedule names is not its payload";
+                    return Err(ServerError::Malformed(why.into()));
+                }
+            }
+            AnyDetail::ScheduleRemoved(d) => check_removal(tx.state(), &d.schedule, &d.reason)?,
+            _ => {}
+        }
+        if tx.state().schedule(&self.name).is_none() {
+            return Ok(());
+        }
+        for _ in 0..BEFORE_MAX {
+            let read = self.read.as_ref().ok_or_else(changed)?;
+            match fire(tx, &self.name, &read.defined, &read.input, policy)? {
+                Fired::All => return Ok(()),
+                Fired::More => {}
+                Fired::Changed => break,
+            }
+        }
+        Err(changed())
+    }
+}
+
+fn changed() -> ServerError {
+    ServerError::NotServing("the schedule is being changed or caught up with; try again".into())
+}
