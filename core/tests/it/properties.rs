@@ -32,6 +32,7 @@ fn draft() -> impl Strategy<Value = Draft> {
                 detail,
                 content,
                 id: None,
+                salt: None,
             },
         )
 }
