@@ -84,6 +84,10 @@ pub(crate) enum Command {
     Nodes(commands::nodes::NodesArgs),
     /// List what people were told, and say that it was seen
     Notices(commands::notices::NoticesArgs),
+    /// Say that this machine goes to sleep, for the system's sleep hook
+    Sleeping(commands::rest::SleepingArgs),
+    /// Say that this machine woke, for the system's sleep hook
+    Waking(commands::rest::WakingArgs),
     /// Show the configuration and where each value comes from
     Config(commands::config::ConfigArgs),
     /// Index the Vault's files, and list them
@@ -137,6 +141,8 @@ impl Command {
             Self::Limits(_) => "limits",
             Self::Schedules(_) => "schedules",
             Self::Nodes(_) => "nodes",
+            Self::Sleeping(_) => "sleeping",
+            Self::Waking(_) => "waking",
             Self::Notices(_) => "notices",
             Self::Config(_) => "config",
             Self::Vault(_) => "vault",

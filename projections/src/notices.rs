@@ -6,8 +6,7 @@
 
 mod due;
 
-pub(crate) use due::queued_for;
-pub use due::{Condition, Standing, Watch, conditions_due, notices_due, told_by};
+pub use due::{Condition, Standing, Watch, conditions_due, notices_due, queued_for, told_by};
 
 use crate::FleetState;
 use crate::members::{MachineStatus, Members};

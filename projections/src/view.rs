@@ -248,6 +248,11 @@ impl FleetState {
         self.notices.notices.iter()
     }
 
+    /// Whether a machine is away by its own word.
+    pub fn is_asleep(&self, machine: &MachineId) -> bool {
+        self.presence.asleep(machine).is_some()
+    }
+
     /// A notice.
     pub fn notice(&self, notice: &ReceiptId) -> Option<&Notice> {
         self.notices.notices.get(notice)

@@ -13,10 +13,9 @@ use crate::jobs::Jobs;
 use crate::machine::Machine;
 use crate::nightly::verify_nightly;
 use crate::node::{Link, beat_from_own_thread, link_forever, open_whole};
+use crate::rest;
 use ledger::clock::{Entropy, SystemEntropy};
-use ledger::core::kinds::{
-    Boot, Detail, HandlerDeclared, NodeBooted, NodePulse3, NodeSleeping, NodeWaking, RestReason,
-};
+use ledger::core::kinds::{Boot, Detail, HandlerDeclared, NodeBooted, NodePulse3, NodeWaking, RestReason};
 use ledger::core::limits::NAME_BYTES_MAX;
 use ledger::core::{Draft, Stream, Subject};
 use ledger_projections::health::Gauges;
@@ -34,8 +33,6 @@ pub use crate::found::{RunFile, run_file, socket};
 
 /// How long a stopping daemon waits for its tasks.
 const STOP_WAIT: Duration = Duration::from_secs(10);
-/// How long a stopping node waits for the gateway to hear that it stops.
-const ANNOUNCE_WAIT: Duration = Duration::from_secs(3);
 /// How often the gateway's own worker looks for work when nothing changed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -159,7 +156,7 @@ pub async fn run_node(
     daemon.tasks.spawn(link_forever(link, daemon.stop.subscribe()));
     daemon.ready("node", None)?;
     shutdown.await;
-    if let Err(e) = say_stopping(&machine).await {
+    if let Err(e) = rest::announce(&machine, RestReason::Stop).await {
         tracing::warn!(code = e.code(), error = %e, "that this machine stops could not be told");
     }
     daemon.finish().await
@@ -286,33 +283,6 @@ fn last_pulse(machine: &Machine) -> Option<i64> {
     i64::try_from(chain.time().unix_ms().saturating_mul(1000)).ok()
 }
 
-// Announces the stop, and gives the gateway a moment to hear it: then it is no outage.
-async fn say_stopping(machine: &Arc<Machine>) -> Result<(), ServerError> {
-    let subject = Subject::new(&format!("node/{}", machine.id()))?;
-    let reason = RestReason::Stop;
-    let said = machine
-        .say(Stream::Facts, vec![Draft::of(&NodeSleeping { reason }, subject)])
-        .await?;
-    let Some(said) = said.first().filter(|_| machine.link().connected) else {
-        return Ok(());
-    };
-    let mut changed = machine.changed();
-    let heard = async {
-        let pinned = || {
-            let snapshot = machine.ledger.snapshot();
-            snapshot
-                .state
-                .pin(&said.log())
-                .is_some_and(|pin| pin.seq >= said.seq())
-        };
-        while !pinned() && changed.changed().await.is_ok() {}
-    };
-    if tokio::time::timeout(ANNOUNCE_WAIT, heard).await.is_err() {
-        tracing::debug!("the gateway did not confirm the announced stop in time");
-    }
-    Ok(())
-}
-
 async fn say_booted(machine: &Arc<Machine>) -> Result<(), ServerError> {
     let mut nonce = [0; 16];
     SystemEntropy.fill(&mut nonce);
@@ -353,7 +323,15 @@ fn pulse_from_own_thread(
             let now_ms = running_ms();
             let slept_ms = now_ms.saturating_sub(last_ms).saturating_sub(period_ms);
             last_ms = now_ms;
-            if slept_ms >= machine.config.timing.lost_after_ms {
+            // A sleep that was announced ends with the first heartbeat after it, and also when it did not come.
+            let lost_after_ms = machine.config.timing.lost_after_ms;
+            let rested = machine
+                .resting()
+                .is_some_and(|since| slept_ms >= period_ms || now_ms.saturating_sub(since) >= lost_after_ms);
+            if rested {
+                machine.rest(None);
+            }
+            if rested || slept_ms >= lost_after_ms {
                 let waking = Draft::of(&NodeWaking { slept_ms }, subject.clone());
                 if let Err(e) = machine.ledger.append_to(Stream::Facts, waking) {
                     tracing::error!(code = e.code(), error = %e, slept_ms, "a waking could not be kept");

@@ -4,7 +4,7 @@
 //! about a millisecond and is meant for every 15 s from a thread of its own; a gauge that the system does not give
 //! is 0, told per field, because a heartbeat without one gauge is worth more than none. It sends nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sysinfo::{Components, CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
@@ -91,7 +91,7 @@ impl Sampler {
         self.system
             .refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
         let total = self.system.total_memory();
-        let (disk_free_bytes, disk_total_bytes) = self.disk();
+        let (disk_free_bytes, disk_total_bytes) = disk_space(&self.store);
         let load = System::load_average().map_or(0.0, |load| load.one);
         Gauges {
             cpu_per_mille: rounded::<u16>(f64::from(self.system.global_cpu_usage()) * 10.0).min(1000),
@@ -111,15 +111,15 @@ impl Sampler {
         sensors.refresh(false);
         hottest(sensors.iter().filter_map(|sensor| sensor.temperature()))
     }
+}
 
-    /// Free and total bytes of the store's own file system. Asked directly: listing all disks would touch network mounts
-    /// that hang.
-    fn disk(&self) -> (u64, u64) {
-        rustix::fs::statvfs(&self.store).map_or((0, 0), |disk| {
-            let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
-            (bytes(disk.f_bavail), bytes(disk.f_blocks))
-        })
-    }
+/// Free and total bytes of the file system that holds a path; zeros where it cannot be read. Asked directly: listing all disks
+/// would touch network mounts that hang.
+pub(crate) fn disk_space(path: &Path) -> (u64, u64) {
+    rustix::fs::statvfs(path).map_or((0, 0), |disk| {
+        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+        (bytes(disk.f_bavail), bytes(disk.f_blocks))
+    })
 }
 
 /// The highest of some temperatures in degrees Celsius, in thousandths; what is no number or colder than ice is a broken sensor's.

@@ -21,6 +21,7 @@ pub mod nightly;
 mod node;
 mod outside;
 pub mod reserve;
+mod rest;
 pub mod setup;
 pub mod vault;
 pub mod worker;

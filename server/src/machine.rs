@@ -12,7 +12,7 @@ use crate::vault::VaultReader;
 use ledger::clock::{Entropy, SystemEntropy};
 use ledger::core::kinds::{self, AnyDetail, Detail, InadmissibleReason, JobId, RequestReceived};
 use ledger::core::statement::VerifiedStatement;
-use ledger::core::{Draft, MachineId, ReceiptId, Statement, Stream};
+use ledger::core::{Draft, LogId, MachineId, ReceiptId, Statement, Stream};
 use ledger::{Appended, Ledger, OpenOptions, Paths, Position, Receipt, Tx};
 use ledger_projections::FleetState;
 use ledger_projections::health::Gauges;
@@ -38,6 +38,8 @@ pub struct Machine {
     gauges: RwLock<BTreeMap<MachineId, Gauges>>,
     link: Mutex<LinkView>,
     verified: Mutex<Option<Receipt>>,
+    // Since when it sleeps by its own word, by the clock that counts sleep.
+    resting: Mutex<Option<u64>>,
     changed: watch::Sender<Position>,
 }
 
@@ -58,6 +60,8 @@ pub struct LinkView {
     pub outbox_bytes: u64,
     /// When the oldest of them was sealed, microseconds since 1970.
     pub outbox_oldest_us: Option<i64>,
+    /// The newest record of each own log that the gateway is known to have.
+    pub acknowledged: BTreeMap<LogId, u64>,
     /// Our clock minus the gateway's, milliseconds.
     pub clock_offset_ms: Option<i64>,
     /// Why Central froze itself.
@@ -136,6 +140,7 @@ impl Machine {
             gauges: RwLock::default(),
             link: Mutex::new(link),
             verified: Mutex::default(),
+            resting: Mutex::default(),
             changed,
         }))
     }
@@ -191,6 +196,16 @@ impl Machine {
 
     pub(crate) fn set_verified(&self, receipt: Receipt) {
         *self.verified.lock().expect("verified lock") = Some(receipt);
+    }
+
+    /// Since when the machine sleeps by its own word, by the clock that counts sleep, milliseconds.
+    pub(crate) fn resting(&self) -> Option<u64> {
+        *self.resting.lock().expect("resting lock")
+    }
+
+    /// Notes that the machine sleeps since then, or no more; what was noted before.
+    pub(crate) fn rest(&self, since_ms: Option<u64>) -> Option<u64> {
+        std::mem::replace(&mut self.resting.lock().expect("resting lock"), since_ms)
     }
 
     /// Signs a draft with the local actor key, for callers on this machine who bring no signature.

@@ -24,6 +24,7 @@ pub(crate) mod prove;
 pub(crate) mod prune;
 pub(crate) mod publish;
 pub(crate) mod replay;
+pub(crate) mod rest;
 pub(crate) mod schedules;
 pub(crate) mod status;
 pub(crate) mod submit;
@@ -36,6 +37,7 @@ use crate::args::Command;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::{Exit, FINE};
+use ledger_server::http::wire::RestWhat;
 
 /// Runs one command.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, CliError> {
@@ -53,6 +55,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Cli
         Command::Schedules(args) => schedules::run(context, &args).await,
         Command::Nodes(args) => nodes::run(context, &args).await,
         Command::Notices(args) => notices::run(context, &args).await,
+        Command::Sleeping(_) => rest::run(context, RestWhat::Sleeping).await,
+        Command::Waking(_) => rest::run(context, RestWhat::Waking).await,
         Command::Config(args) => config::run(context, &args),
         Command::Vault(args) => vault::run(context, &args).await,
         Command::Append(args) => append::run(context, &args).await,

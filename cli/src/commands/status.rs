@@ -3,9 +3,9 @@
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::{Exit, FINE};
-use crate::output::{BAD, BOLD, CARE, DIM, GOOD, count, paint, span_ms};
+use crate::output::{BAD, BOLD, CARE, DIM, GOOD, bytes, count, paint, span_ms};
 use clap::Args;
-use ledger_server::http::wire::{Answer, Status};
+use ledger_server::http::wire::{Answer, Link, LogHead, ProjectionView, Status};
 use serde_json::json;
 
 /// What `status` takes.
@@ -28,6 +28,9 @@ pub(crate) async fn run(context: &Context, _: &StatusArgs) -> Result<Exit, CliEr
     Ok(FINE)
 }
 
+/// Warnings that fit a screen; all are in `--json`.
+const WARNINGS_MAX: usize = 5;
+
 fn describe(answer: &Answer<Status>, daemon: bool) -> String {
     let status = &answer.item;
     let ready = if status.ready {
@@ -37,86 +40,44 @@ fn describe(answer: &Answer<Status>, daemon: bool) -> String {
     };
     let runs = if daemon { "daemon runs" } else { "no daemon runs" };
     let mut lines = vec![format!(
-        "{}  {}  {ready}, {runs}",
+        "{}  {}  {ready}, {runs}, version {}",
         paint(BOLD, &status.machine),
-        status.role
+        status.role,
+        status.version
     )];
     let mut field = |name: &str, value: String| {
         lines.push(format!("  {}  {value}", paint(DIM, format_args!("{name:<8}"))));
     };
-    field("fleet", status.fleet.clone());
+    field("fleet", fleet(status));
     if let Some(link) = &status.link {
-        let state = if link.connected {
-            paint(GOOD, "connected")
-        } else {
-            paint(CARE, "not connected")
-        };
-        field(
-            "gateway",
-            format!(
-                "{} {state}",
-                link.gateway.as_deref().unwrap_or("none is configured")
-            ),
-        );
+        field("gateway", gateway(link));
         if let Some(why) = &link.frozen {
             field("frozen", paint(BAD, why));
         }
     }
-    let oldest = status
-        .outbox
-        .oldest_age_ms
-        .map(|ms| format!(", the oldest {} old", span_ms(ms)))
-        .unwrap_or_default();
-    field(
-        "outbox",
-        format!("{} receipts{oldest}", count(status.outbox.receipts)),
-    );
-    for log in &status.logs {
-        let own = if log.own { "own" } else { "copy" };
-        let name = format!("{} {}", log.machine, log.stream);
-        field(
-            "log",
-            format!(
-                "{name:<18} {:>8} receipts  {own}",
-                count(log.seq.saturating_add(1))
-            ),
-        );
-    }
-    let jobs: Vec<String> = status
-        .counts
-        .jobs
-        .iter()
-        .map(|(state, n)| format!("{n} {state}"))
-        .collect();
-    field(
-        "jobs",
-        if jobs.is_empty() {
-            "none".to_owned()
+    field("own logs", own_logs(status));
+    field("outbox", outbox(status));
+    field("jobs", jobs(status));
+    let folded: Vec<String> = status.projections.iter().map(folded).collect();
+    field("folded", folded.join(", "));
+    field("verified", verified(status));
+    field("checked", checkpoints(status));
+    if let Some(disk) = &status.disk {
+        let reserve = match disk.reserve_bytes {
+            0 => "no reserve".to_owned(),
+            reserve => format!("{} are to stay free", bytes(reserve)),
+        };
+        let free = format!("{} free of {}", bytes(disk.free_bytes), bytes(disk.total_bytes));
+        let free = if disk.below_reserve {
+            paint(BAD, free)
         } else {
-            jobs.join(", ")
-        },
-    );
-    field(
-        "holds",
-        format!(
-            "{} receipts, {} machines",
-            count(status.counts.receipts),
-            count(status.counts.machines)
-        ),
-    );
-    match &status.verification {
-        Some(v) if v.clean => field(
-            "verified",
-            format!("{} ago, {} receipts, clean", span_ms(v.age_ms), count(v.receipts)),
-        ),
-        Some(v) => field(
-            "verified",
-            paint(
-                BAD,
-                format_args!("{} ago, {} findings", span_ms(v.age_ms), count(v.findings)),
-            ),
-        ),
-        None => field("verified", "not yet".to_owned()),
+            free
+        };
+        field("disk", format!("{free}, {reserve}"));
+    }
+    if let Some(newest) = status.undelivered.first() {
+        let many = format!("{} not delivered; ", count(status.counts.notices_open));
+        field("notices", paint(CARE, many + &newest.text));
     }
     let age = answer
         .as_of
@@ -130,7 +91,7 @@ fn describe(answer: &Answer<Status>, daemon: bool) -> String {
             answer.as_of.standing
         ),
     );
-    for warning in &status.warnings {
+    for warning in status.warnings.iter().take(WARNINGS_MAX) {
         lines.push(format!(
             "  {} {} {}",
             paint(CARE, "!"),
@@ -141,5 +102,133 @@ fn describe(answer: &Answer<Status>, daemon: bool) -> String {
             lines.push(format!("    {}", warning.what_to_do));
         }
     }
+    if let more @ 1.. = status.warnings.len().saturating_sub(WARNINGS_MAX) {
+        lines.push(format!(
+            "  {} {more} more: `ledger status --json`",
+            paint(CARE, "!")
+        ));
+    }
     lines.join("\n")
+}
+
+fn fleet(status: &Status) -> String {
+    let id = status.fleet.get(..16).unwrap_or(&status.fleet);
+    let machines = count(status.counts.machines);
+    match (&status.central, status.epoch) {
+        (Some(central), Some(epoch)) => {
+            format!("{id}…  {machines} machines, {central} is Central, epoch {epoch}")
+        }
+        _ => format!("{id}…  {machines} machines"),
+    }
+}
+
+fn gateway(link: &Link) -> String {
+    let state = if link.connected {
+        paint(GOOD, "connected")
+    } else {
+        paint(CARE, "not connected")
+    };
+    let mut told = format!(
+        "{} {state}",
+        link.gateway.as_deref().unwrap_or("none is configured")
+    );
+    if let Some(ms) = link.last_contact_age_ms {
+        told.push_str(&format!(", heard {} ago", span_ms(ms)));
+    }
+    if let Some(ms) = link.clock_offset_ms {
+        let side = if ms < 0 { "behind" } else { "ahead" };
+        told.push_str(&format!(", clock {} {side}", span_ms(ms.unsigned_abs())));
+    }
+    told
+}
+
+// Each own log with its length, and on a node how much of it the gateway has.
+fn own_logs(status: &Status) -> String {
+    let node = status.role == "node";
+    let one = |log: &LogHead| {
+        let size = log.seq.saturating_add(1);
+        let known = log.acknowledged_seq.or(log.pinned_seq);
+        let there = match known.map(|seq| seq.saturating_add(1)) {
+            _ if !node => String::new(),
+            Some(there) if there >= size => " (all there)".to_owned(),
+            Some(there) => format!(" ({} there)", count(there)),
+            None => " (unknown there)".to_owned(),
+        };
+        format!("{} {}{there}", log.stream, count(size))
+    };
+    let own: Vec<String> = status.logs.iter().filter(|log| log.own).map(one).collect();
+    let copies = status.logs.len().saturating_sub(own.len());
+    let copies = match copies {
+        0 => String::new(),
+        copies => format!("; {copies} copies"),
+    };
+    format!("{}{copies}", own.join(", "))
+}
+
+fn outbox(status: &Status) -> String {
+    if status.outbox.receipts == 0 {
+        return "empty".to_owned();
+    }
+    let oldest = status.outbox.oldest_age_ms;
+    let oldest = oldest.map(|ms| format!(", the oldest {} old", span_ms(ms)));
+    format!(
+        "{} receipts, {}{}",
+        count(status.outbox.receipts),
+        bytes(status.outbox.bytes),
+        oldest.unwrap_or_default()
+    )
+}
+
+fn jobs(status: &Status) -> String {
+    let here = &status.jobs_here;
+    let mut told = format!("here {} of {} slots", here.held, here.slots);
+    if here.waiting > 0 {
+        told.push_str(&format!(", {} wait for this machine", count(here.waiting)));
+    }
+    let all: Vec<String> = status
+        .counts
+        .jobs
+        .iter()
+        .map(|(state, n)| format!("{} {state}", count(*n)))
+        .collect();
+    let all = if all.is_empty() {
+        "none".to_owned()
+    } else {
+        all.join(", ")
+    };
+    format!("{told}; in all {all}")
+}
+
+fn folded(projection: &ProjectionView) -> String {
+    match (&projection.halted, projection.behind) {
+        (Some(_), behind) => format!("{} waits, {} behind", projection.name, count(behind)),
+        (None, 0) => format!("{} up to date", projection.name),
+        (None, behind) => format!("{} {} behind", projection.name, count(behind)),
+    }
+}
+
+fn verified(status: &Status) -> String {
+    match &status.verification {
+        Some(v) if v.clean => format!("{} ago, {} receipts, clean", span_ms(v.age_ms), count(v.receipts)),
+        Some(v) => paint(
+            BAD,
+            format_args!("{} ago, {} findings", span_ms(v.age_ms), count(v.findings)),
+        ),
+        None => "not yet".to_owned(),
+    }
+}
+
+// How much of each own log stands under a checkpoint that somebody was given.
+fn checkpoints(status: &Status) -> String {
+    let one = |log: &LogHead| {
+        let size = log.checkpoint_size.filter(|size| *size > 0)?;
+        let behind = log.seq.saturating_add(1).saturating_sub(size);
+        Some(format!("{} {} behind", log.stream, count(behind)))
+    };
+    let told: Vec<String> = status.logs.iter().filter(|log| log.own).filter_map(one).collect();
+    if told.is_empty() {
+        "no checkpoint was given to anybody yet".to_owned()
+    } else {
+        format!("by the last checkpoint: {}", told.join(", "))
+    }
 }

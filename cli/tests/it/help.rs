@@ -63,6 +63,10 @@ fn help_is_as_recorded() {
         &["token", "list"],
         &["token", "revoke"],
         &["status"],
+        &["notices", "list"],
+        &["notices", "ack"],
+        &["sleeping"],
+        &["waking"],
         &["demo"],
     ];
     let mut text = String::new();

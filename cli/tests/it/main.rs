@@ -14,6 +14,7 @@ mod prune;
 mod queue;
 mod restored;
 mod schedules;
+mod status;
 mod tour;
 mod verify;
 

@@ -249,7 +249,7 @@ fn offline_text(state: &FleetState, machine: &MachineId, last_heard: i64) -> Str
 }
 
 /// How many ready jobs wait for a machine, alone or among others that are not heard either.
-pub(crate) fn queued_for(state: &FleetState, machine: &MachineId) -> usize {
+pub fn queued_for(state: &FleetState, machine: &MachineId) -> usize {
     use crate::queue::decide::candidates;
     let online = |id: &MachineId| state.machine(id).is_some_and(crate::members::Machine::is_online);
     state

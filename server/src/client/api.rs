@@ -7,8 +7,8 @@ use crate::http::wire::{
     Answer, AppendBody, Appended, Artifact, Boot, CancelBody, Cancelled, EraseBody, Erased, EventsQuery,
     ExportBody, Exported, Health, ImportBody, Imported, Job, JobFull, JobsQuery, LogKey, Node, Notice,
     NoticesQuery, Page, Problem, ProveBody, Proved, PublishBody, PublishedLog, Ready, Receipt, ReceiptFull,
-    ReceiptsQuery, RequestBody, Requested, ScanBody, Scanned, Schedule, ScheduleBody, ScheduleFull,
-    ScheduleSet, Seen, SeenBody, Status, Uptime, UptimeQuery, VaultQuery, WishBody, Wished,
+    ReceiptsQuery, RequestBody, Requested, RestBody, Rested, ScanBody, Scanned, Schedule, ScheduleBody,
+    ScheduleFull, ScheduleSet, Seen, SeenBody, Status, Uptime, UptimeQuery, VaultQuery, WishBody, Wished,
 };
 use axum::Router;
 use form_urlencoded::Serializer;
@@ -137,6 +137,14 @@ impl Api {
             &statement_body(said),
         )
         .await
+    }
+
+    /// `POST /v1/rest`: at the local door alone.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn rest(&self, body: &RestBody) -> Result<Answer<Rested>, ClientError> {
+        self.post("/v1/rest", body).await
     }
 
     /// `GET /v1/notices`.

@@ -27,6 +27,7 @@ mod proofs;
 mod receipts;
 mod reply;
 mod requests;
+mod rest;
 mod routes;
 mod schedules;
 mod select;
@@ -40,6 +41,7 @@ mod times;
 mod vault;
 mod verify;
 mod view;
+mod warnings;
 pub mod wire;
 
 pub use routes::{openapi_json, router};

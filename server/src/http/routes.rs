@@ -7,7 +7,7 @@ use super::problem::Problem;
 use super::wire;
 use super::{
     Api, Door, appends, erase, events, export, fleet, gate, handlers, health, import, jobs, nodes, notices,
-    proofs, receipts, reply, requests, schedules, status, steer, tiles, vault, verify,
+    proofs, receipts, reply, requests, rest, schedules, status, steer, tiles, vault, verify,
 };
 use crate::machine::Machine;
 use axum::Router;
@@ -85,6 +85,7 @@ fn local() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(import::import))
         .routes(routes!(erase::erase))
         .routes(routes!(verify::verify))
+        .routes(routes!(rest::rest))
         .routes(routes!(proofs::prove))
         .routes(routes!(proofs::publish))
         .routes(routes!(proofs::keys))

@@ -3,21 +3,27 @@
 use super::caller::Caller;
 use super::problem::Problem;
 use super::reply::Reply;
-use super::wire::{self, Answer, Counts, Link, LogHead, Outbox, Status, Verification, Warning};
-use super::{Api, health, times};
+use super::warnings::warnings;
+use super::wire::{
+    self, Answer, Counts, Disk, JobsHere, Link, LogHead, Notice, Outbox, ProjectionView, Status, Verification,
+};
+use super::{Api, health, notices, times};
+use crate::heartbeat::disk_space;
 use crate::machine::{LinkView, Machine};
 use axum::Extension;
 use axum::extract::State;
-use ledger::core::Stream;
+use ledger::anchor::Anchor;
 use ledger::core::kinds::{AnyDetail, Detail, Verdict, VerifyCompleted};
+use ledger::core::{LogId, Stream};
+use ledger::storage::DiskStorage;
 use ledger::{LedgerError, Published, Receipt};
 use ledger_projections::FleetState;
 use ledger_projections::queue::Phase;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A verification older than this is told of, in milliseconds: two nights.
-const VERIFICATION_AGE_MS_MAX: u64 = 48 * 60 * 60 * 1000;
+/// Undelivered notices in an answer at most.
+const UNDELIVERED_MAX: usize = 5;
 
 /// Receipts of the machine's facts that are looked through for the last verification: a large Vault's scan since.
 const FACTS_LOOKED_BACK_MAX: u64 = 5_000;
@@ -41,8 +47,13 @@ pub(crate) async fn show(
 fn status(machine: &Machine, snapshot: &Published<FleetState>) -> Result<Status, LedgerError> {
     let state = &snapshot.state;
     let context = machine.ledger.context();
+    if !machine.is_gateway() && machine.link().last_contact_us.is_none() {
+        // Nobody told what the gateway has: as far as the order tells.
+        crate::node::tell_outbox(machine);
+    }
     let link = machine.link();
     let now = machine.now_us();
+    let disk = disk(machine);
     let verified = match machine.last_verify() {
         Some(receipt) => Some(receipt),
         None => verified_before(machine)?,
@@ -59,19 +70,33 @@ fn status(machine: &Machine, snapshot: &Published<FleetState>) -> Result<Status,
         boot: machine.boot.clone(),
         central: state.central().map(ToString::to_string),
         epoch: state.order().map(|order| order.epoch),
-        logs: logs(machine, snapshot),
+        logs: logs(machine, snapshot, &link),
         outbox: Outbox {
             receipts: link.outbox_receipts,
+            bytes: link.outbox_bytes,
             oldest_age_ms: link.outbox_oldest_us.map(|oldest| times::ms_between(oldest, now)),
         },
+        jobs_here: jobs_here(machine, state),
+        projections: projections(machine, state),
         counts: counts(snapshot),
-        warnings: warnings(machine, state, &link, verification.as_ref(), &reasons),
+        undelivered: undelivered(state),
+        warnings: warnings(
+            machine,
+            state,
+            &link,
+            disk.as_ref(),
+            verification.as_ref(),
+            &reasons,
+        ),
+        disk,
         verification,
         ready: reasons.is_empty(),
         link: (!machine.is_gateway() || link.frozen.is_some() || link.healing).then(|| Link {
             gateway: link.gateway.clone(),
             connected: link.connected,
             last_contact: link.last_contact_us.map(times::text),
+            last_contact_age_ms: link.last_contact_us.map(|last| times::ms_between(last, now)),
+            clock_offset_ms: link.clock_offset_ms,
             frozen: link.frozen.clone(),
             healing: link.healing,
         }),
@@ -96,7 +121,74 @@ fn verified_before(machine: &Machine) -> Result<Option<Receipt>, LedgerError> {
     Ok(found)
 }
 
-fn logs(machine: &Machine, snapshot: &Published<FleetState>) -> Vec<LogHead> {
+fn disk(machine: &Machine) -> Option<Disk> {
+    let (free_bytes, total_bytes) = disk_space(machine.ledger.paths().dir());
+    let reserve_bytes = machine.config.disk.reserve_bytes(total_bytes);
+    (total_bytes > 0).then_some(Disk {
+        free_bytes,
+        total_bytes,
+        reserve_bytes,
+        below_reserve: free_bytes < reserve_bytes,
+    })
+}
+
+fn jobs_here(machine: &Machine, state: &FleetState) -> JobsHere {
+    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    let handlers = &machine.config.handlers;
+    JobsHere {
+        held: count(state.jobs_on(machine.id()).count()),
+        waiting: count(ledger_projections::notices::queued_for(state, machine.id())),
+        slots: handlers.iter().map(|handler| u64::from(handler.slots)).sum(),
+    }
+}
+
+// The fleet's state is folded within each commit; the Vault's index is brought up by whoever looks at it.
+fn projections(machine: &Machine, state: &FleetState) -> Vec<ProjectionView> {
+    let fleet = ProjectionView {
+        name: "fleet".to_owned(),
+        behind: 0,
+        halted: machine.ledger.falling_behind(),
+    };
+    let vault = machine.vault.with(&machine.ledger, |runner| {
+        let order = state.order().map(|order| (order.log, order.head_seq + 1));
+        let folded = runner.cursor().map(|cursor| (cursor.log, cursor.next));
+        let behind = match (order, folded) {
+            (Some((log, head)), Some((of, next))) if log == of => head.saturating_sub(next),
+            (order, _) => order.map_or(0, |(_, head)| head),
+        };
+        ProjectionView {
+            name: "vault".to_owned(),
+            behind,
+            halted: runner.halted().map(ToString::to_string),
+        }
+    });
+    std::iter::once(fleet).chain(vault.ok()).collect()
+}
+
+fn undelivered(state: &FleetState) -> Vec<Notice> {
+    let open = state.open_notices();
+    let mut untold: Vec<_> = open.filter(|(_, notice)| notice.is_undelivered()).collect();
+    untold.sort_by_key(|(_, notice)| std::cmp::Reverse(notice.raised_at));
+    untold.truncate(UNDELIVERED_MAX);
+    let shown = untold
+        .into_iter()
+        .map(|(id, notice)| notices::shown(id, notice, state));
+    shown.collect()
+}
+
+fn logs(machine: &Machine, snapshot: &Published<FleetState>, link: &LinkView) -> Vec<LogHead> {
+    let anchor = Anchor::load(&DiskStorage, &machine.ledger.paths().anchor())
+        .ok()
+        .flatten();
+    let released = |log: &LogId| {
+        let logs = anchor
+            .as_ref()
+            .map(|anchor| anchor.logs.as_slice())
+            .unwrap_or_default();
+        logs.iter()
+            .find(|row| row.log == *log)
+            .map(|row| row.checkpoint_size)
+    };
     let mut heads: Vec<LogHead> = snapshot
         .logs
         .values()
@@ -113,6 +205,8 @@ fn logs(machine: &Machine, snapshot: &Published<FleetState>) -> Vec<LogHead> {
                 root: head.root.to_hex(),
                 time: times::text(times::hlc_us(chain.time())),
                 pinned_seq: snapshot.state.pin(&chain.log()).map(|pin| pin.seq),
+                acknowledged_seq: link.acknowledged.get(&chain.log()).copied(),
+                checkpoint_size: released(&chain.log()),
             }
         })
         .collect();
@@ -163,116 +257,4 @@ fn verification(receipt: &Receipt, now: i64) -> Option<Verification> {
         findings: detail.findings,
         receipts: detail.receipts,
     })
-}
-
-fn warnings(
-    machine: &Machine,
-    state: &FleetState,
-    link: &LinkView,
-    verification: Option<&Verification>,
-    not_ready: &[String],
-) -> Vec<Warning> {
-    let warning = |code: &str, text: String, what_to_do: &str| Warning {
-        code: code.to_owned(),
-        text,
-        what_to_do: what_to_do.to_owned(),
-    };
-    let mut warnings = Vec::new();
-    for reason in not_ready {
-        warnings.push(warning(
-            "store.not-ready",
-            reason.clone(),
-            "look at the daemon's own log; run `ledger verify`",
-        ));
-    }
-    if holds_root_key(machine) {
-        let text = "the fleet's root key lies on this machine, in DIR/root".to_owned();
-        warnings.push(warning(
-            "root.on-machine",
-            text,
-            "move DIR/root to a safe place off the machines",
-        ));
-    }
-    match verification {
-        None => warnings.push(warning(
-            "verify.none",
-            "no verification of this store is known".to_owned(),
-            "run `ledger verify --record`, or let the daemon run through a night",
-        )),
-        Some(last) if !last.clean => warnings.push(warning(
-            "verify.found",
-            format!(
-                "the last verification found {} faults (receipt {})",
-                last.findings, last.receipt
-            ),
-            "run `ledger verify`, which names each, and restore from a copy or a peer",
-        )),
-        Some(last) if last.age_ms > VERIFICATION_AGE_MS_MAX => warnings.push(warning(
-            "verify.old",
-            format!("the last verification was {} hours ago", last.age_ms / 3_600_000),
-            "run `ledger verify`, and see that the nightly one is enabled",
-        )),
-        Some(_) => {}
-    }
-    if !machine.is_gateway() && !link.connected {
-        let text = format!(
-            "no contact with the gateway; {} receipts are on this disk alone",
-            link.outbox_receipts
-        );
-        warnings.push(warning(
-            "link.down",
-            text,
-            "check that the gateway runs and can be reached; nothing is lost meanwhile",
-        ));
-    }
-    if let Ok(Some(why)) = machine.vault_page("", None, 0).map(|page| page.halted) {
-        warnings.push(warning(
-            "vault.waits",
-            format!("the Vault's index here {why}"),
-            "ask the gateway, which has the logs of all machines",
-        ));
-    }
-    for row in state.machines().filter(|row| !row.retired && !row.is_online()) {
-        let text = format!("{} is offline", row.id);
-        warnings.push(warning(
-            "node.offline",
-            text,
-            "wake it, or retire it with `ledger nodes retire`",
-        ));
-    }
-    let mut untold: Vec<_> = state
-        .open_notices()
-        .map(|(_, notice)| notice)
-        .filter(|notice| notice.is_undelivered())
-        .collect();
-    untold.sort_by_key(|notice| notice.raised_at);
-    if let Some(newest) = untold.last() {
-        let failed = newest.deliveries.iter().find(|delivery| !delivery.delivered);
-        let sink = failed.map_or("nobody", |delivery| delivery.destination.as_str());
-        let text = format!(
-            "{} notices did not reach everybody; the newest not {sink}: {}",
-            untold.len(),
-            newest.text
-        );
-        warnings.push(warning(
-            "notice.undelivered",
-            text,
-            "`ledger notices list --open` tells why; mend the sink, or say that you saw them: `ledger notices ack --all`",
-        ));
-    }
-    let parked = state.jobs_in(Phase::Parked).count();
-    if parked > 0 {
-        let text = format!("{parked} jobs are parked");
-        warnings.push(warning(
-            "job.parked",
-            text,
-            "look at them with `ledger jobs list --state parked`",
-        ));
-    }
-    warnings
-}
-
-fn holds_root_key(machine: &Machine) -> bool {
-    let root = machine.ledger.paths().dir().join("root");
-    std::fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some())
 }

@@ -7,4 +7,5 @@ mod restore;
 
 pub(crate) use beats::beat_from_own_thread;
 pub(crate) use link::{Link, link_forever};
+pub(crate) use outbox::tell_as_ordered as tell_outbox;
 pub(crate) use restore::open_whole;

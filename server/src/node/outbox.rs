@@ -31,6 +31,7 @@ impl Outbox {
         let marks = self.marks.lock().expect("marks lock").clone();
         let snapshot = machine.ledger.snapshot();
         let (mut receipts, mut bytes, mut oldest) = (0, 0, None::<i64>);
+        let mut acknowledged = BTreeMap::new();
         for log in [Stream::Work, Stream::Facts, Stream::Pulse]
             .into_iter()
             .filter_map(|s| machine.ledger.own_log(s))
@@ -38,12 +39,14 @@ impl Outbox {
             let Some(chain) = snapshot.logs.get(&log) else {
                 continue;
             };
-            let said = marks
-                .iter()
-                .find(|(of, _)| *of == log)
-                .and_then(|(_, mark)| mark.map(|mark| mark.seq));
+            let word = marks.iter().find(|(of, _)| *of == log);
+            if word.is_none() && chain.genesis().stream == Stream::Pulse {
+                continue;
+            }
+            let said = word.and_then(|(_, mark)| mark.map(|mark| mark.seq));
             // What the order pins, the gateway has, whatever it said since we started.
             let has = said.max(snapshot.state.pin(&log).map(|pin| pin.seq));
+            acknowledged.extend(has.map(|seq| (log, seq)));
             let next = has.map_or(0, |seq| seq.saturating_add(1));
             let size = chain.tip().0 + 1;
             receipts += size.saturating_sub(next);
@@ -66,12 +69,19 @@ impl Outbox {
             view.outbox_receipts = receipts;
             view.outbox_bytes = bytes;
             view.outbox_oldest_us = oldest;
+            view.acknowledged = acknowledged;
         });
     }
 }
 
 fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+/// Tells the outbox as far as the order tells what the gateway has, for a machine that has not heard of it. Heartbeats count as
+/// soon as it has told what it has of them.
+pub(crate) fn tell_as_ordered(machine: &Machine) {
+    Outbox::default().tell(machine);
 }
 
 /// The bytes of one log's records from a seq on, by sums that are kept every [`SUM_EVERY`] records: an outbox of any length is

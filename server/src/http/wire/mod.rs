@@ -26,7 +26,10 @@ pub use erase::{EraseBody, Erased};
 pub use event::Event;
 pub use export::{ExportBody, Exported, ImportBody, Imported};
 pub use job::{Attempt, Costs, Job, JobFull, Output};
-pub use node::{Away, Gauges, HandlerView, Node, ServiceView, Unwatched, Uptime, WishBody, WishSaid, Wished};
+pub use node::{
+    Away, Gauges, HandlerView, Node, RestBody, RestWhat, Rested, ServiceView, Unwatched, Uptime, WishBody,
+    WishSaid, Wished,
+};
 pub use notice::{Notice, NoticeDelivery, NoticesQuery, Seen, SeenBody, SeenSaid};
 pub use problem::Problem;
 pub use proofs::{LogKey, ProveBody, Proved, PublishBody, PublishedLog};
@@ -37,7 +40,10 @@ pub use said::{
     SaidPayload, SignedBody,
 };
 pub use schedule::{Schedule, ScheduleBody, ScheduleFull, ScheduleSaid, ScheduleSet, TickView};
-pub use status::{Boot, Counts, Health, Link, LogHead, Outbox, Ready, Status, Verification, Warning};
+pub use status::{
+    Boot, Counts, Disk, Health, JobsHere, Link, LogHead, Outbox, ProjectionView, Ready, Status, Verification,
+    Warning,
+};
 pub use steer::{
     Drained, HandlerOn, HandlerRow, HandlerSteered, LimitBody, LimitSaid, LimitView, Limited, PauseBody,
     PauseSaid, PauseView, RateView, RetryBody, RetrySaid, Steered,

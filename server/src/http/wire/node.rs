@@ -188,3 +188,32 @@ pub struct HandlerView {
     /// How many run at once there.
     pub slots: u16,
 }
+
+/// What a sleep hook says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RestBody {
+    /// That the machine goes to sleep, or that it woke.
+    pub what: RestWhat,
+}
+
+/// Whether a machine goes to sleep or woke.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestWhat {
+    /// It goes to sleep.
+    Sleeping,
+    /// It woke.
+    Waking,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Rested {
+    /// Whether a receipt says it.
+    pub said: bool,
+    /// Whether the gateway is known to have heard it.
+    pub heard: bool,
+    /// How long it slept, when that is known, milliseconds.
+    pub slept_ms: Option<u64>,
+}

@@ -1,5 +1,6 @@
 //! The machine's own standing.
 
+use super::notice::Notice;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -31,8 +32,20 @@ pub struct Status {
     pub logs: Vec<LogHead>,
     /// What the gateway has not acknowledged.
     pub outbox: Outbox,
+    /// The jobs here.
+    #[serde(default)]
+    pub jobs_here: JobsHere,
+    /// How far each projection has folded what this store has.
+    #[serde(default)]
+    pub projections: Vec<ProjectionView>,
+    /// The disk that holds the store; absent where it cannot be read.
+    #[serde(default)]
+    pub disk: Option<Disk>,
     /// Counts.
     pub counts: Counts,
+    /// The newest notices that a sink did not take and nobody has seen, at most five.
+    #[serde(default)]
+    pub undelivered: Vec<Notice>,
     /// The last verification here.
     pub verification: Option<Verification>,
     /// What a person should look at.
@@ -50,6 +63,12 @@ pub struct Link {
     pub connected: bool,
     /// When it last did.
     pub last_contact: Option<String>,
+    /// How long ago, in milliseconds.
+    #[serde(default)]
+    pub last_contact_age_ms: Option<u64>,
+    /// This machine's clock minus the gateway's, milliseconds.
+    #[serde(default)]
+    pub clock_offset_ms: Option<i64>,
     /// Why this store decides nothing, when that is so.
     pub frozen: Option<String>,
     /// Whether it is learning what others have seen of it.
@@ -79,6 +98,47 @@ pub struct LogHead {
     pub time: String,
     /// How far the order has taken it in.
     pub pinned_seq: Option<u64>,
+    /// The newest record of this own log that the gateway is known to have; absent on the gateway.
+    #[serde(default)]
+    pub acknowledged_seq: Option<u64>,
+    /// Records under the last checkpoint of this own log that was given to anybody; 0 when none was.
+    #[serde(default)]
+    pub checkpoint_size: Option<u64>,
+}
+
+/// The jobs on this machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct JobsHere {
+    /// Claims that this machine holds, as the order tells them.
+    pub held: u64,
+    /// Jobs that wait for this machine.
+    pub waiting: u64,
+    /// Runs at once at most, over all its handlers.
+    pub slots: u64,
+}
+
+/// How far a projection has folded.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ProjectionView {
+    /// Its name.
+    pub name: String,
+    /// Receipts that it has not folded yet.
+    pub behind: u64,
+    /// Why it waits, when it does.
+    pub halted: Option<String>,
+}
+
+/// The disk that holds the store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Disk {
+    /// Free for this user, bytes.
+    pub free_bytes: u64,
+    /// In all, bytes.
+    pub total_bytes: u64,
+    /// How much is to stay free, bytes; 0 for no bound.
+    pub reserve_bytes: u64,
+    /// Whether less than that is free: no new work is taken.
+    pub below_reserve: bool,
 }
 
 /// What the gateway has not acknowledged.
@@ -86,6 +146,9 @@ pub struct LogHead {
 pub struct Outbox {
     /// How many receipts: what is lost with this disk.
     pub receipts: u64,
+    /// Bytes of their records, as far as they are counted.
+    #[serde(default)]
+    pub bytes: u64,
     /// Age of the oldest, in milliseconds.
     pub oldest_age_ms: Option<u64>,
 }
