@@ -3,6 +3,7 @@
 //! Everything but `logs` and `runs` is a fold of the order alone, so that every store that has the order has the same.
 //! A receipt without authority, or one that is not possible in the state that it meets, is counted and changes nothing.
 
+use crate::costs::{Charge, CostTables};
 use crate::members::{MachineStatus, Members};
 use crate::notices::Notices;
 use crate::one::One;
@@ -38,7 +39,9 @@ mod tables {
     pub(super) const PAUSES: u16 = 30;
     pub(super) const LIMITS: u16 = 31;
     pub(super) const RETENTION: u16 = 45;
-    pub(super) const SCHEDULES: u16 = 40;
+    pub(super) const SCHEDULES: u16 = 50;
+    pub(super) const COSTS: u16 = 51;
+    pub(super) const PROJECTS: u16 = 52;
 }
 
 /// The fleet as this store knows it.
@@ -55,11 +58,12 @@ pub struct FleetState {
     pub(crate) presence: Presence,
     retention: One<Retention>,
     pub(crate) schedules: Schedules,
+    pub(crate) costs: CostTables,
 }
 
 impl State for FleetState {
     const NAME: &'static str = "fleet";
-    const VERSION: u32 = 7;
+    const VERSION: u32 = 8;
 
     fn empty(context: &StateContext) -> Self {
         Self {
@@ -96,6 +100,7 @@ impl State for FleetState {
             schedules: Schedules {
                 rows: Table::new(tables::SCHEDULES),
             },
+            costs: CostTables::new(tables::COSTS, tables::PROJECTS),
         }
     }
 
@@ -156,6 +161,8 @@ impl State for FleetState {
             tables::STAGED => self.runs.staged.load(row).map(drop),
             tables::RETENTION => self.retention.load(row),
             tables::SCHEDULES => self.schedules.rows.load(row).map(drop),
+            tables::COSTS => self.costs.sums.load(row).map(drop),
+            tables::PROJECTS => self.costs.projects.load(row).map(drop),
             other => (self.presence.load(row))
                 .or_else(|| self.notices.load(row))
                 .unwrap_or_else(|| Err(format!("table {other} is not one of this state's"))),
@@ -275,13 +282,16 @@ impl FleetState {
             | AnyDetail::LogCited(_)
             // No fold reads a payload, so that destroying one changes nothing.
             | AnyDetail::Erased(_) => {}
+            AnyDetail::JobCharged(d) => return self.costs.charged(d, &self.queue, at, changes),
+            AnyDetail::JobAssigned(d) => return self.costs.assigned(d.job, d.project, &self.queue, changes),
             detail => {
                 use crate::queue::{At, Folded};
                 if let Some(told) = (self.schedules).fold(receipt, &detail, at, &self.queue, changes) {
                     return told;
                 }
                 let cause = receipt.statement().cause;
-                match self.queue.fold(
+                let charge = Charge::of(&detail, &self.queue);
+                let folded = self.queue.fold(
                     receipt,
                     detail,
                     At {
@@ -290,7 +300,11 @@ impl FleetState {
                         cause,
                     },
                     changes,
-                ) {
+                );
+                if let Some(charge) = charge.filter(|_| folded != Folded::Inert) {
+                    self.costs.add(charge, &self.queue, at, changes);
+                }
+                match folded {
                     Folded::Done => {}
                     Folded::Judged(fence, report) => {
                         if let Some(claim) = self.queue.claims.get(&fence) {

@@ -6,6 +6,7 @@
 
 pub mod authority;
 pub mod central;
+pub mod costs;
 mod erasing;
 pub mod fleet;
 mod hashed;

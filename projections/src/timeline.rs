@@ -434,7 +434,9 @@ fn of_the_fleet(detail: &AnyDetail, state: &FleetState) -> String {
         AnyDetail::NodePulse(d) => pulse(&d.clone().into()),
         AnyDetail::NodePulse2(d) => pulse(&d.clone().into()),
         AnyDetail::NodePulse3(d) => pulse(d),
-        other => crate::schedules::summary(other).unwrap_or_else(|| crate::health::summary(other)),
+        other => crate::schedules::summary(other)
+            .or_else(|| crate::costs::summary(other))
+            .unwrap_or_else(|| crate::health::summary(other)),
     }
 }
 

@@ -10,6 +10,7 @@ mod refusal;
 mod timetable;
 
 pub use calendar::Calendar;
+pub(crate) use decide::is_project;
 pub use decide::{Input, Plan, Tick, check, check_removal, plan, tick};
 pub use refusal::ScheduleRefusal;
 pub use timetable::Timetable;

@@ -68,6 +68,8 @@ pub(crate) struct World {
     pub(crate) order: LogId,
     pub(crate) nodes: BTreeMap<String, Node>,
     pub(crate) policy: Policy,
+    /// What every run costs from here on.
+    pub(crate) costs: Costs,
     /// Compare the state with the one loaded from rows after every receipt.
     pub(crate) check_every_prefix: bool,
 }
@@ -97,6 +99,7 @@ impl World {
             order: LogId([0; 32]),
             nodes: BTreeMap::new(),
             policy: Policy::default(),
+            costs: Costs::default(),
             check_every_prefix: false,
             root,
         };
@@ -395,8 +398,14 @@ impl World {
 
     /// A request by the operator, handed to Central.
     pub(crate) fn submit(&mut self, spec: JobSpec) -> JobId {
+        self.submit_for(spec, None)
+    }
+
+    /// The same for a project.
+    pub(crate) fn submit_for(&mut self, spec: JobSpec, project: Option<&str>) -> JobId {
         let operator = self.nodes["gateway"].actor.clone();
-        let draft = Draft::of(&RequestReceived { spec }, Subject::new("request").unwrap());
+        let subject = project.map_or("request".to_owned(), |name| format!("project/{name}"));
+        let draft = Draft::of(&RequestReceived { spec }, Subject::new(&subject).unwrap());
         let receipt = self.seal(self.order, draft, &operator);
         let receipt = self.take(receipt);
         let job = JobId::of_request(&operator.public(), &receipt.id());
@@ -492,7 +501,7 @@ impl World {
             manifest: [result; 32],
             count: 1,
         };
-        let costs = Costs::default();
+        let costs = self.costs;
         self.end(
             name,
             fence,
@@ -514,7 +523,7 @@ impl World {
         error: ErrorClass,
         permanent: bool,
     ) -> Receipt {
-        let costs = Costs::default();
+        let costs = self.costs;
         self.end(
             name,
             fence,

@@ -3,8 +3,9 @@
 
 use crate::harness::{MINUTE, SECOND, World, apply, load, machine, spec};
 use ledger::{Changes, State};
-use ledger_core::kinds::{ErrorClass, Fence, JobId, LimitScope, RateLimit};
+use ledger_core::kinds::{Costs, ErrorClass, Fence, JobId, LimitScope, RateLimit};
 use ledger_projections::FleetState;
+use ledger_projections::costs::By;
 use ledger_projections::queue::{Phase, Standing, decide};
 use ledger_projections::table::RunningDigest;
 use proptest::prelude::*;
@@ -92,6 +93,7 @@ fn step(world: &mut World, (what, who, choice): Step) {
         }
         27 => cancel_some(world, choice),
         29..=32 => steer(world, choice),
+        33 => crate::schedules::step(world, choice),
         28 => {
             let drafts = decide::stand_down(&world.state, &machine(name), world.now, &world.policy).unwrap();
             world.decide(drafts);
@@ -129,7 +131,8 @@ fn submit(world: &mut World, choice: u8) {
         wanted.depends_on.extend(pick(&jobs, choice / 5));
         wanted.hold_on_failed_dependency = choice > 128;
     }
-    world.submit(wanted);
+    let project = choice.is_multiple_of(3).then_some("site");
+    world.submit_for(wanted, project);
 }
 
 /// Somebody does something by hand, and may be refused.
@@ -319,6 +322,48 @@ fn waits_for_a_dead_letter(world: &World, job: &ledger_projections::queue::Job) 
             .any(|on| on.phase() == Phase::Parked || waits_for_a_dead_letter(world, on))
 }
 
+/// Every end that a run reported under a claim of this order is in the sums, once.
+fn check_costs(world: &World) {
+    use ledger_core::kinds::AnyDetail::{RunFailed, RunSucceeded};
+    let ends = world.journal.iter().filter_map(|receipt| {
+        let (fence, costs) = match receipt.statement().any_detail() {
+            Ok(RunSucceeded(d)) => (d.fence, d.costs),
+            Ok(RunFailed(d)) => (d.fence, d.costs),
+            _ => return None,
+        };
+        world.state.verdict(&fence, &receipt.id()).map(|_| costs)
+    });
+    let ends: Vec<_> = ends.filter(|costs| costs.wall_ms > 0).collect();
+    let mut all = ledger_projections::costs::Sums::default();
+    for group in world
+        .state
+        .costs()
+        .groups(By::Machine, i32::MIN..=i32::MAX)
+        .values()
+    {
+        all.add(&group.all);
+    }
+    let told = (all.runs, all.wall_ms, all.tokens);
+    let wall_ms = ends.iter().map(|costs| costs.wall_ms).sum();
+    let tokens = ends.iter().map(|costs| costs.tokens).sum();
+    assert_eq!(
+        told,
+        (u64::try_from(ends.len()).unwrap(), wall_ms, tokens),
+        "every run costs, once"
+    );
+}
+
+/// A world in which every run costs something.
+fn costly() -> World {
+    let mut world = World::studio();
+    world.costs = Costs {
+        wall_ms: 7,
+        tokens: 3,
+        ..Costs::default()
+    };
+    world
+}
+
 fn check(world: &World) {
     assert_eq!(world.inert(), 0, "Central writes nothing impossible");
     for job in world.state.jobs() {
@@ -343,6 +388,7 @@ fn check(world: &World) {
         assert_eq!(usize::from(job.attempts), told("job.attempt-failed"));
         assert!(job.attempts <= job.spec.attempts_max);
     }
+    check_costs(world);
     for receipt in &world.journal {
         if let Ok(detail) = receipt.statement().any_detail() {
             use ledger_core::kinds::AnyDetail::{RunFailed, RunLost, RunSucceeded};
@@ -412,7 +458,7 @@ proptest! {
 
     #[test]
     fn at_most_one_success_stands_and_every_end_has_its_verdict(steps in steps(300)) {
-        let mut world = World::studio();
+        let mut world = costly();
         for one in steps {
             step(&mut world, one);
         }
@@ -436,7 +482,7 @@ proptest! {
 
     #[test]
     fn rows_of_every_prefix_load_into_the_folded_state_and_rebuilding_equals_folding_along(steps in steps(120)) {
-        let mut world = World::studio();
+        let mut world = costly();
         world.check_every_prefix = true;
         for one in steps {
             step(&mut world, one);

@@ -39,6 +39,26 @@ fn say<D: Detail>(world: &mut World, detail: &D) {
     world.take(receipt);
 }
 
+/// Somebody defines or removes one, or Central looks.
+pub(crate) fn step(world: &mut World, choice: u8) {
+    let name = ["a", "b"][usize::from(choice % 2)];
+    let (overlap, misfire) = policy(choice / 2);
+    match choice % 5 {
+        0 => say(
+            world,
+            &define(name, CRONS[usize::from(choice) % CRONS.len()], overlap, misfire),
+        ),
+        1 if world.state.schedule(name).is_some() => {
+            let removed = ScheduleRemoved {
+                schedule: name.into(),
+                reason: String::new(),
+            };
+            say(world, &removed);
+        }
+        _ => drop(look(world)),
+    }
+}
+
 /// Central looks once at every schedule; tells what it wrote.
 fn look(world: &mut World) -> Vec<Receipt> {
     let mut timetable = Timetable::default();

@@ -6,10 +6,11 @@ use super::{OrderDraft, about, parked, ready, routing};
 use crate::FleetState;
 use crate::fleet::{author_is_proven, detail_of};
 use crate::queue::{Dependency, Job, Phase, Policy, Refusal};
+use crate::schedules::is_project;
 use ledger::Receipt;
 use ledger_core::kinds::{
-    Detail, DiscardReason, HeldReason, InadmissibleReason, JobAccepted, JobCancelled, JobId, JobSpec,
-    ParkedReason, ReadyReason, ReceiptInadmissible, RequestReceived,
+    Detail, DiscardReason, HeldReason, InadmissibleReason, JobAccepted, JobAssigned, JobCancelled, JobId,
+    JobSpec, ParkedReason, ReadyReason, ReceiptInadmissible, RequestReceived,
 };
 use ledger_core::limits::{DEPENDS_ON_MAX, LABELS_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use ledger_core::{Statement, Stream, Subject};
@@ -183,6 +184,8 @@ pub fn accept_request(
         losses_max: policy.losses_cap(),
     };
     let mut drafts = vec![about(&id, &accepted, cause)];
+    let project = project_of(state, statement, &spec_of);
+    drafts.extend(project.map(|project| about(&id, &JobAssigned { job: id, project }, cause)));
     if let Some(refused) = refused {
         let cancelled = JobCancelled {
             job: id,
@@ -222,6 +225,14 @@ pub fn accept_request(
         drafts.push(ready(&id, ReadyReason::Accepted, cause));
     }
     Ok(drafts)
+}
+
+// Whose costs a request's are: its subject says so, or it tries a job of that project again.
+fn project_of(state: &FleetState, statement: &Statement, spec: &JobSpec) -> Option<String> {
+    let named = statement.subject.as_str().strip_prefix("project/");
+    let named = named.filter(|name| is_project(name));
+    let earlier = || state.costs().project(&spec.retry_of?);
+    named.or_else(earlier).map(ToOwned::to_owned)
 }
 
 /// Names a record that is kept and inert.

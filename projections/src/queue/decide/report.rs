@@ -9,21 +9,24 @@ use crate::FleetState;
 use crate::notices;
 use crate::queue::{Claim, Job, Phase, Policy, Refusal, micros};
 use ledger::Receipt;
+use ledger_core::digest::derived_id;
 use ledger_core::kinds::{
-    AnyDetail, Class, Detail, ErrorClass, Evidence, Fence, InadmissibleReason, JobAttemptFailed,
-    JobCheckpointed, JobFailed, JobId, JobLateResult, JobRequeued, JobResultConflict, JobStarted,
-    JobSucceeded, LateVerdict, NoticeTopic, ParkedReason, ReadyReason, RequeueReason, RunCheckpointed,
-    RunFailed, RunLost, RunStarted, RunSucceeded, RunYielded, SuccessVerdict,
+    AnyDetail, Class, Costs, Detail, ErrorClass, Evidence, Fence, InadmissibleReason, JobAttemptFailed,
+    JobCharged, JobCheckpointed, JobFailed, JobId, JobLateResult, JobRequeued, JobResultConflict, JobStarted,
+    JobSucceeded, LateVerdict, Money, NoticeTopic, ParkedReason, ReadyReason, RequeueReason, RunCharged,
+    RunCheckpointed, RunFailed, RunLost, RunStarted, RunSucceeded, RunYielded, SuccessVerdict,
 };
+use ledger_core::limits::CURRENCIES_MAX;
 use ledger_core::{MachineId, ReceiptId};
 
-const KINDS: [&str; 6] = [
+const KINDS: [&str; 7] = [
     RunStarted::KIND,
     RunCheckpointed::KIND,
     RunSucceeded::KIND,
     RunFailed::KIND,
     RunLost::KIND,
     RunYielded::KIND,
+    RunCharged::KIND,
 ];
 
 /// A report under a claim that this order gave to that very machine.
@@ -91,8 +94,18 @@ pub fn report(
     Ok(match detail {
         AnyDetail::RunStarted(_) => started(&known),
         AnyDetail::RunCheckpointed(_) => checkpointed(&known),
-        AnyDetail::RunSucceeded(success) => succeeded(state, &known, &success),
-        AnyDetail::RunFailed(failure) => failed(state, &known, &failure, now, policy),
+        AnyDetail::RunSucceeded(success) => {
+            with_costs(succeeded(state, &known, &success), &known, success.costs)
+        }
+        AnyDetail::RunFailed(failure) => with_costs(
+            failed(state, &known, &failure, now, policy),
+            &known,
+            failure.costs,
+        ),
+        AnyDetail::RunCharged(d) if !is_money(&d.money) => {
+            vec![inadmissible(report, InadmissibleReason::MalformedDetail)]
+        }
+        AnyDetail::RunCharged(d) => vec![charged(&known, Costs::default(), d.money)],
         AnyDetail::RunLost(_) => lost(state, &known, now),
         AnyDetail::RunYielded(_) => yielded(state, &known, now),
         _ => Vec::new(),
@@ -108,6 +121,7 @@ fn names(detail: &AnyDetail) -> Option<(JobId, Fence, bool)> {
         AnyDetail::RunFailed(d) => (d.job, d.fence, true),
         AnyDetail::RunLost(d) => (d.job, d.fence, true),
         AnyDetail::RunYielded(d) => (d.job, d.fence, true),
+        AnyDetail::RunCharged(d) => (d.job, d.fence, false),
         _ => return None,
     })
 }
@@ -129,6 +143,34 @@ fn late(
         },
         Some(report),
     )
+}
+
+/// What a run cost is told once: by the decision that carries it, or beside one that does not.
+fn with_costs(mut drafts: Vec<OrderDraft>, known: &Known<'_>, costs: Costs) -> Vec<OrderDraft> {
+    let carries =
+        |draft: &OrderDraft| [JobSucceeded::KIND, JobAttemptFailed::KIND].contains(&draft.kind.as_str());
+    if costs != Costs::default() && !drafts.is_empty() && !drafts.iter().any(carries) {
+        drafts.push(charged(known, costs, Vec::new()));
+    }
+    drafts
+}
+
+fn charged(known: &Known<'_>, costs: Costs, money: Vec<Money>) -> OrderDraft {
+    let charged = JobCharged {
+        job: known.job.id,
+        fence: known.fence,
+        machine: known.claim.machine.clone(),
+        costs,
+        money,
+        evidence: known.evidence,
+    };
+    let id = derived_id(&[b"job charged", &known.report.0]);
+    about(&known.job.id, &charged, Some(known.report)).id(id)
+}
+
+fn is_money(money: &[Money]) -> bool {
+    let letters = |m: &Money| m.currency.len() == 3 && m.currency.bytes().all(|b| b.is_ascii_uppercase());
+    !money.is_empty() && money.len() <= CURRENCIES_MAX && money.iter().all(letters)
 }
 
 fn started(known: &Known<'_>) -> Vec<OrderDraft> {
