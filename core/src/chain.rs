@@ -409,13 +409,13 @@ pub fn verify_signatures(record: &Record, machine: &VerifyKey) -> Result<(), Cha
     verify_author(record)
 }
 
-/// Strictly verifies the author signature when there is one.
+/// Strictly verifies the author signature when there is one; a record whose author was proven is not proven again.
 ///
 /// # Errors
 /// [`ChainError::AuthorSignature`].
 pub fn verify_author(record: &Record) -> Result<(), ChainError> {
     let (log, seq) = (record.seal().log, record.seal().seq);
-    let Some(author_signature) = record.author_signature() else {
+    let Some(author_signature) = record.author_signature().filter(|_| !record.author_is_proven()) else {
         return Ok(());
     };
     let valid = record
@@ -424,6 +424,7 @@ pub fn verify_author(record: &Record) -> Result<(), ChainError> {
         .verifier()
         .is_ok_and(|key| signature::verify_statement(&key, &record.seal().statement, author_signature));
     if valid {
+        record.note_author_proven();
         Ok(())
     } else {
         Err(ChainError::AuthorSignature { log, seq })

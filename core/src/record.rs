@@ -6,10 +6,11 @@ use crate::error::{DecodeError, RecordError};
 use crate::hlc::Hlc;
 use crate::limits::RECORD_BYTES_MAX;
 use crate::signature::Signature;
-use crate::statement::{PayloadRef, Statement};
+use crate::statement::{PayloadRef, Statement, VerifiedStatement};
 use crate::wire;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub mod view;
 
@@ -92,9 +93,60 @@ pub struct Record {
     seal_digest: SealDigest,
     author_signature: Option<Signature>,
     log_signature: Signature,
+    author_proven: Proven,
 }
 
+/// Whether the author's signature was found valid. What it covers never changes in a record, so once is enough; it says
+/// nothing of what the record is, and takes no part in comparing records.
+#[derive(Default, Debug)]
+struct Proven(AtomicBool);
+
+impl Clone for Proven {
+    fn clone(&self) -> Self {
+        Self(AtomicBool::new(self.0.load(Ordering::Relaxed)))
+    }
+}
+
+impl PartialEq for Proven {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Proven {}
+
 impl Record {
+    /// The record of what an actor said and signed, as [`Record::assemble`] makes it. The seal names the statement, whatever it
+    /// named before, and the author's signature, which was verified, is not verified again.
+    ///
+    /// # Panics
+    /// As [`Record::assemble`].
+    pub fn of_verified(said: &VerifiedStatement, seal: Seal, log_signature: Signature) -> Self {
+        let signed = said.signed();
+        let seal = Seal {
+            statement: said.digest(),
+            ..seal
+        };
+        let author = Some(signed.signature);
+        let record = Self::assemble(
+            said.statement().clone(),
+            &signed.bytes,
+            author,
+            seal,
+            log_signature,
+        );
+        record.note_author_proven();
+        record
+    }
+
+    pub(crate) fn author_is_proven(&self) -> bool {
+        self.author_proven.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_author_proven(&self) {
+        self.author_proven.0.store(true, Ordering::Relaxed);
+    }
+
     /// Puts the four parts together.
     ///
     /// The caller made the parts by this crate's own functions; a record that arrives as bytes goes through
@@ -135,6 +187,7 @@ impl Record {
             seal_digest,
             author_signature,
             log_signature,
+            author_proven: Proven::default(),
         }
     }
 
@@ -188,6 +241,7 @@ impl Record {
             seal_digest: digest::seal_digest(seal_bytes),
             author_signature,
             log_signature,
+            author_proven: Proven::default(),
             bytes: Vec::new(),
         })
     }
@@ -290,4 +344,49 @@ fn take<'a>(rest: &mut &'a [u8], count: usize) -> Result<&'a [u8], RecordError> 
 fn take_u16_prefixed<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], RecordError> {
     let length = take(rest, 2)?;
     take(rest, usize::from(u16::from_be_bytes([length[0], length[1]])))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::{Draft, FleetId, Kind, LogId, ReceiptId, SigningKey, Subject, chain};
+
+    #[test]
+    fn an_author_who_was_proven_in_one_record_is_not_in_another_with_another_signature() {
+        let author = SigningKey::from_seed([3; 32]);
+        let draft = Draft::custom(Kind::new("x.note").unwrap(), Subject::new("note/1").unwrap());
+        let id = ReceiptId::v7(1_700_000_000_000, [5; 10]);
+        let said = draft.into_statement(
+            FleetId([1; 32]),
+            author.public(),
+            id,
+            1_700_000_000_000_000,
+            [0; 32],
+        );
+        let said = said.unwrap().sign(&author).verify().unwrap();
+        let seal = Seal {
+            version: 1,
+            log: LogId([2; 32]),
+            seq: 1,
+            prev: SealDigest([4; 32]),
+            time: Hlc::default(),
+            statement: StatementDigest([0; 32]),
+        };
+        let record = Record::of_verified(&said, seal, Signature([0; 64]));
+        assert!(record.author_is_proven() && chain::verify_author(&record).is_ok());
+        let parsed = Record::parse(record.bytes()).unwrap();
+        assert!(
+            parsed == record && !parsed.author_is_proven(),
+            "bytes prove nothing by themselves"
+        );
+        assert!(chain::verify_author(&parsed).is_ok() && parsed.author_is_proven());
+        let mut bytes = record.bytes().to_vec();
+        let at = 2 + record.statement_bytes().len() + 1 + 40;
+        bytes[at] ^= 1;
+        let forged = Record::parse(&bytes).unwrap();
+        for _ in 0..2 {
+            assert!(chain::verify_author(&forged).is_err() && !forged.author_is_proven());
+        }
+    }
 }

@@ -18,13 +18,13 @@ const KILLS: u64 = 6;
 /// How long everything may take to settle after the last kill.
 const SETTLE_WITHIN: Duration = Duration::from_secs(180);
 /// Machines, their roles and what their configuration adds.
-const MACHINES: [(&str, &str); 3] = [("gateway", "gateway"), ("studio", "node"), ("mini", "node")];
+pub(crate) const MACHINES: [(&str, &str); 3] = [("gateway", "gateway"), ("studio", "node"), ("mini", "node")];
 
 /// What was acknowledged, kept outside of every store.
 #[derive(Default)]
-struct Acknowledged {
-    jobs: BTreeSet<String>,
-    receipts: BTreeSet<String>,
+pub(crate) struct Acknowledged {
+    pub(crate) jobs: BTreeSet<String>,
+    pub(crate) receipts: BTreeSet<String>,
 }
 
 /// Numbers that look random and are the same for the same seed (SplitMix64).
@@ -94,21 +94,10 @@ fn killing_the_three_processes_at_random_loses_nothing_acknowledged() {
 
 /// Founds and enrols; the three run, and the nodes dial the gateway at an address that stays.
 fn fleet(root: &Path, address: &str) -> BTreeMap<&'static str, Daemon> {
-    let config = |dir: &Path, handler: &str, class: &str| {
-        let path = dir.join("config.toml");
-        let before = std::fs::read_to_string(&path).unwrap_or_default();
-        let more = format!(
-            "[timing]\npulse_ms = 200\nbeat_ms = 150\nterm_ms = 1000\npoll_ms = 200\nlost_after_ms = 800\n\
-             heal_wait_ms = 1000\nfailover_after_ms = 600000\n[limits]\nlosses_max = 0\n[verify]\nenabled = false\n\
-             [[handler]]\nname = \"{handler}\"\nargv = [\"sh\", \"-c\", \"sleep 0.05; echo 42\"]\nclass = \"{class}\"\n\
-             slots = 2\n"
-        );
-        std::fs::write(path, before + &more).unwrap();
-    };
     let mut daemons = BTreeMap::new();
     let gateway = root.join("gateway");
     good(&gateway, &["init", "--machine", "gateway"]);
-    config(&gateway, "light", "light");
+    configure(&gateway, "light", "light");
     daemons.insert("gateway", Daemon::start(&gateway, "gateway"));
     for machine in ["studio", "mini"] {
         let dir = root.join(machine);
@@ -117,10 +106,23 @@ fn fleet(root: &Path, address: &str) -> BTreeMap<&'static str, Daemon> {
             .unwrap()
             .to_owned();
         good(&dir, &["join", &line, "--machine", machine]);
-        config(&dir, "heavy", "heavy");
+        configure(&dir, "heavy", "heavy");
         daemons.insert(machine, Daemon::start(&dir, "node"));
     }
     daemons
+}
+
+/// Adds short times and a handler to a machine's configuration.
+pub(crate) fn configure(dir: &Path, handler: &str, class: &str) {
+    let path = dir.join("config.toml");
+    let before = std::fs::read_to_string(&path).unwrap_or_default();
+    let more = format!(
+        "[timing]\npulse_ms = 200\nbeat_ms = 150\nterm_ms = 1000\npoll_ms = 200\nlost_after_ms = 800\n\
+         heal_wait_ms = 1000\nfailover_after_ms = 600000\n[limits]\nlosses_max = 0\n[verify]\nenabled = false\n\
+         [[handler]]\nname = \"{handler}\"\nargv = [\"sh\", \"-c\", \"sleep 0.05; echo 42\"]\nclass = \"{class}\"\n\
+         slots = 2\n"
+    );
+    std::fs::write(path, before + &more).unwrap();
 }
 
 /// A door on a free port that stays while the gateway goes and comes: each connection is carried to wherever it listens now.
@@ -150,7 +152,12 @@ async fn door(gateway: PathBuf) -> std::net::SocketAddr {
 }
 
 /// Asks one door after another for work and appends receipts, and remembers only what was acknowledged.
-async fn ask(root: PathBuf, first: usize, acknowledged: Arc<Mutex<Acknowledged>>, over: Arc<AtomicBool>) {
+pub(crate) async fn ask(
+    root: PathBuf,
+    first: usize,
+    acknowledged: Arc<Mutex<Acknowledged>>,
+    over: Arc<AtomicBool>,
+) {
     let mut door = first;
     while !over.load(Ordering::SeqCst) {
         door = (door + 1) % MACHINES.len();
@@ -181,7 +188,7 @@ async fn ask(root: PathBuf, first: usize, acknowledged: Arc<Mutex<Acknowledged>>
 }
 
 /// Waits until every accepted job is final, then holds what the gateway has against what was acknowledged.
-async fn check(root: &Path, acknowledged: &Acknowledged) {
+pub(crate) async fn check(root: &Path, acknowledged: &Acknowledged) {
     let api = Api::unix(root.join("gateway/data/api.sock"));
     let began = Instant::now();
     loop {

@@ -9,6 +9,7 @@ mod fuzz;
 mod help;
 mod kill;
 mod notices;
+mod netns;
 mod proofs;
 mod prune;
 mod queue;
@@ -101,12 +102,16 @@ impl Daemon {
     }
 
     fn start_in(dir: &Path, role: &str, listen: &str, environment: &[(&str, &str)]) -> Daemon {
+        Self::start_as(ledger(dir), dir, role, listen)
+    }
+
+    /// The same with a command that is the program in a directory, started in some other way.
+    fn start_as(mut command: Command, dir: &Path, role: &str, listen: &str) -> Daemon {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(dir.join("daemon.log"))
             .unwrap();
-        let mut command = ledger(dir);
         command.args([
             role,
             "--stop-with-stdin",

@@ -219,13 +219,15 @@ impl<S: State> Tx<'_, S> {
             return Err(taken(&before));
         }
         let machine_says = statement.author == self.shared.keyring.machine.public();
-        let signature = (!machine_says).then_some(said.signed().signature);
         self.put(stream, said.signed().payload.clone(), |seal| {
+            if !machine_says {
+                return Record::of_verified(said, seal, UNSIGNED);
+            }
             let seal = Seal {
                 statement: said.digest(),
                 ..seal
             };
-            Record::assemble(statement.clone(), &said.signed().bytes, signature, seal, UNSIGNED)
+            Record::assemble(statement.clone(), &said.signed().bytes, None, seal, UNSIGNED)
         })
     }
 
