@@ -102,7 +102,9 @@ impl Daemon {
     }
 
     fn start_in(dir: &Path, role: &str, listen: &str, environment: &[(&str, &str)]) -> Daemon {
-        Self::start_as(ledger(dir), dir, role, listen)
+        let mut command = ledger(dir);
+        command.envs(environment.iter().copied());
+        Self::start_as(command, dir, role, listen)
     }
 
     /// The same with a command that is the program in a directory, started in some other way.
@@ -120,7 +122,6 @@ impl Daemon {
             &format!("listen={listen}"),
         ]);
         let child = command
-            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)
