@@ -13,8 +13,8 @@ use ledger::Receipt;
 use ledger::intake::VerifiedRun;
 use ledger_core::kinds::{Fence, HandlerDeclared, JobId};
 use ledger_core::{Chain, LogId, MachineId, Stream};
-use ledger_projections::Policy;
 use ledger_projections::central::{self, Asked, Heard, Leases, StepError};
+use ledger_projections::{Place, Policy};
 use std::collections::{BTreeMap, BTreeSet};
 
 const TICK: Us = SECOND;
@@ -191,8 +191,9 @@ impl World {
             }
         }
         let policy = self.policy;
+        let seen = order.map_or(Place::MIN, |(epoch, _, (seq, _))| Place { epoch, seq });
         let settled = self.commit(0, |tx| {
-            central::greet(tx, &node, handlers, fences, &policy)?;
+            central::greet(tx, &node, handlers, fences, seen, &policy)?;
             Ok::<_, StepError>(vec![Then::Greeted(request, marks)])
         });
         if !settled {
@@ -475,7 +476,7 @@ impl World {
         let (id, fences) = (self.machines[0].id.clone(), self.fences(0));
         let (handlers, policy) = (self.machines[0].handlers.clone(), self.policy);
         self.commit(0, |tx| {
-            central::greet(tx, &id, &handlers, &fences, &policy)?;
+            central::greet(tx, &id, &handlers, &fences, Place::MAX, &policy)?;
             Ok::<_, StepError>(Vec::new())
         });
     }

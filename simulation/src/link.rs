@@ -129,6 +129,7 @@ impl World {
         }
         link.hello_wanted = false;
         link.hello_out = true;
+        link.unanswered = None;
         let fences = self.fences(who);
         let logs = self.own_logs(who).map(|log| (log, self.mark(who, &log))).to_vec();
         let order = self.machines[who].store.seen.order();

@@ -233,8 +233,12 @@ impl World {
         let state = &gateway.store.seen;
         if let Some(job) = state.jobs().find(|job| !job.phase().is_final()) {
             return Some(format!(
-                "job {} ({}) is {:?}",
-                job.id, job.spec.handler, job.state
+                "job {} ({}) is {:?}; the gateway holds {:?}, {:?}",
+                job.id,
+                job.spec.handler,
+                job.state,
+                gateway.held,
+                state.queue().limits().collect::<Vec<_>>()
             ));
         }
         let order = gateway.voice.log(Stream::Order);

@@ -37,6 +37,7 @@ pub(crate) struct LogCopy {
 struct Batch {
     end: usize,
     state: FleetState,
+    hlc: Hlc,
     then: Vec<Then>,
 }
 
@@ -72,6 +73,7 @@ pub(crate) struct Store {
     durable: usize,
     pending: VecDeque<Batch>,
     hlc: Hlc,
+    seen_hlc: Hlc,
 }
 
 impl Clone for Batch {
@@ -79,6 +81,7 @@ impl Clone for Batch {
         Self {
             end: self.end,
             state: self.state.clone(),
+            hlc: self.hlc,
             then: Vec::new(),
         }
     }
@@ -103,6 +106,7 @@ impl Store {
             durable: 0,
             pending: VecDeque::new(),
             hlc: Hlc::default(),
+            seen_hlc: Hlc::default(),
         }
     }
 
@@ -184,6 +188,7 @@ impl Store {
         self.pending.push_back(Batch {
             end: self.journal.len(),
             state: self.tip.clone(),
+            hlc: self.hlc,
             then,
         });
     }
@@ -207,6 +212,7 @@ impl Store {
         }
         self.durable = batch.end;
         self.seen = batch.state;
+        self.seen_hlc = batch.hlc;
         (new, batch.then)
     }
 
@@ -226,14 +232,7 @@ impl Store {
         self.pending.clear();
         self.cut(self.durable);
         self.tip = self.seen.clone();
-        self.hlc = self
-            .journal
-            .iter()
-            .rev()
-            .take(64)
-            .map(Receipt::time)
-            .max()
-            .unwrap_or_default();
+        self.hlc = self.seen_hlc;
         new
     }
 

@@ -1,7 +1,7 @@
 //! A machine's records come in, and what follows from each; a machine says hello, and its claims are settled.
 
 use super::{OrderTx, StepError, put};
-use crate::order::pin;
+use crate::order::{Place, pin};
 use crate::queue::decide;
 use crate::{Policy, notices, uptime};
 use ledger::{LedgerError, Receipt};
@@ -119,7 +119,7 @@ pub fn repeat_erased<T: OrderTx>(tx: &mut T, receipt: &Receipt, said: Erased) ->
 }
 
 /// A machine is here, and everything that it had to tell is judged: what it runs is declared, and the claims that it holds, or
-/// holds no more, are settled.
+/// holds no more, are settled. `seen` is how far it had the order when it said so.
 ///
 /// # Errors
 /// [`StepError`].
@@ -128,11 +128,11 @@ pub fn greet<T: OrderTx>(
     node: &MachineId,
     declared: &[HandlerDeclared],
     fences: &[Fence],
-    policy: &Policy,
+    seen: Place,
 ) -> Result<(), StepError> {
     let drafts = decide::handler_declared(tx.state(), node, declared)?;
     put(tx, drafts)?;
-    let drafts = decide::resume(tx.state(), node, fences, tx.now_us(), policy)?;
+    let drafts = decide::resume(tx.state(), node, fences, seen, tx.now_us())?;
     put(tx, drafts)?;
     Ok(())
 }

@@ -4,6 +4,7 @@ use super::leases::Leases;
 use super::{OrderTx, StepError, put};
 use crate::members::{Machine, MachineStatus};
 use crate::notices::{Standing, Watch};
+use crate::order::Place;
 use crate::queue::decide;
 use crate::queue::{Phase, Policy};
 use crate::{FleetState, notices, uptime};
@@ -140,7 +141,7 @@ pub fn tick<T: OrderTx>(
             .map(|claim| (claim.job, claim.machine == own));
         let Some((job, here)) = claim else { continue };
         if here && !held.contains(fence) {
-            let drafts = decide::resume(tx.state(), &own, held, now, policy)?;
+            let drafts = decide::resume(tx.state(), &own, held, Place::MAX, now)?;
             put(tx, drafts)?;
         } else if is_over(fence) {
             let drafts = decide::expire_lease(tx.state(), &job, fence, now, policy)?;

@@ -2,6 +2,7 @@
 
 use crate::harness::{MINUTE, World, machine, spec};
 use ledger_core::kinds::{Class, ErrorClass, Fence, JobId, LateVerdict, ParkedReason, SuccessVerdict};
+use ledger_projections::Place;
 use ledger_projections::queue::{JobState, Phase, RunVerdict, Standing, decide};
 
 fn running(world: &mut World, name: &str, handler: &str) -> (Fence, JobId) {
@@ -97,7 +98,7 @@ fn an_exclusive_success_under_an_older_fence_is_superseded_and_told() {
     let (old, job) = world.must_claim("studio", "pay");
     world.expire(job, old);
     // Studio comes back and does not hold it: it never started, as far as Central knows.
-    let drafts = decide::resume(&world.state, &machine("studio"), &[], world.now, &world.policy).unwrap();
+    let drafts = decide::resume(&world.state, &machine("studio"), &[], Place::MAX, world.now).unwrap();
     world.decide(drafts);
     let (new, _) = world.must_claim("mini", "pay");
     let report = world.succeed("studio", old, job, 1);
@@ -191,7 +192,7 @@ fn a_success_of_a_parked_job_is_adopted_unless_it_is_exclusive() {
         world.policy.losses_max = Some(0);
         let (fence, job) = running(&mut world, "studio", handler);
         world.expire(job, fence);
-        let drafts = decide::resume(&world.state, &machine("studio"), &[], world.now, &world.policy).unwrap();
+        let drafts = decide::resume(&world.state, &machine("studio"), &[], Place::MAX, world.now).unwrap();
         world.decide(drafts);
         let parked = &world.state.job(&job).unwrap().state;
         assert!(

@@ -2,6 +2,7 @@
 
 use crate::harness::{MINUTE, World, machine, spec};
 use ledger_core::kinds::{ErrorClass, Fence, JobId, ParkedReason};
+use ledger_projections::Place;
 use ledger_projections::queue::{JobState, Phase, RunVerdict, Standing, decide};
 
 fn running(world: &mut World, name: &str, handler: &str) -> (Fence, JobId) {
@@ -232,4 +233,24 @@ fn an_actors_cancellation_counts_with_authority_only() {
     let drafts = decide::cancel_asked(&world.state, &receipt, world.now).unwrap();
     world.decide(drafts);
     assert_eq!(world.state.job(&job).unwrap().phase(), Phase::Cancelled);
+}
+
+#[test]
+fn a_hello_that_was_held_up_says_nothing_about_what_was_claimed_since() {
+    let mut world = World::studio();
+    world.submit(spec("pay"));
+    let seen = world.state.order().unwrap().head();
+    // Said before the claim, heard after it: the machine has started an exclusive job meanwhile, which must not start twice.
+    let (fence, _) = world.must_claim("studio", "pay");
+    world.start("studio", fence);
+    let hello = |world: &World, held: &[Fence], seen: Place| {
+        decide::resume(&world.state, &machine("studio"), held, seen, world.now).unwrap()
+    };
+    assert_eq!(hello(&world, &[], seen), []);
+    assert_eq!(world.state.standing(&fence), Standing::InForce);
+    // As soon as the machine knows of the claim, not holding it means that it never started.
+    let claimed = world.state.order().unwrap().head();
+    let drafts = hello(&world, &[], claimed);
+    world.decide(drafts);
+    assert_eq!(world.state.standing(&fence), Standing::Released);
 }

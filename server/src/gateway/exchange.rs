@@ -12,10 +12,10 @@ use ledger::core::kinds::{AnyDetail, Evidence, HandlerDeclared};
 use ledger::core::{LogId, MachineId, PublicKey, Record, Stream, chain};
 use ledger::intake::VerifiedRun;
 use ledger::{PayloadState, Receipt, Tx};
-use ledger_projections::FleetState;
 use ledger_projections::central::{admit, greet};
 use ledger_projections::health::Gauges;
 use ledger_projections::queue::Policy;
+use ledger_projections::{FleetState, Place};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -200,7 +200,7 @@ fn prove_ahead(
 
 // Everything that the node had to tell is judged: declare what it runs, say that it is back, settle its fences.
 async fn settle(machine: &Arc<Machine>, node: &MachineId, hello: &Hello) -> Result<(), ServerError> {
-    let (node, policy) = (node.clone(), machine.config.policy());
+    let node = node.clone();
     let declared: Vec<HandlerDeclared> = hello
         .handlers
         .iter()
@@ -213,6 +213,8 @@ async fn settle(machine: &Arc<Machine>, node: &MachineId, hello: &Hello) -> Resu
         })
         .collect();
     let fences = hello.fences.clone();
+    let known = hello.order.as_ref().map(|(epoch, _, mark, _)| (*epoch, mark.seq));
+    let seen = known.map_or(Place::MIN, |(epoch, seq)| Place { epoch, seq });
     let snapshot = machine.ledger.snapshot();
     for fence in fences
         .iter()
@@ -222,7 +224,7 @@ async fn settle(machine: &Arc<Machine>, node: &MachineId, hello: &Hello) -> Resu
     }
     machine
         .ledger
-        .submit(move |tx| -> Result<(), ServerError> { Ok(greet(tx, &node, &declared, &fences, &policy)?) })
+        .submit(move |tx| -> Result<(), ServerError> { Ok(greet(tx, &node, &declared, &fences, seen)?) })
         .await?;
     Ok(())
 }

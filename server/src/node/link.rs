@@ -201,6 +201,8 @@ impl Link {
     // Says hello while no claim is on its way.
     async fn greet(&self) -> Result<HelloAnswer, ServerError> {
         let _no_claim = self.claiming.lock().await;
+        // It says that we hold nothing of a claim that got no answer: what that was given is never taken.
+        *self.unanswered.lock().expect("claim lock") = None;
         self.hello().await
     }
 

@@ -3,6 +3,7 @@
 use super::{DUE_MAX, OrderDraft, about, after_loss, job, parked, routing, stopped, working_machine};
 use crate::FleetState;
 use crate::members::Machine;
+use crate::order::Place;
 use crate::queue::{Claim, Job, JobState, Lease, Phase, Policy, Refusal, micros};
 use ledger_core::MachineId;
 use ledger_core::kinds::{
@@ -176,7 +177,8 @@ pub fn failover(
 /// judged for. Call it after what it pushed before was judged.
 ///
 /// A claim that it holds goes on under the same fence, if nobody else got the job. One that Central waits for and it
-/// does not hold never started, or is lost.
+/// does not hold never started, or is lost; but only if the order had reached the machine as far as that claim (`seen`) when it
+/// said so: a word that was held up on its way says nothing about what was claimed since.
 ///
 /// # Errors
 /// [`Refusal::MachineUnknown`] or [`Refusal::MachineRetired`].
@@ -184,15 +186,18 @@ pub fn resume(
     state: &FleetState,
     machine: &MachineId,
     held: &[Fence],
+    seen: Place,
     now: i64,
-    policy: &Policy,
 ) -> Result<Vec<OrderDraft>, Refusal> {
-    let _ = policy;
     working_machine(state, machine)?;
     let mut drafts = Vec::new();
     for job in state.jobs_on(machine) {
         let lease = job.lease().expect("jobs on a machine are claimed");
+        let Fence { epoch, seq, .. } = lease.fence;
         if !held.contains(&lease.fence) {
+            if (Place { epoch, seq }) > seen {
+                continue;
+            }
             drafts.extend(after_loss(
                 state,
                 job,
