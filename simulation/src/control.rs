@@ -1,11 +1,12 @@
 //! Positive controls: each takes one rule away, and a simulation that does not fail then proves nothing.
 
 use ledger_core::kinds::{
-    AnyDetail, Class, Costs, Detail, ErrorClass, JobAttemptFailed, JobLateResult, JobRequeued, JobSucceeded,
-    LateVerdict, Outputs, RequeueReason, SuccessVerdict,
+    AnyDetail, Class, Costs, Detail, ErrorClass, Evidence, Fence, JobAttemptFailed, JobId, JobLateResult,
+    JobLeaseExpired, JobRequeued, JobSucceeded, LateVerdict, Outputs, RequeueReason, SuccessVerdict,
 };
 use ledger_core::{ContentDigest, Draft};
 use ledger_projections::FleetState;
+use ledger_projections::queue::Job;
 
 /// Which rule is taken away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -19,26 +20,29 @@ pub enum Control {
     ClaimBeforeDurable,
     /// A process starts before its `run.started` is durable.
     StartBeforeDurable,
-    /// Central believes every report of a success, whatever its fence is worth.
+    /// Central believes every report about a job, whatever claim it came under.
     NoFenceCheck,
     /// A run that was lost with its machine counts as a failed attempt.
     ChargeLosses,
-    /// A late success of an exclusive job is adopted although it was given out again.
-    AdoptExclusive,
+    /// An exclusive job whose lease ran out is given out again, as if it were light.
+    HastyExclusive,
     /// A hello's fences are not looked at: whatever the machine held counts as never started.
     DeafHello,
+    /// A hello is believed about claims that were given after it was said.
+    StaleHello,
 }
 
 impl Control {
     /// All that take a rule away.
-    pub const ALL: [Control; 7] = [
+    pub const ALL: [Control; 8] = [
         Self::AckBeforeSync,
         Self::ClaimBeforeDurable,
         Self::StartBeforeDurable,
         Self::NoFenceCheck,
         Self::ChargeLosses,
-        Self::AdoptExclusive,
+        Self::HastyExclusive,
         Self::DeafHello,
+        Self::StaleHello,
     ];
 
     /// Its stable name.
@@ -50,8 +54,9 @@ impl Control {
             Self::StartBeforeDurable => "start-before-durable",
             Self::NoFenceCheck => "no-fence-check",
             Self::ChargeLosses => "charge-losses",
-            Self::AdoptExclusive => "adopt-exclusive",
+            Self::HastyExclusive => "hasty-exclusive",
             Self::DeafHello => "deaf-hello",
+            Self::StaleHello => "stale-hello",
         }
     }
 
@@ -64,45 +69,66 @@ impl Control {
     /// What Central writes under this control instead of what was decided.
     pub(crate) fn meddle(self, state: &FleetState, draft: Draft) -> Draft {
         match self {
-            Self::NoFenceCheck | Self::AdoptExclusive => self.believe(state, draft),
+            Self::NoFenceCheck => believe(state, draft),
             Self::ChargeLosses => charge(state, draft),
+            Self::HastyExclusive => requeue(state, draft),
             _ => draft,
         }
     }
+}
 
-    fn believe(self, state: &FleetState, draft: Draft) -> Draft {
-        let Some(late) = detail::<JobLateResult>(&draft) else {
-            return draft;
-        };
-        let Some(claim) = state.fence(&late.fence) else {
-            return draft;
-        };
-        let wanted = match self {
-            Self::AdoptExclusive => {
-                claim.class == Class::Exclusive && late.verdict == LateVerdict::Superseded
-            }
-            _ => matches!(
-                late.verdict,
-                LateVerdict::Superseded | LateVerdict::Discarded | LateVerdict::DuplicateAgrees
-            ),
-        };
-        if !wanted {
-            return draft;
-        }
-        let succeeded = JobSucceeded {
-            job: late.job,
-            fence: late.fence,
-            machine: claim.machine.clone(),
-            verdict: SuccessVerdict::Adopted,
-            result: ContentDigest([0; 32]),
-            outputs: Outputs::default(),
-            costs: Costs::default(),
-            evidence: late.evidence,
-        };
-        Draft {
-            cause: draft.cause,
-            ..Draft::of(&succeeded, late.job.subject())
-        }
+// A late success stands; a late failure ends whatever run goes on.
+fn believe(state: &FleetState, draft: Draft) -> Draft {
+    let Some(late) = detail::<JobLateResult>(&draft) else {
+        return draft;
+    };
+    let Some(claim) = state.fence(&late.fence) else {
+        return draft;
+    };
+    let subject = late.job.subject();
+    let believed = match late.verdict {
+        LateVerdict::Superseded | LateVerdict::DuplicateAgrees => Draft::of(
+            &JobSucceeded {
+                job: late.job,
+                fence: late.fence,
+                machine: claim.machine.clone(),
+                verdict: SuccessVerdict::Adopted,
+                result: ContentDigest([0; 32]),
+                outputs: Outputs::default(),
+                costs: Costs::default(),
+                evidence: late.evidence,
+            },
+            subject,
+        ),
+        LateVerdict::Stale => match state.job(&late.job).and_then(Job::lease) {
+            Some(lease) => attempt_failed(late.job, lease.fence, lease.attempt, late.evidence),
+            None => return draft,
+        },
+        _ => return draft,
+    };
+    Draft {
+        cause: draft.cause,
+        ..believed
+    }
+}
+
+fn requeue(state: &FleetState, draft: Draft) -> Draft {
+    let Some(expired) = detail::<JobLeaseExpired>(&draft) else {
+        return draft;
+    };
+    let claim = state.fence(&expired.fence);
+    if claim.is_none_or(|claim| claim.class != Class::Exclusive) {
+        return draft;
+    }
+    let requeued = JobRequeued {
+        job: expired.job,
+        fence: expired.fence,
+        reason: RequeueReason::LeaseExpired,
+        evidence: None,
+    };
+    Draft {
+        cause: draft.cause,
+        ..Draft::of(&requeued, expired.job.subject())
     }
 }
 
@@ -114,9 +140,16 @@ fn charge(state: &FleetState, draft: Draft) -> Draft {
         return draft;
     };
     let attempt = state.fence(&requeued.fence).map_or(1, |claim| claim.attempt);
+    Draft {
+        cause: draft.cause,
+        ..attempt_failed(requeued.job, requeued.fence, attempt, evidence)
+    }
+}
+
+fn attempt_failed(job: JobId, fence: Fence, attempt: u16, evidence: Evidence) -> Draft {
     let failed = JobAttemptFailed {
-        job: requeued.job,
-        fence: requeued.fence,
+        job,
+        fence,
         attempt,
         error: ErrorClass::Signal,
         permanent: false,
@@ -124,10 +157,7 @@ fn charge(state: &FleetState, draft: Draft) -> Draft {
         costs: Costs::default(),
         evidence,
     };
-    Draft {
-        cause: draft.cause,
-        ..Draft::of(&failed, requeued.job.subject())
-    }
+    Draft::of(&failed, job.subject())
 }
 
 fn detail<D: Detail>(draft: &Draft) -> Option<D> {

@@ -191,7 +191,11 @@ impl World {
             }
         }
         let policy = self.policy;
-        let seen = order.map_or(Place::MIN, |(epoch, _, (seq, _))| Place { epoch, seq });
+        let seen = match (self.options.control, order) {
+            (Control::StaleHello, _) => Place::MAX,
+            (_, Some((epoch, _, (seq, _)))) => Place { epoch, seq },
+            (_, None) => Place::MIN,
+        };
         let settled = self.commit(0, |tx| {
             central::greet(tx, &node, handlers, fences, seen, &policy)?;
             Ok::<_, StepError>(vec![Then::Greeted(request, marks)])

@@ -23,6 +23,9 @@ struct Args {
     /// Take a rule away; the simulation must then fail.
     #[arg(long, default_value = "none")]
     control: String,
+    /// Take each rule away in turn; fails unless each is noticed within the seeds given.
+    #[arg(long)]
+    controls: bool,
 }
 
 fn main() -> ExitCode {
@@ -38,6 +41,9 @@ fn main() -> ExitCode {
         control,
         trace: args.trace && args.seeds == 1,
     };
+    if args.controls {
+        return controls(options, args.seeds);
+    }
     let begun = Instant::now();
     let outcome = match args.seeds {
         1 => simulate(options).map(|report| vec![report]),
@@ -74,4 +80,23 @@ fn main() -> ExitCode {
         f64::from(u32::try_from(reports.len()).unwrap_or(u32::MAX)) / seconds
     );
     ExitCode::SUCCESS
+}
+
+fn controls(options: Options, seeds: u64) -> ExitCode {
+    let mut noticed = true;
+    for control in Control::ALL {
+        let options = Options { control, ..options };
+        match simulate_all(options, seeds) {
+            Err(failure) => println!("noticed {}: {failure}", control.as_str()),
+            Ok(_) => {
+                noticed = false;
+                println!("NOT NOTICED within {seeds} seeds: {}", control.as_str());
+            }
+        }
+    }
+    if noticed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
