@@ -46,6 +46,7 @@ pub(crate) struct Central {
     hellos: BTreeMap<Who, u64>,
     waiting: BTreeMap<u64, Waiting>,
     absences: Vec<(i64, i64)>,
+    watched_since: i64,
     started_ms: u64,
     heal_until: Us,
     last_tick_ms: u64,
@@ -62,6 +63,7 @@ impl Central {
             hellos: BTreeMap::new(),
             waiting: BTreeMap::new(),
             absences: Vec::new(),
+            watched_since: 0,
             started_ms: 0,
             heal_until: 0,
             last_tick_ms: 0,
@@ -81,6 +83,7 @@ impl World {
         self.central.started_ms = self.running_ms(0);
         self.central.last_tick_ms = self.central.started_ms;
         self.central.heal_until = self.now + HEAL_WAIT;
+        self.central.watched_since = self.wall(0);
         self.wake(0, TICK, Timer::Tick);
     }
 
@@ -190,14 +193,13 @@ impl World {
                 self.central.leases.renew(fence, now_ms);
             }
         }
-        let policy = self.policy;
         let seen = match (self.options.control, order) {
             (Control::StaleHello, _) => Place::MAX,
             (_, Some((epoch, _, (seq, _)))) => Place { epoch, seq },
             (_, None) => Place::MIN,
         };
         let settled = self.commit(0, |tx| {
-            central::greet(tx, &node, handlers, fences, seen, &policy)?;
+            central::greet(tx, &node, handlers, fences, seen)?;
             Ok::<_, StepError>(vec![Then::Greeted(request, marks)])
         });
         if !settled {
@@ -424,6 +426,7 @@ impl World {
         let pause_ms = now_ms.saturating_sub(self.central.last_tick_ms);
         self.central.last_tick_ms = now_ms;
         if pause_ms > PAUSE_MS {
+            self.central.watched_since = now_us;
             for heard in self.central.heard.values_mut() {
                 heard.last_ms += pause_ms;
             }
@@ -457,6 +460,7 @@ impl World {
         let held = self.fences(0);
         due.over = central::overdue(&state, &held, &mut self.central.leases, now_ms);
         due.absences = std::mem::take(&mut self.central.absences);
+        due.watched_since = self.central.watched_since;
         if due.is_quiet(&state, now_us, &self.policy) {
             return;
         }
@@ -478,9 +482,9 @@ impl World {
     fn begin_work(&mut self) {
         self.recover(0);
         let (id, fences) = (self.machines[0].id.clone(), self.fences(0));
-        let (handlers, policy) = (self.machines[0].handlers.clone(), self.policy);
+        let handlers = self.machines[0].handlers.clone();
         self.commit(0, |tx| {
-            central::greet(tx, &id, &handlers, &fences, Place::MAX, &policy)?;
+            central::greet(tx, &id, &handlers, &fences, Place::MAX)?;
             Ok::<_, StepError>(Vec::new())
         });
     }
