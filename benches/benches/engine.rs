@@ -4,11 +4,14 @@
 //! `-- --plot FILE` it draws the plot. With `-- --appends threads`, `--appends tickets`, `--verifies full`, `--verifies hashes`
 //! or `--folds` it does that and nothing else, for a profiler to look at. With `-- --fleet` it measures the queue and the fleet
 //! and nothing else (with `--quick`, only that it runs); with `-- --jobs 1` or `--jobs 16`, jobs of a fleet with so many nodes.
+//! With `-- --sync` or `-- --sync COUNT` a backlog of 500,000 or so many receipts goes from a real node to a real gateway.
 
 use ledger::Ledger;
 use ledger::core::SigningKey;
 use ledger_benches::measure::Cost;
-use ledger_benches::{CALLERS, CROWD, Failed, Size, append, child, fleet, fold, plot, report, run, verify};
+use ledger_benches::{
+    CALLERS, CROWD, Failed, Size, append, child, daemons, fleet, fold, plot, report, run, sync, verify,
+};
 use std::path::Path;
 
 /// Receipts of the large store.
@@ -23,7 +26,7 @@ const PROFILED_FLEET: usize = 20_000;
 const PROFILED_JOBS: usize = 40_000;
 
 fn main() -> Result<(), Failed> {
-    if fleet::child::obey()? || child::obey()? {
+    if daemons::obey()? || fleet::child::obey()? || child::obey()? {
         return Ok(());
     }
     // The build's own folder lies on a real disk; the system's folder for temporary files often lies in memory.
@@ -48,6 +51,9 @@ fn main() -> Result<(), Failed> {
             "{:?}",
             fleet::profile(dir.path(), nodes.parse()?, PROFILED_FLEET)?
         );
+    } else if has("--sync") {
+        let receipts = value_of("--sync").and_then(|count| count.parse().ok());
+        println!("{}", sync::run(dir.path(), receipts.unwrap_or(sync::WEEK))?);
     } else {
         everything(dir.path())?;
     }

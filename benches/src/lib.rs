@@ -5,6 +5,7 @@
 
 pub mod append;
 pub mod child;
+pub mod daemons;
 pub mod fleet;
 pub mod fold;
 pub mod lives;
@@ -16,6 +17,7 @@ pub mod read;
 pub mod report;
 pub mod run;
 pub mod sign;
+pub mod sync;
 pub mod table;
 pub mod verify;
 

@@ -31,6 +31,7 @@ pub const KEYS: &[&str] = &[
     "timing.failover_after_ms",
     "timing.heal_wait_ms",
     "limits.losses_max",
+    "mirror.logs",
     "vault.dir",
     "disk.reserve",
     "notices.command",
@@ -55,6 +56,8 @@ pub struct Config {
     pub timing: Timing,
     /// Bounds on jobs.
     pub limits: Limits,
+    /// What a node copies.
+    pub mirror: Mirror,
     /// The Vault.
     pub vault: VaultConfig,
     /// The disk that holds the store.
@@ -106,6 +109,27 @@ pub struct Limits {
     pub losses_max: u16,
 }
 
+/// What a node copies of other machines' logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mirror {
+    /// Which.
+    pub logs: MirrorLogs,
+}
+
+/// Which logs a node copies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MirrorLogs {
+    /// The order alone, without which it could not work.
+    Order,
+    /// The order, and the gateway's own work and facts, so that the gateway's disk may die.
+    #[default]
+    Gateway,
+    /// Every log that the gateway has.
+    All,
+}
+
 /// The Vault.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -148,6 +172,7 @@ impl Default for Config {
             gateway: None,
             timing: Timing::default(),
             limits: Limits::default(),
+            mirror: Mirror::default(),
             vault: VaultConfig::default(),
             disk: DiskConfig::default(),
             notices: Notices::default(),

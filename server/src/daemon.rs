@@ -268,8 +268,12 @@ impl Daemon {
                 tracing::warn!(path = %path.display(), error = %e, "could not be removed");
             }
         }
-        let ledger = self.machine.ledger.clone();
-        tokio::task::spawn_blocking(move || ledger.close())
+        let (ledger, machine) = (self.machine.ledger.clone(), Arc::clone(&self.machine));
+        let closing = move || {
+            machine.keep_marks();
+            ledger.close()
+        };
+        tokio::task::spawn_blocking(closing)
             .await
             .expect("closing does not panic")?;
         Ok(())

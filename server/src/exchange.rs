@@ -16,6 +16,8 @@ pub const RUN_BYTES_MAX: usize = 512 * 1024;
 pub const RUN_RECORDS_MAX: usize = 2048;
 /// Logs in one request for marks, at most.
 pub const MARKS_MAX: usize = 1024;
+/// Bytes of pushes that a gateway lets one node have on their way: the run that it verifies, and the next.
+pub const WINDOW_BYTES: u32 = 2 * 640 * 1024;
 /// Fences in one hello or beat, at most: far above the slots of any machine.
 pub const FENCES_MAX: usize = 1024;
 /// The longest that a long poll waits, milliseconds.
@@ -37,6 +39,18 @@ pub struct Raw {
     pub record: Vec<u8>,
     /// Its payload.
     pub payload: Option<Payload>,
+}
+
+impl Raw {
+    /// Bytes that it takes on its way, about.
+    pub(crate) fn travels_as(&self) -> usize {
+        self.record.len()
+            + self
+                .payload
+                .as_ref()
+                .map_or(0, |payload| payload.bytes.len() + 32)
+            + 16
+    }
 }
 
 /// A handler as a machine declares it.
@@ -87,6 +101,8 @@ pub struct HelloAnswer {
     pub healing: bool,
     /// A lease's term in milliseconds.
     pub term_ms: u32,
+    /// Bytes of pushes that may be on their way at once, one run apart.
+    pub window_bytes: u32,
     /// The gateway's clock, microseconds since 1970.
     pub now: i64,
 }

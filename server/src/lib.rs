@@ -17,12 +17,14 @@ pub mod heartbeat;
 pub mod http;
 mod jobs;
 pub mod machine;
+mod marks;
 pub mod nightly;
 mod node;
 mod outside;
 pub mod reserve;
 mod rest;
 pub mod setup;
+mod standing;
 pub mod vault;
 pub mod worker;
 

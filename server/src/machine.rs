@@ -8,6 +8,8 @@ use crate::config::Config;
 use crate::error::ServerError;
 use crate::gateway::central::{self, Central};
 use crate::gateway::schedules;
+use crate::marks::Marks;
+use crate::node::outbox::Outbox;
 use crate::vault::VaultReader;
 use ledger::clock::{Entropy, SystemEntropy};
 use ledger::core::kinds::{self, AnyDetail, Detail, InadmissibleReason, JobId, RequestReceived};
@@ -35,6 +37,9 @@ pub struct Machine {
     pub central: Central,
     pub(crate) vault: VaultReader,
     gateway: bool,
+    /// What of this store's logs other machines have.
+    pub(crate) marks: Arc<Marks>,
+    pub(crate) outbox: Outbox,
     gauges: RwLock<BTreeMap<MachineId, Gauges>>,
     link: Mutex<LinkView>,
     verified: Mutex<Option<Receipt>>,
@@ -56,7 +61,7 @@ pub struct LinkView {
     pub last_contact_us: Option<i64>,
     /// Receipts that the gateway has not acknowledged.
     pub outbox_receipts: u64,
-    /// Bytes of their records, as far as they are counted.
+    /// Their bytes, payloads included.
     pub outbox_bytes: u64,
     /// When the oldest of them was sealed, microseconds since 1970.
     pub outbox_oldest_us: Option<i64>,
@@ -133,6 +138,8 @@ impl Machine {
         Ok(Arc::new(Self {
             vault: VaultReader::open(&ledger)?,
             gateway: ledger.written_logs().contains_key(&Stream::Order),
+            marks: Arc::new(Marks::open(&ledger.paths().keys())),
+            outbox: Outbox::default(),
             ledger,
             config,
             boot: data_encoding::HEXLOWER.encode(&boot),
@@ -177,11 +184,22 @@ impl Machine {
             .insert(machine.clone(), gauges);
     }
 
-    /// How this machine stands with its gateway.
+    /// How this machine stands with its gateway. Reads what came into the outbox since the last time.
     pub fn link(&self) -> LinkView {
         let mut view = self.link.lock().expect("link lock").clone();
         view.frozen = self.central.frozen();
         view.healing = self.central.healing();
+        if !self.is_gateway() {
+            match self.outbox.waiting(self) {
+                Ok(waiting) => {
+                    view.outbox_receipts = waiting.receipts;
+                    view.outbox_bytes = waiting.bytes;
+                    view.outbox_oldest_us = waiting.oldest_us;
+                    view.acknowledged = waiting.acknowledged;
+                }
+                Err(e) => tracing::warn!(code = e.code(), error = %e, "the outbox cannot be counted"),
+            }
+        }
         view
     }
 
@@ -294,11 +312,11 @@ impl Machine {
         let repeated = appended.is_repetition();
         let receipt = self.settled(&appended, committed.receipts)?;
         let answer = RequestAnswer {
+            standing: self.standing_of(&receipt).await,
             job,
             receipt: id,
             answer_code,
             answer,
-            standing: self.standing(),
             repeated,
         };
         Ok((answer, receipt))
@@ -368,10 +386,11 @@ impl Machine {
             .await?;
         let repeated = committed.value.is_repetition();
         let receipt = self.settled(&committed.value, committed.receipts)?;
+        let standing = self.standing_of(&receipt).await;
         Ok(AppendAnswer {
             receipt,
             repeated,
-            standing: self.standing(),
+            standing,
         })
     }
 
@@ -453,11 +472,6 @@ impl Machine {
             Some(receipt) => Ok(receipt),
             None => Ok(self.ledger.durable(seen)?),
         }
-    }
-
-    // A lone gateway's receipts are on one disk; a node's are until the gateway has them.
-    pub(crate) fn standing(&self) -> &'static str {
-        "local"
     }
 }
 

@@ -13,6 +13,7 @@ mod notices;
 mod proofs;
 mod prune;
 mod queue;
+mod replication;
 mod restored;
 mod schedules;
 mod status;

@@ -4,6 +4,7 @@
 //! what follows from a deadline is a receipt. The clock here counts sleep.
 
 use super::backlog::Backlogs;
+use super::lanes::Lanes;
 use crate::clock::running_ms;
 use crate::config::Config;
 use crate::error::ServerError;
@@ -47,6 +48,8 @@ pub struct Central {
     hellos: Mutex<BTreeMap<MachineId, u64>>,
     absences: Mutex<Vec<(i64, i64)>>,
     pub(super) backlogs: Mutex<Backlogs>,
+    /// Whose push comes next.
+    pub(crate) lanes: Lanes,
     lost_after_ms: u64,
     pub(crate) started_ms: u64,
 }
@@ -62,6 +65,7 @@ impl Central {
             hellos: Mutex::default(),
             absences: Mutex::default(),
             backlogs: Mutex::default(),
+            lanes: Lanes::new(),
             lost_after_ms: config.timing.lost_after_ms,
             started_ms: running_ms(),
         }

@@ -4,7 +4,7 @@ use super::{claims, incarnations, joining};
 use crate::error::ServerError;
 use crate::exchange::{
     Beat, BeatAnswer, FENCES_MAX, Hello, HelloAnswer, Mark, Pull, PullAnswer, Push, PushAnswer,
-    RUN_BYTES_MAX, RUN_RECORDS_MAX, Raw, WAIT_MS_MAX, decode, encode,
+    RUN_BYTES_MAX, RUN_RECORDS_MAX, Raw, WAIT_MS_MAX, WINDOW_BYTES, decode, encode,
 };
 use crate::machine::Machine;
 use axum::body::Bytes;
@@ -54,7 +54,7 @@ pub async fn exchange(
         "hello" => encode(&hello(machine, &node, decode("hello", &body)?).await?),
         "marks" => encode(&incarnations::marks(machine, &node, &decode("marks", &body)?)?),
         "push" => encode(&push(machine, &node, decode("push", &body)?).await?),
-        "pull" => encode(&pull(machine, decode("pull", &body)?).await?),
+        "pull" => encode(&pull(machine, &node, decode("pull", &body)?).await?),
         "claim" => encode(&claims::claim(machine, &node, decode("claim", &body)?).await?),
         "beat" => encode(&beat(machine, &node, &decode("beat", &body)?)),
         other => return Err(ServerError::NotFound(format!("no exchange is called {other:?}"))),
@@ -118,6 +118,9 @@ async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result
             );
             tracing::error!(%node, why, "Central freezes itself");
             machine.central.freeze(why);
+        } else {
+            machine.marks.returned(node, hello.incarnation);
+            machine.hear_mark(node, log, *mark);
         }
     }
     machine.central.note_hello(node);
@@ -144,12 +147,10 @@ async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result
             )));
         }
     }
-    // Pulses may lag: no decision depends on them.
-    let own_work_and_facts = hello.logs.iter().zip(&marks).take(2);
-    let synced = machine.central.is_serving()
-        && own_work_and_facts
-            .into_iter()
-            .all(|((_, theirs), (_, ours))| theirs == ours);
+    // Everything that fences are judged by is in the work log. Facts and pulses may lag, so that a machine with a backlog of them
+    // works meanwhile.
+    let mut work = hello.logs.iter().zip(&marks).take(1);
+    let synced = machine.central.is_serving() && work.all(|((_, theirs), (_, ours))| theirs == ours);
     if synced {
         settle(machine, node, &hello).await?;
     }
@@ -165,6 +166,7 @@ async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result
         synced,
         healing: !machine.central.is_serving(),
         term_ms: machine.config.policy().term_ms,
+        window_bytes: WINDOW_BYTES,
         now: machine.now_us(),
     })
 }
@@ -242,9 +244,12 @@ async fn push(machine: &Arc<Machine>, node: &MachineId, push: Push) -> Result<Pu
         .machine(node)
         .ok_or_else(|| ServerError::Forbidden(format!("{node} is unknown")))?;
     let chain = snapshot.logs.get(&push.log).cloned();
-    let log = push.log;
+    let (log, lanes) = (push.log, &machine.central.lanes);
+    // Given back before its turn comes: whoever waits for one before it must not keep that one out.
+    let room = lanes.room(push.records.len()).await?;
     let raw = push.records.into_iter().map(|r| (r.record, r.payload)).collect();
     let verified = tokio::task::spawn_blocking(move || VerifiedRun::verify(raw, chain.as_deref())).await;
+    drop(room);
     let run = verified.map_err(|e| ServerError::Malformed(e.to_string()))??;
     let Some(run) = run else {
         return Err(ServerError::Malformed("a push without records".into()));
@@ -256,10 +261,21 @@ async fn push(machine: &Arc<Machine>, node: &MachineId, push: Push) -> Result<Pu
     }
     incarnations::may_push(&snapshot, row, &run)?;
     let (node_id, policy) = (node.clone(), machine.config.policy());
-    let committed = machine
+    let next = |machine: &Machine| mark_of(machine, &log).map_or(0, |mark| mark.seq.saturating_add(1));
+    let first = run.records().first().map_or(0, |(record, _)| record.seal().seq);
+    let end = first.saturating_add(u64::try_from(run.records().len()).unwrap_or(u64::MAX));
+    lanes.turn(&log, first, next(machine)).await;
+    let taking = machine
         .ledger
-        .submit(move |tx| take_in(tx, &run, &node_id, &policy))
-        .await?;
+        .submit(move |tx| take_in(tx, &run, &node_id, &policy));
+    lanes.admitted(&log, end);
+    let committed = match taking.await {
+        Ok(committed) => committed,
+        Err(e) => {
+            lanes.refused(&log, next(machine));
+            return Err(e.into());
+        }
+    };
     note_gauges(machine, node, &committed.receipts);
     let mark = mark_of(machine, &log).ok_or_else(|| ServerError::NotFound(format!("log {log}")))?;
     Ok(PushAnswer { mark })
@@ -320,14 +336,16 @@ fn note_gauges(machine: &Machine, node: &MachineId, receipts: &[Receipt]) {
     }
 }
 
-async fn pull(machine: &Arc<Machine>, pull: Pull) -> Result<PullAnswer, ServerError> {
-    if let Some(after) = &pull.after
-        && !fits(machine, &pull.log, after)?
-    {
-        return Err(ServerError::Fork(format!(
-            "the record at seq {} of log {} is another one here: a fork; both sides keep what they have",
-            after.seq, pull.log
-        )));
+async fn pull(machine: &Arc<Machine>, node: &MachineId, pull: Pull) -> Result<PullAnswer, ServerError> {
+    if let Some(after) = &pull.after {
+        if fits(machine, &pull.log, after)? {
+            machine.hear_mark(node, &pull.log, *after);
+        } else {
+            return Err(ServerError::Fork(format!(
+                "the record at seq {} of log {} is another one here: a fork; both sides keep what they have",
+                after.seq, pull.log
+            )));
+        }
     }
     let next = pull.after.map_or(0, |mark| mark.seq.saturating_add(1));
     let mut changed = machine.changed();
@@ -358,7 +376,7 @@ pub(crate) fn read_run(machine: &Machine, log: &LogId, next: u64) -> Result<(Vec
     let mut bytes = 0;
     for receipt in machine.ledger.range(log, next, u64::MAX) {
         let raw = raw_of(machine, &receipt?)?;
-        bytes += raw.record.len() + raw.payload.as_ref().map_or(0, |p| p.bytes.len() + 32) + 16;
+        bytes += raw.travels_as();
         records.push(raw);
         if bytes >= RUN_BYTES_MAX || records.len() >= RUN_RECORDS_MAX {
             return Ok((records, false));

@@ -7,6 +7,7 @@ mod claims;
 pub mod exchange;
 mod incarnations;
 mod joining;
+pub(crate) mod lanes;
 mod notices;
 pub(crate) mod schedules;
 mod sinks;

@@ -54,7 +54,7 @@ pub(crate) async fn append(
 
 // What was said before and erased since.
 async fn again(api: &Api, first: ledger::Receipt) -> Result<Reply<Answer<Appended>>, Problem> {
-    let standing = api.machine.standing().to_owned();
+    let standing = api.machine.standing_of(&first).await.to_owned();
     let reply = api.item(move |_, snapshot| {
         Ok(Appended {
             receipt: view::receipt(&first, &snapshot.state),

@@ -8,6 +8,7 @@
 use super::caller::{Caller, Peer};
 use super::limits::{ANSWER_WITHIN, BODY_BYTES_MAX, BODY_WITHIN, POLL_WITHIN, PUSH_BYTES_MAX};
 use super::problem::Problem;
+use super::quotas::Share;
 use super::signature::{
     RequestSignature, SKEW_S, Window, check_head, normal_authority, sign_response, verify_base,
 };
@@ -82,6 +83,8 @@ impl Size {
 struct Passed {
     request: Request,
     answer_to: Option<RequestSignature>,
+    /// What it takes of its key's quota, until it is answered.
+    share: Option<Share>,
 }
 
 /// The middleware.
@@ -122,6 +125,7 @@ fn room(api: &Api, size: Size) -> Result<OwnedSemaphorePermit, Problem> {
 }
 
 async fn answer(api: &Api, passed: Passed, next: Next, size: Size) -> Response {
+    let _share = passed.share;
     let work = next.run(passed.request);
     let response = match size.within() {
         None => work.await,
@@ -155,7 +159,7 @@ async fn signed(api: &Api, response: Response, to: &RequestSignature) -> Respons
 
 async fn pass(api: &Api, request: Request, size: Size) -> Result<Passed, Problem> {
     let (parts, body) = request.into_parts();
-    let (caller, answer_to, parts, body) = match api.door {
+    let (caller, proven, parts, body) = match api.door {
         Door::Local => (Caller::Local, None, parts, read(body, size).await?),
         Door::Network => {
             check_host(&parts.headers, &api.machine.config)?;
@@ -173,7 +177,12 @@ async fn pass(api: &Api, request: Request, size: Size) -> Result<Passed, Problem
     };
     let mut request = Request::from_parts(parts, Body::from(body));
     request.extensions_mut().insert(caller);
-    Ok(Passed { request, answer_to })
+    let (answer_to, share) = proven.unzip();
+    Ok(Passed {
+        request,
+        answer_to,
+        share,
+    })
 }
 
 /// That the request is addressed to a name of this machine: a page in a browser that was told another address for its own
@@ -230,7 +239,7 @@ fn bearer(api: &Api, parts: &Parts) -> Result<Role, Problem> {
     Ok(role)
 }
 
-type Known = (Caller, Option<RequestSignature>, Parts, Bytes);
+type Known = (Caller, Option<(RequestSignature, Share)>, Parts, Bytes);
 
 /// The holder of a known key: head, then body, then signature.
 async fn key(api: &Api, parts: Parts, body: Body, size: Size) -> Result<Known, Problem> {
@@ -251,7 +260,9 @@ async fn key(api: &Api, parts: Parts, body: Body, size: Size) -> Result<Known, P
         .verify(&parts, &body, now_s, &api.nonces, verify_base)
         .map_err(refuse)?;
     let caller = Caller::Key(PublicKey(verified.key), verified.known);
-    Ok((caller, Some(verified.signature), parts, body))
+    let share = api.quotas.take(verified.key, size == Size::Poll, body.len());
+    let share = share.map_err(|found| Problem::busy(StatusCode::TOO_MANY_REQUESTS, &found))?;
+    Ok((caller, Some((verified.signature, share)), parts, body))
 }
 
 fn refuse(error: super::signature::SignatureError) -> Problem {

@@ -163,7 +163,7 @@ pub(crate) async fn drain(
         Ok(Drained {
             handler: row(machine, &snapshot.state, &name),
             discarded,
-            standing: machine.standing().to_owned(),
+            standing: machine.standing_of_order(snapshot).as_str().to_owned(),
         })
     });
     reply.await

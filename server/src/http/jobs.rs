@@ -9,6 +9,7 @@ use super::reply::Reply;
 use super::wire::{self, Answer, JobFull, JobsQuery, Page};
 use super::{Api, nodes, select, view};
 use crate::machine::Machine;
+use crate::marks::Standing;
 use axum::Extension;
 use axum::extract::State;
 use ledger::core::MachineId;
@@ -184,8 +185,16 @@ fn full(machine: &Machine, snapshot: &Published<FleetState>, job: &Job) -> Resul
         .map(|success| at(machine, &success.evidence))
         .transpose()?
         .flatten();
+    let alone = receipts
+        .iter()
+        .rev()
+        .find(|receipt| machine.standing_at(state, &receipt.log(), receipt.seq()) == Standing::Local);
     Ok(JobFull {
         job: view::job(job, state),
+        standing: alone
+            .map_or(Standing::Replicated, |_| Standing::Local)
+            .as_str()
+            .to_owned(),
         spec: serde_json::to_value(&job.spec).unwrap_or_default(),
         runs: receipts
             .iter()

@@ -14,8 +14,14 @@ pub const CONNECTIONS_OF_ONE_MAX: usize = 128;
 pub const WRITE_WITHIN: Duration = Duration::from_secs(20);
 /// Requests in work at once, live tails and long polls apart.
 pub const REQUESTS_MAX: usize = 64;
-/// Long polls at once: one or two for each machine.
-pub const POLLS_MAX: usize = 64;
+/// Long polls at once: about four for each machine, for the order, the gateway's logs and work.
+pub const POLLS_MAX: usize = 256;
+/// Requests of one key in work at once: a machine needs about four.
+pub const REQUESTS_OF_ONE_MAX: usize = 32;
+/// Long polls of one key at once: four, and as many again that a broken link left behind.
+pub const POLLS_OF_ONE_MAX: usize = 8;
+/// Bytes of one key's bodies in work at once: twice the window of pushes that it is given, and other requests.
+pub const BYTES_OF_ONE_MAX: usize = 3 * 1024 * 1024;
 /// Joins at once: the one request with a body that anybody may send.
 pub const JOINS_MAX: usize = 4;
 /// Live tails at once; each holds a thread of the pool while it reads, and none while it waits.

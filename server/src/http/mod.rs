@@ -24,6 +24,7 @@ mod notices;
 mod patient;
 mod problem;
 mod proofs;
+mod quotas;
 mod receipts;
 mod reply;
 mod requests;
@@ -52,6 +53,7 @@ use crate::machine::Machine;
 use ledger::Published;
 use ledger_projections::FleetState;
 use problem::Problem;
+use quotas::Quotas;
 use reply::Reply;
 use signature::NonceCache;
 use std::sync::{Arc, Mutex};
@@ -71,6 +73,7 @@ pub(crate) struct Api {
     pub(crate) machine: Arc<Machine>,
     pub(crate) door: Door,
     pub(crate) nonces: Mutex<NonceCache>,
+    pub(crate) quotas: Arc<Quotas>,
     pub(crate) requests: Arc<Semaphore>,
     pub(crate) polls: Arc<Semaphore>,
     pub(crate) joins: Arc<Semaphore>,
@@ -83,6 +86,7 @@ impl Api {
             machine,
             door,
             nonces: Mutex::default(),
+            quotas: Arc::default(),
             requests: Arc::new(Semaphore::new(limits::REQUESTS_MAX)),
             polls: Arc::new(Semaphore::new(limits::POLLS_MAX)),
             joins: Arc::new(Semaphore::new(limits::JOINS_MAX)),

@@ -47,10 +47,6 @@ pub(crate) async fn show(
 fn status(machine: &Machine, snapshot: &Published<FleetState>) -> Result<Status, LedgerError> {
     let state = &snapshot.state;
     let context = machine.ledger.context();
-    if !machine.is_gateway() && machine.link().last_contact_us.is_none() {
-        // Nobody told what the gateway has: as far as the order tells.
-        crate::node::tell_outbox(machine);
-    }
     let link = machine.link();
     let now = machine.now_us();
     let disk = disk(machine);
@@ -78,6 +74,7 @@ fn status(machine: &Machine, snapshot: &Published<FleetState>) -> Result<Status,
         },
         jobs_here: jobs_here(machine, state),
         projections: projections(machine, state),
+        alone: machine.alone(state),
         counts: counts(snapshot),
         undelivered: undelivered(state),
         warnings: warnings(
@@ -194,12 +191,16 @@ fn logs(machine: &Machine, snapshot: &Published<FleetState>, link: &LinkView) ->
         .values()
         .map(|chain| {
             let (genesis, head) = (chain.genesis(), chain.head());
+            let own = machine.ledger.own_log(genesis.stream) == Some(chain.log());
             LogHead {
+                replicated_seq: own
+                    .then(|| machine.replicated_until(&snapshot.state, &chain.log()))
+                    .flatten(),
                 log: chain.log().to_hex(),
                 machine: genesis.machine.to_string(),
                 stream: genesis.stream.to_string(),
                 incarnation: genesis.incarnation,
-                own: machine.ledger.own_log(genesis.stream) == Some(chain.log()),
+                own,
                 seq: head.seq,
                 seal: head.seal.to_hex(),
                 root: head.root.to_hex(),

@@ -4,14 +4,11 @@
 //! work before facts before pulses, then hello again so that fences are judged), *pull* (the order, then the gateway's own
 //! work and facts), *claim* (only after everything was judged, only for free slots).
 
-use super::outbox::Outbox;
+use super::push::Pushes;
 use crate::client::{ClientError, Signed};
 use crate::clock::running_ms;
 use crate::error::ServerError;
-use crate::exchange::{
-    Claim, ClaimAnswer, Hello, HelloAnswer, Mark, Pull, PullAnswer, Push, PushAnswer, decode, encode,
-};
-use crate::gateway::exchange::read_run;
+use crate::exchange::{Claim, ClaimAnswer, Hello, HelloAnswer, Mark, Pull, PullAnswer, decode, encode};
 use crate::jobs::Jobs;
 use crate::machine::Machine;
 use ledger::core::{LogId, Stream};
@@ -30,17 +27,18 @@ const RETRY_MIN: Duration = Duration::from_millis(50);
 
 /// What the loops of one link tell each other.
 pub(crate) struct Link {
-    machine: Arc<Machine>,
+    pub(super) machine: Arc<Machine>,
     jobs: Arc<Jobs>,
     gateway: Arc<Signed>,
     // The last answer to a hello that judged everything; none while the link is down.
-    synced: watch::Sender<Option<HelloAnswer>>,
+    pub(super) synced: watch::Sender<Option<HelloAnswer>>,
     // Raised whenever the link failed, so that hello comes first again.
     failures: watch::Sender<u64>,
     // A hello that settles fences and a claim exclude each other: a claim whose answer is still on its way is in no
     // hello, and Central would take it for one that never started.
     claiming: tokio::sync::Mutex<()>,
-    outbox: Outbox,
+    // Hellos that wait for a claim's long poll, which gives way to them.
+    greeting: watch::Sender<u32>,
     // The id of a claim that was dropped without an answer, to be asked again under the same id.
     unanswered: std::sync::Mutex<Option<[u8; 16]>>,
     /// When the last acknowledged beat was sent, by the clock that counts sleep.
@@ -67,7 +65,7 @@ pub(crate) async fn link_forever(link: Arc<Link>, stop: watch::Receiver<bool>) {
         Arc::clone(&link),
         stop.clone(),
         "mirror",
-        |link| async move { mirror(&link).await },
+        |link| async move { super::mirror::mirror(&link).await },
     ));
     let claims = tokio::spawn(forever(link, stop, "claim", |link| async move {
         claim_round(&link).await
@@ -95,7 +93,6 @@ where
             Ok(()) => failures = 0,
             Err(e) => {
                 failures = failures.saturating_add(1);
-                link.outbox.tell(&link.machine);
                 if matches!(e, ServerError::Fork(_)) || failures == 1 && !matches!(e, ServerError::Gateway(_))
                 {
                     tracing::error!(loop_of = what, code = e.code(), error = %e, "an exchange cannot succeed");
@@ -121,7 +118,7 @@ impl Link {
             synced: watch::channel(None).0,
             failures: watch::channel(0).0,
             claiming: tokio::sync::Mutex::new(()),
-            outbox: Outbox::default(),
+            greeting: watch::channel(0).0,
             unanswered: std::sync::Mutex::default(),
             beat_ms: AtomicU64::new(0),
             term_ms: AtomicU32::new(0),
@@ -139,7 +136,7 @@ impl Link {
         base / 2 + base.mul_f64(f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX) / 2.0)
     }
 
-    async fn exchange<A: serde::Serialize + serde::de::DeserializeOwned>(
+    pub(super) async fn exchange<A: serde::Serialize + serde::de::DeserializeOwned>(
         &self,
         op: &'static str,
         body: Vec<u8>,
@@ -153,6 +150,16 @@ impl Link {
                     link.last_contact_us = Some(now);
                 });
                 decode(op, &answer)
+            }
+            // Too much at once: the link is there, and the next try comes later.
+            Err(e) if e.problem().is_some_and(|p| p.code == "server.busy") => {
+                Err(ServerError::Gateway(format!("{op}: {e}")))
+            }
+            Err(e)
+                if e.problem()
+                    .is_some_and(|p| p.status == http::StatusCode::GONE.as_u16()) =>
+            {
+                Err(ServerError::NotFound(format!("{op}: {e}")))
             }
             Err(e) => {
                 self.lost(&e);
@@ -171,11 +178,19 @@ impl Link {
         });
     }
 
-    fn mark(&self, log: &LogId) -> Option<Mark> {
+    pub(super) fn mark(&self, log: &LogId) -> Option<Mark> {
         self.machine.ledger.snapshot().logs.get(log).map(|chain| {
             let (seq, seal) = chain.tip();
             Mark { seq, seal }
         })
+    }
+
+    // What the gateway said that it has of our own logs.
+    pub(super) fn heed(&self, marks: &[(LogId, Option<Mark>)]) {
+        let snapshot = self.machine.ledger.snapshot();
+        if let Some(central) = snapshot.state.central() {
+            self.machine.heed_marks(central, marks);
+        }
     }
 
     fn own_logs(&self) -> Vec<LogId> {
@@ -200,9 +215,18 @@ impl Link {
 
     // Says hello while no claim is on its way.
     async fn greet(&self) -> Result<HelloAnswer, ServerError> {
+        struct Waiting<'a>(&'a watch::Sender<u32>);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.send_modify(|waiting| *waiting -= 1);
+            }
+        }
+        self.greeting.send_modify(|waiting| *waiting += 1);
+        let waiting = Waiting(&self.greeting);
         let _no_claim = self.claiming.lock().await;
         // It says that we hold nothing of a claim that got no answer: what that was given is never taken.
         *self.unanswered.lock().expect("claim lock") = None;
+        drop(waiting);
         self.hello().await
     }
 
@@ -270,26 +294,28 @@ async fn push_round(link: &Arc<Link>) -> Result<(), ServerError> {
         tokio::time::sleep(HEALING_WAIT).await;
         return Ok(());
     }
-    let mut marks: Vec<(LogId, Option<Mark>)> = answer.marks.clone();
+    link.heed(&answer.marks);
+    let machine = Arc::clone(&link.machine);
+    let (marks, window) = (
+        answer.marks,
+        usize::try_from(answer.window_bytes).unwrap_or(usize::MAX),
+    );
+    let begun = tokio::task::spawn_blocking(move || Pushes::begin(&machine, &marks, window)).await;
+    let mut pushes = begun.map_err(|e| ServerError::Malformed(e.to_string()))??;
     let mut changed = link.machine.changed();
     let mut synced = false;
     let again = Duration::from_millis(link.machine.config.timing.poll_ms);
     let mut next_hello = tokio::time::Instant::now() + again;
     loop {
         changed.mark_unchanged();
-        // Work first, then facts, then pulses; after each push from the beginning, so that a result never waits behind
-        // a backlog of something else.
-        while let Some(at) = marks.iter().position(|(log, mark)| *mark != link.mark(log)) {
-            push_one(link, &mut marks[at]).await?;
-            link.outbox.note(&link.machine, &marks);
-            let judged = marks.iter().take(2).all(|(log, mark)| *mark == link.mark(log));
-            if judged && !synced {
-                break;
-            }
-        }
-        link.outbox.note(&link.machine, &marks);
+        pushes.push(link, !synced, next_hello).await?;
+        synced &= tokio::time::Instant::now() < next_hello;
         if !synced {
             let answer = link.greet().await?;
+            if answer.healing {
+                return Ok(());
+            }
+            link.heed(&answer.marks);
             synced = answer.synced;
             link.synced.send_replace(synced.then_some(answer));
             next_hello = tokio::time::Instant::now() + again;
@@ -304,31 +330,8 @@ async fn push_round(link: &Arc<Link>) -> Result<(), ServerError> {
     }
 }
 
-async fn push_one(link: &Arc<Link>, entry: &mut (LogId, Option<Mark>)) -> Result<(), ServerError> {
-    let (log, mark) = *entry;
-    let next = mark.map_or(0, |mark| mark.seq.saturating_add(1));
-    let machine = Arc::clone(&link.machine);
-    let read = tokio::task::spawn_blocking(move || read_run(&machine, &log, next)).await;
-    let (records, _) = read.map_err(|e| ServerError::Malformed(e.to_string()))??;
-    if records.is_empty() {
-        return Err(ServerError::Malformed(format!(
-            "log {log} has nothing behind seq {next}, but the gateway lacks it"
-        )));
-    }
-    let answer: PushAnswer = link
-        .exchange("push", encode(&Push { log, records }), EXCHANGE_TIMEOUT)
-        .await?;
-    if mark.is_some_and(|mark| answer.mark.seq <= mark.seq) {
-        return Err(ServerError::Fork(format!(
-            "the gateway's mark of log {log} did not move by a push"
-        )));
-    }
-    entry.1 = Some(answer.mark);
-    Ok(())
-}
-
 // One pull of a log; whether there is more at once.
-async fn pull_log(link: &Arc<Link>, log: LogId, wait_ms: u32) -> Result<bool, ServerError> {
+pub(super) async fn pull_log(link: &Arc<Link>, log: LogId, wait_ms: u32) -> Result<bool, ServerError> {
     let pull = Pull {
         log,
         after: link.mark(&log),
@@ -362,7 +365,7 @@ async fn pull_log(link: &Arc<Link>, log: LogId, wait_ms: u32) -> Result<bool, Se
     Ok(!answer.complete)
 }
 
-fn wait_ms(link: &Link) -> u32 {
+pub(super) fn wait_ms(link: &Link) -> u32 {
     u32::try_from(link.machine.config.timing.poll_ms).unwrap_or(u32::MAX)
 }
 
@@ -384,21 +387,6 @@ async fn pull_order(link: &Arc<Link>) -> Result<(), ServerError> {
     Ok(())
 }
 
-// Mirrors the gateway's own work and facts, so that its disk may die.
-async fn mirror(link: &Arc<Link>) -> Result<(), ServerError> {
-    let mut synced = link.synced.subscribe();
-    let ready = synced.wait_for(Option::is_some).await;
-    let logs = ready
-        .ok()
-        .and_then(|answer| answer.as_ref().map(|a| a.mirror.clone()))
-        .unwrap_or_default();
-    for log in &logs {
-        while pull_log(link, *log, 0).await? {}
-    }
-    tokio::time::sleep(Duration::from_millis(link.machine.config.timing.poll_ms)).await;
-    Ok(())
-}
-
 // Claims work for free slots by long poll.
 async fn claim_round(link: &Arc<Link>) -> Result<(), ServerError> {
     let mut synced = link.synced.subscribe();
@@ -409,6 +397,7 @@ async fn claim_round(link: &Arc<Link>) -> Result<(), ServerError> {
         .unwrap_or_default();
     let mut failures = link.failures.subscribe();
     failures.mark_unchanged();
+    let mut greeting = link.greeting.subscribe();
     let no_hello = link.claiming.lock().await;
     if link.synced.borrow().is_none() {
         return Ok(());
@@ -443,6 +432,11 @@ async fn claim_round(link: &Arc<Link>) -> Result<(), ServerError> {
         answer = link.exchange("claim", encode(&claim), timeout) => answer?,
         // The link failed: an answer that still comes is not heeded, and hello says that we hold nothing of it.
         _ = failures.changed() => {
+            *link.unanswered.lock().expect("claim lock") = None;
+            return Ok(());
+        }
+        // Hello comes first, and voids it: nothing that anybody says waits for a claim that waits for work.
+        _ = greeting.wait_for(|waiting| *waiting > 0) => {
             *link.unanswered.lock().expect("claim lock") = None;
             return Ok(());
         }

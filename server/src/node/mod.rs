@@ -2,10 +2,11 @@
 
 mod beats;
 mod link;
-mod outbox;
+mod mirror;
+pub(crate) mod outbox;
+mod push;
 mod restore;
 
 pub(crate) use beats::beat_from_own_thread;
 pub(crate) use link::{Link, link_forever};
-pub(crate) use outbox::tell_as_ordered as tell_outbox;
 pub(crate) use restore::open_whole;

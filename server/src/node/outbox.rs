@@ -1,87 +1,81 @@
-//! The outbox of a node: its own logs, as far as the gateway is not known to have them. Bounded by the disk, visible in
-//! `status` with count, bytes and age, also while the gateway is away.
+//! The outbox of a node: its own logs, as far as the gateway is not known to have them. Bounded by the disk; told exactly, in
+//! number, bytes and age, whenever somebody asks, also while the gateway is away.
 
-use crate::exchange::Mark;
 use crate::machine::Machine;
 use ledger::core::{LogId, Stream};
+use ledger::{LedgerError, Receipt};
+use ledger_projections::FleetState;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
-/// Records whose bytes are counted in one look at most, so that a long backlog delays nobody; the next look goes on.
+/// Records whose bytes are counted in one look at most; the next look goes on.
 const COUNTED_AT_ONCE: u64 = 20_000;
 /// Records between two sums that are kept: what is read again when the gateway has some of them.
 const SUM_EVERY: u64 = 512;
 
-/// What the gateway last said that it has, and the bytes of what it lacks.
+/// What waits to be sent.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) receipts: u64,
+    pub(crate) bytes: u64,
+    /// When the oldest was sealed, microseconds since 1970.
+    pub(crate) oldest_us: Option<i64>,
+    /// The newest record of each log that the gateway is known to have.
+    pub(crate) acknowledged: BTreeMap<LogId, u64>,
+}
+
+/// The bytes of what the gateway lacks, by log.
 #[derive(Default)]
-pub(super) struct Outbox {
-    marks: Mutex<Vec<(LogId, Option<Mark>)>>,
+pub(crate) struct Outbox {
     bytes: Mutex<BTreeMap<LogId, Bytes>>,
 }
 
-impl Outbox {
-    /// Takes the gateway's word, and tells the outbox anew.
-    pub(super) fn note(&self, machine: &Machine, marks: &[(LogId, Option<Mark>)]) {
-        *self.marks.lock().expect("marks lock") = marks.to_vec();
-        self.tell(machine);
-    }
+// What a receipt takes on its way: its record and its payload.
+fn bytes_of(receipt: &Receipt) -> u64 {
+    let payload = receipt.statement().payload.as_ref();
+    let payload = payload.map_or(0, |payload| u64::from(payload.bytes));
+    let record = u64::try_from(receipt.record.bytes().len()).unwrap_or(u64::MAX);
+    record.saturating_add(payload)
+}
 
-    /// Counts what the gateway is not known to have.
-    pub(super) fn tell(&self, machine: &Machine) {
-        let marks = self.marks.lock().expect("marks lock").clone();
+impl Outbox {
+    /// Counts what the gateway is not known to have. Reads what came since the last time.
+    pub(crate) fn waiting(&self, machine: &Machine) -> Result<Waiting, LedgerError> {
         let snapshot = machine.ledger.snapshot();
-        let (mut receipts, mut bytes, mut oldest) = (0, 0, None::<i64>);
-        let mut acknowledged = BTreeMap::new();
-        for log in [Stream::Work, Stream::Facts, Stream::Pulse]
-            .into_iter()
-            .filter_map(|s| machine.ledger.own_log(s))
-        {
+        let mut counts = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = Waiting::default();
+        let own = [Stream::Work, Stream::Facts, Stream::Pulse];
+        for log in own.into_iter().filter_map(|s| machine.ledger.own_log(s)) {
             let Some(chain) = snapshot.logs.get(&log) else {
                 continue;
             };
-            let word = marks.iter().find(|(of, _)| *of == log);
-            if word.is_none() && chain.genesis().stream == Stream::Pulse {
-                continue;
-            }
-            let said = word.and_then(|(_, mark)| mark.map(|mark| mark.seq));
-            // What the order pins, the gateway has, whatever it said since we started.
-            let has = said.max(snapshot.state.pin(&log).map(|pin| pin.seq));
-            acknowledged.extend(has.map(|seq| (log, seq)));
+            let has = has(machine, &snapshot.state, &log);
+            waiting.acknowledged.extend(has.map(|seq| (log, seq)));
             let next = has.map_or(0, |seq| seq.saturating_add(1));
-            let size = chain.tip().0 + 1;
-            receipts += size.saturating_sub(next);
-            let mut counts = self.bytes.lock().expect("bytes lock");
-            bytes += counts.entry(log).or_default().between(next, size, |first, last| {
+            let size = chain.tip().0.saturating_add(1);
+            waiting.receipts += size.saturating_sub(next);
+            let read = |first, last| {
                 let records = machine.ledger.range(&log, first, last);
-                records.map_while(|receipt| receipt.ok().map(|receipt| length(receipt.record.bytes())))
-            });
-            drop(counts);
+                records.map_while(|receipt| receipt.ok().map(|receipt| bytes_of(&receipt)))
+            };
+            waiting.bytes += counts.entry(log).or_default().all(next, size, read);
             if next < size
-                && let Ok(Some(receipt)) = machine.ledger.get(&log, next)
+                && let Some(receipt) = machine.ledger.get(&log, next)?
             {
-                let at = i64::try_from(receipt.time().unix_ms())
-                    .unwrap_or(i64::MAX)
-                    .saturating_mul(1000);
-                oldest = Some(oldest.map_or(at, |before| before.min(at)));
+                let ms = i64::try_from(receipt.time().unix_ms()).unwrap_or(i64::MAX);
+                let at = Some(ms.saturating_mul(1000));
+                waiting.oldest_us = [waiting.oldest_us, at].into_iter().flatten().min();
             }
         }
-        machine.set_link(|view| {
-            view.outbox_receipts = receipts;
-            view.outbox_bytes = bytes;
-            view.outbox_oldest_us = oldest;
-            view.acknowledged = acknowledged;
-        });
+        Ok(waiting)
     }
 }
 
-fn length(bytes: &[u8]) -> u64 {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
-}
-
-/// Tells the outbox as far as the order tells what the gateway has, for a machine that has not heard of it. Heartbeats count as
-/// soon as it has told what it has of them.
-pub(crate) fn tell_as_ordered(machine: &Machine) {
-    Outbox::default().tell(machine);
+// What the gateway is known to have of a log: by its word, and by what the order pins.
+fn has(machine: &Machine, state: &FleetState, log: &LogId) -> Option<u64> {
+    let central = state.central();
+    let said = machine.marks.heard(log, |of| Some(of) == central);
+    said.max(state.pin(log).map(|pin| pin.seq))
 }
 
 /// The bytes of one log's records from a seq on, by sums that are kept every [`SUM_EVERY`] records: an outbox of any length is
@@ -95,6 +89,17 @@ struct Bytes {
 }
 
 impl Bytes {
+    // The same, counted to the end, as far as it can be read.
+    fn all<I: Iterator<Item = u64>>(&mut self, next: u64, size: u64, read: impl Fn(u64, u64) -> I) -> u64 {
+        loop {
+            let before = self.counted.0;
+            let bytes = self.between(next, size, &read);
+            if self.counted.0 >= size || self.counted.0 == before {
+                return bytes;
+            }
+        }
+    }
+
     // The bytes of the records `next..size`, as far as they are counted. `read` gives the lengths from a seq to another, both
     // included.
     fn between<I: Iterator<Item = u64>>(

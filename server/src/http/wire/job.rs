@@ -51,6 +51,8 @@ pub struct JobFull {
     /// What a list says of it.
     #[serde(flatten)]
     pub job: Job,
+    /// `replicated` when another machine is known to have every receipt of it that is here; `local` else.
+    pub standing: String,
     /// What it is, as the order copied it.
     #[schema(value_type = Object)]
     pub spec: Value,

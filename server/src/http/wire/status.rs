@@ -41,6 +41,9 @@ pub struct Status {
     /// The disk that holds the store; absent where it cannot be read.
     #[serde(default)]
     pub disk: Option<Disk>,
+    /// Receipts of its own that no other machine is known to have: what is lost with this disk. A gateway's heartbeats apart.
+    #[serde(default)]
+    pub alone: u64,
     /// Counts.
     pub counts: Counts,
     /// The newest notices that a sink did not take and nobody has seen, at most five.
@@ -101,6 +104,9 @@ pub struct LogHead {
     /// The newest record of this own log that the gateway is known to have; absent on the gateway.
     #[serde(default)]
     pub acknowledged_seq: Option<u64>,
+    /// How far another machine is known to have it too; told of own logs.
+    #[serde(default)]
+    pub replicated_seq: Option<u64>,
     /// Records under the last checkpoint of this own log that was given to anybody; 0 when none was.
     #[serde(default)]
     pub checkpoint_size: Option<u64>,
@@ -144,9 +150,9 @@ pub struct Disk {
 /// What the gateway has not acknowledged.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Outbox {
-    /// How many receipts: what is lost with this disk.
+    /// How many receipts.
     pub receipts: u64,
-    /// Bytes of their records, as far as they are counted.
+    /// Their bytes, payloads included.
     #[serde(default)]
     pub bytes: u64,
     /// Age of the oldest, in milliseconds.

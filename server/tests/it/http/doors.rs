@@ -268,3 +268,56 @@ async fn where_every_place_is_taken_the_next_is_told_when_to_come_back() {
     drop(slow);
     door.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_holds_all_its_long_polls_gets_no_more_of_them_and_is_served_otherwise() {
+    use ledger_server::exchange::{Mark, Pull, encode};
+    let studio = Studio::found();
+    let door = studio.listen().await;
+    let ledger = &studio.machine.ledger;
+    let server = ledger.context().machine_key;
+    let own = Arc::new(MachineSigner(ledger.clone()));
+    let client = Arc::new(Signed::new(&door.base, own, Some(server)).unwrap());
+    let order = ledger.own_log(ledger::core::Stream::Order).unwrap();
+    let pull = |wait_ms: u32| {
+        let head = ledger.head(&order).unwrap();
+        let after = Some(Mark {
+            seq: head.seq,
+            seal: head.seal,
+        });
+        encode(&Pull {
+            log: order,
+            after,
+            wait_ms,
+        })
+    };
+    let held: Vec<_> = (0..ledger_server::http::limits::POLLS_OF_ONE_MAX)
+        .map(|_| {
+            let (client, body) = (Arc::clone(&client), pull(30_000));
+            tokio::spawn(async move { client.exchange("pull", body, super::SOON).await })
+        })
+        .collect();
+    let refused = tokio::time::timeout(super::SOON, async {
+        loop {
+            if let Err(error) = client.exchange("pull", pull(0), super::SOON).await {
+                break error;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let refused = refused.await.expect("one too many is refused");
+    let problem = refused.problem().expect("with a reason");
+    assert_eq!((problem.status, problem.code.as_str()), (429, "server.busy"));
+    status(&client)
+        .await
+        .expect("other requests of the key are served");
+    // Who goes away gives back what it held.
+    held.iter().for_each(tokio::task::JoinHandle::abort);
+    let served = tokio::time::timeout(super::SOON, async {
+        while client.exchange("pull", pull(0), super::SOON).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    });
+    served.await.expect("there is room again");
+    door.close().await;
+}
