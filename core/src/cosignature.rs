@@ -89,20 +89,22 @@ pub fn add(note: &str, line: &str) -> Result<String, NoteError> {
     Ok(added)
 }
 
-/// The signature lines of a witness in a note, as they stand, unchecked.
+/// A note with the signature lines of another note of the same text; where both have a line of one key, the other's counts.
 ///
 /// # Errors
-/// [`NoteError::Malformed`] when the note has another form.
-pub fn lines_of(note: &str, pin: &VerifierKey) -> Result<Vec<String>, NoteError> {
-    let (_, lines) = note::split(note)?;
-    let mut found = Vec::new();
-    for line in lines {
-        let line = line?;
-        if line.name == pin.name() && line.id == pin.id() {
-            found.push(format!("{}\n", line.text));
-        }
+/// [`NoteError::Malformed`] when either has another form, or the texts differ.
+pub fn merge(note: &str, other: &str) -> Result<String, NoteError> {
+    let (text, lines) = note::split(other)?;
+    if note::split(note)?.0 != text {
+        return Err(NoteError::Malformed(
+            "only signatures of one and the same text are put together",
+        ));
     }
-    Ok(found)
+    let mut merged = note.to_owned();
+    for line in lines {
+        merged = add(&merged, &format!("{}\n", line?.text))?;
+    }
+    Ok(merged)
 }
 
 /// Who a pinned witness says it is and when it saw the checkpoint. The checkpoint's own signature is another question.

@@ -169,6 +169,14 @@ pub enum LedgerError {
         /// Why.
         why: &'static str,
     },
+    /// A checkpoint that this machine does not cosign.
+    #[error("a checkpoint of log {log} is not cosigned: {why}")]
+    NotCosigned {
+        /// The log.
+        log: LogId,
+        /// Why.
+        why: String,
+    },
     /// Records are gone, and the receipt that says so does not stand where it should.
     #[error(
         "log {0}: records were pruned, and the `log.pruned` receipt that is counted on is not in the journal; run `ledger verify`, and restore the store from a copy"
@@ -276,6 +284,7 @@ impl LedgerError {
             Self::UnknownReceipt { .. } => "receipt.unknown",
             Self::Pruned { .. } | Self::PrunedId(_) => "ledger.pruned",
             Self::NotPrunable { .. } => "ledger.not-prunable",
+            Self::NotCosigned { .. } => "ledger.not-cosigned",
             Self::PrunedUnsaid(_) => "ledger.pruned-unsaid",
             Self::Publish { .. } => "ledger.publish",
             Self::Proof(e) => e.code(),

@@ -65,6 +65,7 @@ pub mod storage;
 pub mod sync;
 pub mod typed;
 pub mod verify;
+mod witness;
 
 // The engine's own; what an embedder needs of them is named below.
 #[doc(hidden)]
@@ -149,6 +150,8 @@ pub use shared::Published;
 pub use state::{Change, Changes, Erasing, Row, State, StateContext};
 #[doc(inline)]
 pub use tail::Tail;
+#[doc(inline)]
+pub use witness::Cosigned;
 
 /// The guide's blocks are compiled as tests.
 #[cfg(doctest)]

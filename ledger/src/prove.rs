@@ -2,8 +2,8 @@
 //!
 //! The audit path is read from tiles that lie with the data and can be deleted (`DIR/data/tiles/LOG`): the first proof of a
 //! log reads the whole log, a further one what is new since then and a few tiles. Nothing of them is trusted: a proof is
-//! verified, as its reader will do it, before it is given away. Its checkpoint is signed where all are ([`crate::publish`]
-//! says how).
+//! verified, as its reader will do it, before it is given away. Its checkpoint is the newest that somebody cosigned, when that
+//! covers the receipt, and otherwise one that is signed now, where all are ([`crate::publish`] says how).
 
 use crate::error::LedgerError;
 use crate::ledger::Ledger;
@@ -11,11 +11,15 @@ use crate::publish::{Content, Files};
 use crate::read::PayloadState;
 use crate::state::State;
 use crate::storage::DiskStorage;
+use crate::witness::Cosigned;
 use ledger_core::proof::{self, Extra, Proof};
-use ledger_core::tiles::TileTree;
+use ledger_core::tiles::{Tile, TileTree};
 use ledger_core::tree::{self, Hash, Tree};
 use ledger_core::{Chain, LogId, ReceiptId, StatementError};
 use std::sync::Arc;
+
+// What a proof carries, and the cosigned checkpoint under which it stands, if there is one.
+type Said = (Option<Vec<u8>>, Option<Cosigned>);
 
 impl<S: State> Ledger<S> {
     /// The proof of a receipt: a C2SP `tlog-proof` that carries the record and, where it is here, the payload with its salt.
@@ -48,14 +52,16 @@ impl<S: State> Ledger<S> {
             payload,
         };
         let extra = Some(extra.encode());
+        let cosigned = self.cosigned(log)?;
+        let cosigned = cosigned.filter(|cosigned| cosigned.checkpoint.tree_size > seq);
         if let Some((before, leaves)) = self.remaining(&chain)? {
-            return self.prove_behind(&chain, &before, &leaves, seq, extra);
+            return self.prove_behind(&chain, &before, &leaves, seq, (extra, cosigned));
         }
-        match self.prove_from_tiles(log, seq, extra.clone()) {
+        match self.prove_from_tiles(log, seq, (extra.clone(), cosigned.clone())) {
             // What lies below the older checkpoint is not read again when tiles grow: they are made anew.
             Err(LedgerError::Tiles(_) | LedgerError::Proof(_)) => {
                 self.forget_tiles(log)?;
-                self.prove_from_tiles(log, seq, extra)
+                self.prove_from_tiles(log, seq, (extra, cosigned))
             }
             done => done,
         }
@@ -78,21 +84,29 @@ impl<S: State> Ledger<S> {
         }
     }
 
-    fn prove_from_tiles(&self, log: &LogId, seq: u64, extra: Option<Vec<u8>>) -> Result<String, LedgerError> {
+    fn prove_from_tiles(&self, log: &LogId, seq: u64, said: Said) -> Result<String, LedgerError> {
+        let (extra, cosigned) = said;
         let dir = self.paths().tiles().join(log.to_hex());
         let mut files = Files::new(Arc::new(DiskStorage), &dir, false);
         let grown = self.grow(log, &mut files, Content::Cache)?;
-        let mut tree = TileTree::new(grown.receipts, |tile| files.read_tile(tile));
+        let (size, checkpoint) = match cosigned {
+            Some(cosigned) => (cosigned.checkpoint.tree_size, cosigned.note),
+            None => (grown.receipts, grown.checkpoint),
+        };
+        // A tile of an older tree is the beginning of what lies there now.
+        let mut tree = TileTree::new(size, |wanted| {
+            let here = Tile::at(wanted.level(), wanted.index(), grown.receipts);
+            let mut hashes = files.read_tile(here.unwrap_or(wanted))?;
+            hashes.truncate(usize::from(wanted.width()));
+            Ok::<_, LedgerError>(hashes)
+        });
         let proof = Proof {
             extra,
             index: seq,
             path: tree.inclusion_proof(seq)?,
-            checkpoint: grown.checkpoint,
+            checkpoint,
         };
-        let text = proof.to_text();
-        let pin = self.verifier_key(log).ok_or(LedgerError::UnknownLog(*log))?;
-        proof::check(&text, &[pin])?;
-        Ok(text)
+        self.checked(log, &proof)
     }
 
     // Of a log that is pruned: from what stays, in memory.
@@ -102,24 +116,39 @@ impl<S: State> Ledger<S> {
         before: &Tree,
         leaves: &[Hash],
         seq: u64,
-        extra: Option<Vec<u8>>,
+        said: Said,
     ) -> Result<String, LedgerError> {
+        let (extra, cosigned) = said;
         let log = chain.log();
+        let kept = |cosigned: &Cosigned| {
+            let kept = cosigned.checkpoint.tree_size.checked_sub(before.size())?;
+            leaves.get(..usize::try_from(kept).ok()?)
+        };
+        let (leaves, checkpoint) = match cosigned.as_ref().and_then(|c| Some((kept(c)?, c.note.clone()))) {
+            Some(kept) => kept,
+            // Just read back from disk, and the same as what was acknowledged.
+            None => {
+                let read = (chain.tree().size(), chain.tree().root());
+                (leaves, self.release_checkpoint(chain, read)?)
+            }
+        };
         let Some(path) = tree::inclusion_proof_behind(before, leaves, seq) else {
             // Of the genesis: the hashes beside it went.
             self.shared().check_kept(&log, 1)?;
             return Err(LedgerError::UnknownLog(log));
         };
-        // Just read back from disk, and the same as what was acknowledged.
-        let checkpoint = self.release_checkpoint(chain, (chain.tree().size(), chain.tree().root()))?;
         let proof = Proof {
             extra,
             index: seq,
             path,
             checkpoint,
         };
+        self.checked(&log, &proof)
+    }
+
+    fn checked(&self, log: &LogId, proof: &Proof) -> Result<String, LedgerError> {
         let text = proof.to_text();
-        let pin = self.verifier_key(&log).ok_or(LedgerError::UnknownLog(log))?;
+        let pin = self.verifier_key(log).ok_or(LedgerError::UnknownLog(*log))?;
         proof::check(&text, &[pin])?;
         Ok(text)
     }

@@ -20,6 +20,7 @@ use crate::state::State;
 use crate::{Receipt, clock};
 use book::{Book, Floor};
 use ledger_core::checkpoint::Checkpoint;
+use ledger_core::cosignature;
 use ledger_core::kinds::LogPruned;
 use ledger_core::note::{self, VerifierKey};
 use ledger_core::tree::{self, Hash, Tree};
@@ -174,6 +175,7 @@ impl<S: State> Ledger<S> {
         let is_new = below > first;
         let (said, first, new) = if is_new {
             let cosigned = self.witness(wish, &chain, below)?;
+            self.compare_before_pruning(&chain)?;
             let reading = self.read_through(&chain, before.as_deref(), below, cosigned.as_ref())?;
             let checkpoint = cosigned.map_or_else(|| self.own_checkpoint(&log), |c| c.tree_size);
             let said = LogPruned {
@@ -245,10 +247,11 @@ impl<S: State> Ledger<S> {
             let checkpoint = Checkpoint::open(text, &log, &own)
                 .map_err(|_| refuse("the checkpoint that was brought is not signed by this log's own key"))?;
             let others = keys.iter().filter(|pin| pin.key().public() != key);
-            if !others
-                .into_iter()
-                .any(|pin| note::open(text, pin.name(), pin.key()).is_ok())
-            {
+            let signed = |pin: &VerifierKey| match pin.is_witness() {
+                true => cosignature::verify(text, pin).is_ok(),
+                false => note::open(text, pin.name(), pin.key()).is_ok(),
+            };
+            if !others.into_iter().any(signed) {
                 return Err(refuse("no other key that is trusted cosigned the checkpoint"));
             }
             if checkpoint.tree_size < below || checkpoint.tree_size > chain.tree().size() {

@@ -219,6 +219,11 @@ impl<S: State> Ledger<S> {
         files.sync_names()?;
         let root = builder.root();
         let checkpoint = self.release_checkpoint(chain, (builder.size(), root))?;
+        // What witnesses signed of this very head goes with it.
+        let checkpoint = match self.cosigned(&log)? {
+            Some(cosigned) if cosigned.checkpoint.tree_size == builder.size() => cosigned.note,
+            _ => checkpoint,
+        };
         files.write(CHECKPOINT_PATH, checkpoint.as_bytes())?;
         files.sync_names()?;
         if let Some(before) = before {

@@ -37,3 +37,4 @@ mod syscalls;
 mod verdicts;
 mod verify;
 mod verify_logs;
+mod witness;

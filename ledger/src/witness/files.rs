@@ -1,0 +1,171 @@
+//! What a witness keeps: of each log how far it was compared, beside the keys; and the cosigned checkpoints, with the data.
+//!
+//! `DIR/keys/witness/LOG` holds the tree over what was compared; without it nothing keeps the machine from cosigning another
+//! history, so it is synced before a cosignature leaves. `DIR/data/cosigned/LOG` is a C2SP signed note. Both are written beside
+//! their name, synced and renamed; a crash leaves the older file or the newer one.
+//!
+//! ```text
+//! witness file = magic "LWITNESS", u32 version = 1, 32 log, postcard (u64 size, list 32 peaks), 32 checksum
+//! ```
+
+use crate::error::LedgerError;
+use crate::storage::{Access, DiskStorage, Storage};
+use ledger_core::tree::{Hash, Tree};
+use ledger_core::{LogId, canonical};
+use std::path::{Path, PathBuf};
+
+const MAGIC: [u8; 8] = *b"LWITNESS";
+const VERSION: u32 = 1;
+const CONTEXT: &str = "ledger v1 witness file";
+const HEAD_BYTES: usize = 8 + 4 + 32;
+/// Bytes of a file of either kind at most: 64 peaks, or a checkpoint with many cosignatures.
+const FILE_BYTES_MAX: u64 = 128 * 1024;
+
+fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> LedgerError {
+    let path = path.to_owned();
+    move |source| LedgerError::Io { what, path, source }
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, LedgerError> {
+    if !DiskStorage.exists(path).map_err(io("looking for", path))? {
+        return Ok(None);
+    }
+    let file = DiskStorage
+        .open(path, Access::Read)
+        .map_err(io("opening", path))?;
+    let length = file.len().map_err(io("measuring", path))?.min(FILE_BYTES_MAX);
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    let found = file.read_at(0, &mut bytes).map_err(io("reading", path))?;
+    bytes.truncate(found);
+    Ok(Some(bytes))
+}
+
+fn write(dir: &Path, path: &Path, bytes: &[u8]) -> Result<(), LedgerError> {
+    let new = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        DiskStorage.create_dir_all(dir)?;
+        if DiskStorage.exists(&new)? {
+            DiskStorage.remove(&new)?;
+        }
+        let file = DiskStorage.create_new(&new)?;
+        file.write_at(0, bytes)?;
+        file.sync_data()?;
+        DiskStorage.rename(&new, path)?;
+        DiskStorage.sync_dir(dir)
+    };
+    write().map_err(io("writing", path))
+}
+
+/// Where the files of one log lie.
+pub(super) struct Places {
+    seen_dir: PathBuf,
+    cosigned_dir: PathBuf,
+    log: LogId,
+}
+
+impl Places {
+    pub(super) fn new(paths: &crate::options::Paths, log: LogId) -> Self {
+        Self {
+            seen_dir: paths.keys().join("witness"),
+            cosigned_dir: paths.data().join("cosigned"),
+            log,
+        }
+    }
+
+    fn seen_path(&self) -> PathBuf {
+        self.seen_dir.join(self.log.to_hex())
+    }
+
+    fn cosigned_path(&self) -> PathBuf {
+        self.cosigned_dir.join(self.log.to_hex())
+    }
+
+    /// The tree over what was compared.
+    ///
+    /// # Errors
+    /// [`LedgerError::KeyFile`] when the file is damaged; [`LedgerError::Io`].
+    pub(super) fn seen(&self) -> Result<Option<Tree>, LedgerError> {
+        let path = self.seen_path();
+        let Some(bytes) = read(&path)? else {
+            return Ok(None);
+        };
+        let tree = self.decode(&bytes).ok_or_else(|| LedgerError::KeyFile {
+            path,
+            why: "it says how far a log was compared before its checkpoints were cosigned, and is damaged; restore it from a \
+                  copy of the keys"
+                .into(),
+        })?;
+        Ok(Some(tree))
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Option<Tree> {
+        let (body, checksum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
+        let (head, tree) = body.split_at_checked(HEAD_BYTES)?;
+        let sound = head[..8] == MAGIC
+            && head[8..12] == VERSION.to_be_bytes()
+            && head[12..] == self.log.0
+            && blake3::derive_key(CONTEXT, body) == *checksum;
+        if !sound {
+            return None;
+        }
+        let (size, peaks): (u64, Vec<Hash>) = canonical::decode("witness file", tree).ok()?;
+        Tree::from_peaks(size, peaks)
+    }
+
+    /// Keeps it; durable when it returns.
+    ///
+    /// # Errors
+    /// [`LedgerError::Io`].
+    pub(super) fn keep_seen(&self, tree: &Tree) -> Result<(), LedgerError> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&VERSION.to_be_bytes());
+        bytes.extend_from_slice(&self.log.0);
+        bytes.extend_from_slice(&canonical::encode(&(tree.size(), tree.peaks().to_vec())));
+        let checksum = blake3::derive_key(CONTEXT, &bytes);
+        bytes.extend_from_slice(&checksum);
+        write(&self.seen_dir, &self.seen_path(), &bytes)
+    }
+
+    /// The cosigned checkpoint as it lies there, unchecked; what is no text counts as none.
+    ///
+    /// # Errors
+    /// [`LedgerError::Io`].
+    pub(super) fn cosigned(&self) -> Result<Option<String>, LedgerError> {
+        let bytes = read(&self.cosigned_path())?;
+        Ok(bytes.and_then(|bytes| String::from_utf8(bytes).ok()))
+    }
+
+    /// Keeps it; durable when it returns.
+    ///
+    /// # Errors
+    /// [`LedgerError::Io`].
+    pub(super) fn keep_cosigned(&self, note: &str) -> Result<(), LedgerError> {
+        write(&self.cosigned_dir, &self.cosigned_path(), note.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_was_compared_is_read_back_and_no_flipped_bit_of_it_passes() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places::new(&crate::options::Paths::new(dir.path()), LogId([7; 32]));
+        assert!(places.seen().unwrap().is_none());
+        let mut tree = Tree::new();
+        for n in 0..7 {
+            tree.push([n; 32]);
+        }
+        places.keep_seen(&tree).unwrap();
+        assert_eq!(places.seen().unwrap(), Some(tree));
+        let whole = std::fs::read(places.seen_path()).unwrap();
+        for bit in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(places.seen_path(), bytes).unwrap();
+            assert_eq!(places.seen().unwrap_err().code(), "ledger.key-file", "bit {bit}");
+        }
+    }
+}
