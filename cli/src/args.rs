@@ -98,6 +98,8 @@ pub(crate) enum Command {
     Erase(commands::erase::EraseArgs),
     /// Free the space of old pulses; the rest still verifies
     Prune(commands::prune::PruneArgs),
+    /// Show or set for how long pulses are kept, or let old ones go now
+    Retention(commands::retention::RetentionArgs),
     /// Tell what happened, across all machines, in order
     Replay(commands::replay::ReplayArgs),
     /// Check every receipt of a store, of a bundle, or of a published log
@@ -149,6 +151,7 @@ impl Command {
             Self::Append(_) => "append",
             Self::Erase(_) => "erase",
             Self::Prune(_) => "prune",
+            Self::Retention(_) => "retention",
             Self::Replay(_) => "replay",
             Self::Verify(_) => "verify",
             Self::Export(_) => "export",

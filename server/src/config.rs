@@ -96,6 +96,8 @@ pub struct Timing {
     pub outbox_after_ms: u64,
     /// How long a heavy job waits for its machine before it goes to a backup.
     pub failover_after_ms: u64,
+    /// Between two exchanges of checkpoints with the gateway, each of which the other side cosigns.
+    pub cosign_ms: u64,
     /// How long Central waits after a start for the marks of the machines; by what recovery found when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heal_wait_ms: Option<u64>,
@@ -195,6 +197,7 @@ impl Default for Timing {
             stable_after_ms: 30_000,
             outbox_after_ms: 600_000,
             failover_after_ms: 300_000,
+            cosign_ms: 300_000,
             heal_wait_ms: None,
         }
     }

@@ -4,6 +4,7 @@ use crate::checks::{Services, check_forever};
 use crate::client::{MachineSigner, Signed};
 use crate::clock::running_ms;
 use crate::config::Config;
+use crate::cosign::cosign_forever;
 use crate::error::ServerError;
 use crate::gateway;
 use crate::gateway::central::{self};
@@ -14,6 +15,7 @@ use crate::machine::Machine;
 use crate::nightly::verify_nightly;
 use crate::node::{Link, beat_from_own_thread, link_forever, open_whole};
 use crate::rest;
+use crate::retention::keep_forever;
 use ledger::clock::{Entropy, SystemEntropy};
 use ledger::core::kinds::{Boot, Detail, HandlerDeclared, NodeBooted, NodePulse3, NodeWaking, RestReason};
 use ledger::core::limits::NAME_BYTES_MAX;
@@ -154,6 +156,8 @@ pub async fn run_node(
     daemon
         .threads
         .push(beats.map_err(ServerError::io("starting the thread of beats in", dir))?);
+    let cosigns = cosign_forever(Arc::clone(&link), daemon.stop.subscribe());
+    daemon.tasks.spawn(cosigns);
     daemon.tasks.spawn(link_forever(link, daemon.stop.subscribe()));
     daemon.ready("node", None)?;
     shutdown.await;
@@ -196,6 +200,7 @@ impl Daemon {
         tasks.spawn(Arc::clone(&jobs).heed_forever(stop.subscribe()));
         jobs.sweep();
         tasks.spawn(verify_nightly(Arc::clone(&machine), stop.subscribe()));
+        tasks.spawn(keep_forever(Arc::clone(&machine), stop.subscribe()));
         let daemon = Self {
             machine,
             jobs,

@@ -1,4 +1,4 @@
-//! What machines say to each other: the bodies of hello, push, pull, claim, beat and join, in canonical postcard.
+//! What machines say to each other: the bodies of hello, push, pull, claim, beat, cosign and join, in canonical postcard.
 //!
 //! Every exchange is begun by the node. Bodies are signed as HTTP messages; nothing here is trusted before that.
 
@@ -20,6 +20,8 @@ pub const MARKS_MAX: usize = 1024;
 pub const WINDOW_BYTES: u32 = 2 * 640 * 1024;
 /// Fences in one hello or beat, at most: far above the slots of any machine.
 pub const FENCES_MAX: usize = 1024;
+/// Signed notes in one list of an exchange of checkpoints: three logs, and those of an earlier incarnation.
+pub const NOTES_MAX: usize = 8;
 /// The longest that a long poll waits, milliseconds.
 pub const WAIT_MS_MAX: u32 = 30_000;
 
@@ -210,6 +212,26 @@ pub struct BeatAnswer {
     pub epoch: u64,
     /// The gateway's clock, microseconds since 1970.
     pub now: i64,
+}
+
+/// Checkpoints on their way to witnesses and back: signed notes (C2SP `tlog-checkpoint`), at most [`NOTES_MAX`] in each list.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Cosign {
+    /// Of the node's own logs, to be cosigned.
+    pub checkpoints: Vec<String>,
+    /// Of the gateway's logs, with the node's cosignature.
+    pub cosigned: Vec<String>,
+}
+
+/// The answer to [`Cosign`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CosignAnswer {
+    /// The node's checkpoints with the gateway's cosignature.
+    pub cosigned: Vec<String>,
+    /// Those that were not cosigned, and why.
+    pub refused: Vec<(LogId, String)>,
+    /// Of the gateway's own logs, to be cosigned by the node.
+    pub checkpoints: Vec<String>,
 }
 
 /// Asks to join: what the invitation's line cannot tell, first without, then with the proofs.

@@ -5,6 +5,7 @@
 //! goes into its facts and is decided when the gateway has it.
 
 use crate::config::Config;
+use crate::cosign::Offered;
 use crate::error::ServerError;
 use crate::gateway::central::{self, Central};
 use crate::gateway::schedules;
@@ -46,6 +47,7 @@ pub struct Machine {
     // Since when it sleeps by its own word, by the clock that counts sleep.
     resting: Mutex<Option<u64>>,
     changed: watch::Sender<Position>,
+    pub(crate) offered: Offered,
 }
 
 type Open = fn(&Paths, OpenOptions<FleetState>) -> Result<Ledger<FleetState>, ledger::LedgerError>;
@@ -149,6 +151,7 @@ impl Machine {
             verified: Mutex::default(),
             resting: Mutex::default(),
             changed,
+            offered: Offered::default(),
         }))
     }
 

@@ -7,7 +7,8 @@ use crate::exit::{DIFFERENCE, Exit, FINE};
 use crate::output::{GOOD, count, paint};
 use clap::Args;
 use data_encoding::BASE64;
-use ledger::core::proof::{PROOF_BYTES_MAX, ProofError, Proven, check};
+use ledger::core::cosignature::{Cosignature, witnesses};
+use ledger::core::proof::{PROOF_BYTES_MAX, Proof, ProofError, Proven, check};
 use serde::Serialize;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "\
 Examples:
   ledger check went-live.tlog-proof --key studio.keys
+  ledger check went-live.tlog-proof --key studio.keys --quorum 2
   ledger check went-live.tlog-proof --key 'ledger.log/v1/5f0c…+1b9c1c5e+AW…' --payload-out said.json")]
 pub(crate) struct CheckArgs {
     /// The proof
@@ -24,6 +26,9 @@ pub(crate) struct CheckArgs {
     /// A key that you trust, as `ledger keys` prints it, or a file of such lines; repeatable
     #[arg(long = "key", value_name = "KEY|FILE", required = true)]
     keys: Vec<String>,
+    /// Fail unless so many of the witnesses among these keys cosigned the checkpoint
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    quorum: usize,
     /// Write the payload that is proven to this file; must not exist
     #[arg(long, value_name = "FILE")]
     payload_out: Option<PathBuf>,
@@ -51,6 +56,15 @@ struct Checked {
     media: Option<String>,
     /// The payload in base64.
     payload_base64: Option<String>,
+    /// Which of the pinned witnesses cosigned the checkpoint.
+    cosigned: Vec<Cosigned>,
+}
+
+/// A witness that cosigned.
+#[derive(Serialize)]
+struct Cosigned {
+    witness: String,
+    unix_s: u64,
 }
 
 /// Checks.
@@ -58,7 +72,12 @@ pub(crate) fn run(context: &Context, args: &CheckArgs) -> Result<Exit, CliError>
     let pinned = pins::read(&args.keys)?;
     let text = read(&args.file)?;
     let checked = text.ok_or(ProofError::Malformed("a proof is UTF-8 text of at most 512 KiB"));
-    let proven = match checked.and_then(|text| check(&text, &pinned)) {
+    let checked = checked.and_then(|text| {
+        let proven = check(&text, &pinned)?;
+        let checkpoint = Proof::parse(&text)?.checkpoint;
+        Ok((proven, witnesses(&checkpoint, &pinned).map_err(ProofError::Note)?))
+    });
+    let (proven, seen) = match checked {
         Ok(proven) => proven,
         Err(error) => {
             // Whatever is wrong with it, it proves nothing: one status for that.
@@ -68,10 +87,23 @@ pub(crate) fn run(context: &Context, args: &CheckArgs) -> Result<Exit, CliError>
             return Ok(DIFFERENCE);
         }
     };
+    if seen.len() < args.quorum {
+        let failed = CliError::new(
+            "proof.quorum",
+            format!(
+                "{} of the witnesses among these keys cosigned the checkpoint, {} are demanded",
+                seen.len(),
+                args.quorum
+            ),
+            "ask for the proof again when more have cosigned, or pin the keys of more witnesses (`ledger keys`)",
+        );
+        context.output.failure(&failed);
+        return Ok(DIFFERENCE);
+    }
     if let Some(path) = &args.payload_out {
         write_payload(path, &proven)?;
     }
-    let checked = describe(&proven);
+    let checked = describe(&proven, seen);
     context.output.result(&checked, &[], || tell(&checked))?;
     Ok(FINE)
 }
@@ -104,7 +136,11 @@ fn write_payload(path: &Path, proven: &Proven) -> Result<(), CliError> {
         .map_err(|e| CliError::io("write", path, &e))
 }
 
-fn describe(proven: &Proven) -> Checked {
+fn describe(proven: &Proven, seen: Vec<Cosignature>) -> Checked {
+    let cosigned = seen.into_iter().map(|seen| Cosigned {
+        witness: seen.witness,
+        unix_s: seen.unix_s,
+    });
     let (statement, seal) = (proven.record.statement(), proven.record.seal());
     let genesis = proven.chain.genesis();
     Checked {
@@ -134,6 +170,7 @@ fn describe(proven: &Proven) -> Checked {
             .payload
             .as_ref()
             .map(|payload| BASE64.encode(&payload.bytes)),
+        cosigned: cosigned.collect(),
     }
 }
 
@@ -147,13 +184,23 @@ fn tell(checked: &Checked) -> String {
         ("absent", _) => "not in the proof".to_owned(),
         _ => "none".to_owned(),
     };
-    let sealed = i64::try_from(checked.sealed_unix_ms)
-        .ok()
-        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
-        .map_or_else(|| checked.sealed_unix_ms.to_string(), |time| time.to_string());
+    let time = |ms: u64| {
+        let time = i64::try_from(ms).ok();
+        let time = time.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        time.map_or_else(|| ms.to_string(), |time| time.to_string())
+    };
+    let sealed = time(checked.sealed_unix_ms);
+    let cosigned: String = checked
+        .cosigned
+        .iter()
+        .map(|seen| {
+            let at = time(seen.unix_s.saturating_mul(1000));
+            format!("\n  cosigned by {} at {at}", seen.witness)
+        })
+        .collect();
     format!(
         "{}  receipt {}\n  kind     {}\n  subject  {}\n  author   {author}\n  sealed   {sealed}\n  payload  {payload}\n  \
-         log      {} {}, seq {} of {}\n           {}\n  root     {}",
+         log      {} {}, seq {} of {}\n           {}\n  root     {}{cosigned}",
         paint(GOOD.bold(), "proven"),
         checked.id,
         checked.kind,

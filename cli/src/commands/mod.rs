@@ -25,6 +25,7 @@ pub(crate) mod prune;
 pub(crate) mod publish;
 pub(crate) mod replay;
 pub(crate) mod rest;
+pub(crate) mod retention;
 pub(crate) mod schedules;
 pub(crate) mod status;
 pub(crate) mod submit;
@@ -62,6 +63,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Cli
         Command::Append(args) => append::run(context, &args).await,
         Command::Erase(args) => erase::run(context, &args).await,
         Command::Prune(args) => prune::run(context, &args).await,
+        Command::Retention(args) => retention::run(context, &args).await,
         Command::Replay(args) => replay::run(context, &args).await,
         Command::Verify(args) => verify::run(context, &args).await,
         Command::Export(args) => export::run(context, &args).await,

@@ -59,7 +59,7 @@ pub(crate) async fn run(context: &Context, args: &PruneArgs) -> Result<Exit, Cli
         return Err(CliError::new(
             "store.locked",
             "a daemon holds this store, and pruning needs it alone",
-            "stop the daemon, prune, and start it again",
+            "let the daemon do it (`ledger retention set`, `ledger retention run`), or stop it, prune, and start it again",
         ));
     };
     let log = find(&store.api.status().await?.item.logs, &args.log)?;

@@ -5,7 +5,7 @@ use crate::error::CliError;
 use crate::exit::{Exit, FINE};
 use crate::output::{BAD, BOLD, CARE, DIM, GOOD, bytes, count, paint, span_ms};
 use clap::Args;
-use ledger_server::http::wire::{Answer, Link, LogHead, ProjectionView, Status};
+use ledger_server::http::wire::{Answer, Cosignature, Link, LogHead, ProjectionView, Status};
 use serde_json::json;
 
 /// What `status` takes.
@@ -62,6 +62,9 @@ fn describe(answer: &Answer<Status>, daemon: bool) -> String {
     field("folded", folded.join(", "));
     field("verified", verified(status));
     field("checked", checkpoints(status));
+    if status.witnessed.iter().any(|seen| seen.tree_size > 0) {
+        field("cosigned", witnesses(status));
+    }
     if let Some(disk) = &status.disk {
         let reserve = match disk.reserve_bytes {
             0 => "no reserve".to_owned(),
@@ -216,6 +219,24 @@ fn verified(status: &Status) -> String {
         ),
         None => "not yet".to_owned(),
     }
+}
+
+// Who cosigned the own logs, and how much came after that.
+fn witnesses(status: &Status) -> String {
+    let told = status
+        .witnessed
+        .iter()
+        .filter(|seen| seen.tree_size > 0)
+        .map(|seen| {
+            let name = |by: &Cosignature| by.witness.rsplit('/').next().unwrap_or_default().to_owned();
+            let by: Vec<String> = seen.by.iter().map(name).collect();
+            let behind = match seen.behind_ms {
+                Some(ms) => format!("{} behind, {}", count(seen.behind), span_ms(ms)),
+                None => "all of it".to_owned(),
+            };
+            format!("{} by {} ({behind})", seen.stream, by.join(" "))
+        });
+    told.collect::<Vec<_>>().join(", ")
 }
 
 // How much of each own log stands under a checkpoint that somebody was given.

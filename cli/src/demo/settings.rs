@@ -11,6 +11,7 @@ pub(crate) const SURVEY_MS: u64 = 4_000;
 /// Times short enough to watch.
 pub(crate) fn timings() -> Timing {
     Timing {
+        cosign_ms: 5_000,
         pulse_ms: 500,
         beat_ms: 300,
         term_ms: 2_000,

@@ -13,7 +13,12 @@ fn store(dir: &Path, machine: &str, fleet: Fleet, streams: Vec<Stream>) -> Ledge
         streams,
         fleet,
     };
-    Ledger::create(&Paths::new(dir), &new, OpenOptions::default().segment_bytes(16 * 1024)).unwrap()
+    Ledger::create(
+        &Paths::new(dir),
+        &new,
+        OpenOptions::default().segment_bytes(16 * 1024),
+    )
+    .unwrap()
 }
 
 fn pair(gateway: &Path, node: &Path) -> (Ledger, Ledger) {
@@ -57,37 +62,74 @@ fn a_checkpoint_is_cosigned_only_when_the_copy_on_disk_has_its_root_and_never_be
     beat(&node, 20);
     let late = node.checkpoint_for_witnesses(&log).unwrap();
     let refused = gateway.cosign(&log, &late).unwrap_err();
-    assert_eq!(refused.code(), "ledger.not-cosigned", "the copy is not that long: {refused}");
+    assert_eq!(
+        refused.code(),
+        "ledger.not-cosigned",
+        "the copy is not that long: {refused}"
+    );
     gateway.cosign(&log, &early).unwrap();
     follow(&gateway, &node, Stream::Pulse);
 
     // Another history, signed by the log's own key.
     let forged = |size| {
         let root = TreeRoot([9; 32]);
-        let forged = Checkpoint { log, tree_size: size, root };
+        let forged = Checkpoint {
+            log,
+            tree_size: size,
+            root,
+        };
         forged.sign(node.keyring().checkpoint(Stream::Pulse))
     };
-    assert_eq!(gateway.cosign(&log, &forged(30)).unwrap_err().code(), "ledger.root-differs");
-    assert_eq!(gateway.cosign(&log, &forged(21)).unwrap_err().code(), "ledger.not-cosigned", "what was compared is kept");
+    assert_eq!(
+        gateway.cosign(&log, &forged(30)).unwrap_err().code(),
+        "ledger.root-differs"
+    );
+    assert_eq!(
+        gateway.cosign(&log, &forged(21)).unwrap_err().code(),
+        "ledger.not-cosigned",
+        "what was compared is kept"
+    );
     let line = gateway.cosign(&log, &late).unwrap();
-    assert_eq!(gateway.cosign(&log, &early).unwrap_err().code(), "ledger.not-cosigned");
-    assert_eq!(gateway.cosign(&log, &forged(41)).unwrap_err().code(), "ledger.root-differs");
+    assert_eq!(
+        gateway.cosign(&log, &early).unwrap_err().code(),
+        "ledger.not-cosigned"
+    );
+    assert_eq!(
+        gateway.cosign(&log, &forged(41)).unwrap_err().code(),
+        "ledger.root-differs"
+    );
     let stranger = SigningKey::from_seed([7; 32]);
     let by_another = Checkpoint::read_unverified(&late).unwrap().sign(&stranger);
-    assert_eq!(gateway.cosign(&log, &by_another).unwrap_err().code(), "ledger.not-cosigned");
+    assert_eq!(
+        gateway.cosign(&log, &by_another).unwrap_err().code(),
+        "ledger.not-cosigned"
+    );
 
     // The same after opening anew, and the same head may be cosigned again.
     gateway.close().unwrap();
     let gateway: Ledger = Ledger::open(&Paths::new(gateway_dir.path()), OpenOptions::default()).unwrap();
-    assert_eq!(gateway.cosign(&log, &early).unwrap_err().code(), "ledger.not-cosigned");
+    assert_eq!(
+        gateway.cosign(&log, &early).unwrap_err().code(),
+        "ledger.not-cosigned"
+    );
     gateway.cosign(&log, &late).unwrap();
     let kept = gateway.cosigned(&log).unwrap().unwrap();
     assert_eq!(kept.checkpoint.tree_size, 41);
     assert_eq!(kept.by(&[gateway.witness_pin()]).len(), 1);
 
     let cosigned = cosignature::add(&late, &line).unwrap();
-    assert_eq!(node.keep_cosignature(&cosigned, &node.witness_pin()).unwrap_err().code(), "ledger.not-cosigned");
-    assert_eq!(node.keep_cosignature(&cosigned, &gateway.witness_pin()).unwrap().witness, "ledger.log/v1/witness/gateway");
+    assert_eq!(
+        node.keep_cosignature(&cosigned, &node.witness_pin())
+            .unwrap_err()
+            .code(),
+        "ledger.not-cosigned"
+    );
+    assert_eq!(
+        node.keep_cosignature(&cosigned, &gateway.witness_pin())
+            .unwrap()
+            .witness,
+        "ledger.log/v1/witness/gateway"
+    );
     for (ledger, dir) in [(gateway, gateway_dir), (node, node_dir)] {
         ledger.close().unwrap();
         assert_clean(dir.path());
@@ -105,33 +147,62 @@ fn a_node_prunes_under_its_gateways_cosignature_and_its_proofs_carry_it() {
         follow(&gateway, &node, stream);
         let checkpoint = node.checkpoint_for_witnesses(&log).unwrap();
         let line = gateway.cosign(&log, &checkpoint).unwrap();
-        node.keep_cosignature(&cosignature::add(&checkpoint, &line).unwrap(), &pin).unwrap();
+        node.keep_cosignature(&cosignature::add(&checkpoint, &line).unwrap(), &pin)
+            .unwrap();
     }
     beat(&node, 60);
-    let (log, facts) = (node.own_log(Stream::Pulse).unwrap(), node.own_log(Stream::Facts).unwrap());
+    let (log, facts) = (
+        node.own_log(Stream::Pulse).unwrap(),
+        node.own_log(Stream::Facts).unwrap(),
+    );
     let note = node.cosigned(&log).unwrap().unwrap().note;
     let wish = |below| Pruning::below(log, below, "30 days").cosigned(&note, std::slice::from_ref(&pin));
-    assert_eq!(node.prune(&wish(100)).unwrap_err().code(), "ledger.not-prunable", "nobody saw that much");
+    assert_eq!(
+        node.prune(&wish(100)).unwrap_err().code(),
+        "ledger.not-prunable",
+        "nobody saw that much"
+    );
     assert_eq!(node.prune(&wish(50)).unwrap().unwrap().last, 49);
 
     // What the cosigned checkpoint covers is proven under it, before and behind the pruned part; the rest under a new one.
-    for (log, seq, witnesses, size) in [(facts, 7, 1, 61), (facts, 60, 1, 61), (log, 55, 1, 61), (facts, 100, 0, 122), (log, 90, 0, 121)] {
+    for (log, seq, witnesses, size) in [
+        (facts, 7, 1, 61),
+        (facts, 60, 1, 61),
+        (log, 55, 1, 61),
+        (facts, 100, 0, 122),
+        (log, 90, 0, 121),
+    ] {
         let text = node.prove(&log, seq).unwrap();
         let proven = proof::check(&text, &[node.verifier_key(&log).unwrap()]).unwrap();
         assert_eq!(proven.checkpoint.tree_size, size, "seq {seq}");
         let checkpoint = proof::Proof::parse(&text).unwrap().checkpoint;
-        assert_eq!(cosignature::witnesses(&checkpoint, std::slice::from_ref(&pin)).unwrap().len(), witnesses, "seq {seq}");
+        assert_eq!(
+            cosignature::witnesses(&checkpoint, std::slice::from_ref(&pin))
+                .unwrap()
+                .len(),
+            witnesses,
+            "seq {seq}"
+        );
     }
     follow(&gateway, &node, Stream::Facts);
     let checkpoint = node.checkpoint_for_witnesses(&facts).unwrap();
     let line = gateway.cosign(&facts, &checkpoint).unwrap();
-    node.keep_cosignature(&cosignature::add(&checkpoint, &line).unwrap(), &pin).unwrap();
+    node.keep_cosignature(&cosignature::add(&checkpoint, &line).unwrap(), &pin)
+        .unwrap();
     let published = node.publish(&facts, out.path()).unwrap();
-    assert_eq!(cosignature::witnesses(&published.checkpoint, std::slice::from_ref(&pin)).unwrap().len(), 1);
+    assert_eq!(
+        cosignature::witnesses(&published.checkpoint, std::slice::from_ref(&pin))
+            .unwrap()
+            .len(),
+        1
+    );
 
     // The copy goes on being compared when its oldest records are gone.
     follow(&gateway, &node, Stream::Pulse);
-    gateway.prune(&Pruning::below(log, 100, "30 days")).unwrap().unwrap();
+    gateway
+        .prune(&Pruning::below(log, 100, "30 days"))
+        .unwrap()
+        .unwrap();
     beat(&node, 5);
     follow(&gateway, &node, Stream::Pulse);
     let checkpoint = node.checkpoint_for_witnesses(&log).unwrap();

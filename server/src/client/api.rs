@@ -7,8 +7,9 @@ use crate::http::wire::{
     Answer, AppendBody, Appended, Artifact, Boot, CancelBody, Cancelled, EraseBody, Erased, EventsQuery,
     ExportBody, Exported, Health, ImportBody, Imported, Job, JobFull, JobsQuery, LogKey, Node, Notice,
     NoticesQuery, Page, Problem, ProveBody, Proved, PublishBody, PublishedLog, Ready, Receipt, ReceiptFull,
-    ReceiptsQuery, RequestBody, Requested, RestBody, Rested, ScanBody, Scanned, Schedule, ScheduleBody,
-    ScheduleFull, ScheduleSet, Seen, SeenBody, Status, Uptime, UptimeQuery, VaultQuery, WishBody, Wished,
+    ReceiptsQuery, RequestBody, Requested, RestBody, Rested, Retention, RetentionBody, RetentionRun,
+    RetentionSet, ScanBody, Scanned, Schedule, ScheduleBody, ScheduleFull, ScheduleSet, Seen, SeenBody,
+    Status, Uptime, UptimeQuery, VaultQuery, WishBody, Wished,
 };
 use axum::Router;
 use form_urlencoded::Serializer;
@@ -203,6 +204,31 @@ impl Api {
                 .await
         })
         .await
+    }
+
+    /// `GET /v1/retention`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn retention(&self) -> Result<Answer<Retention>, ClientError> {
+        self.get("/v1/retention").await
+    }
+
+    /// `POST /v1/retention`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn set_retention(&self, body: &RetentionBody) -> Result<Answer<RetentionSet>, ClientError> {
+        self.post("/v1/retention", body).await
+    }
+
+    /// `POST /v1/retention/run`, at the local door.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn run_retention(&self) -> Result<Answer<Vec<RetentionRun>>, ClientError> {
+        let incoming = self.send::<()>(Method::POST, "/v1/retention/run", None).await?;
+        self.read(incoming).await
     }
 
     /// `GET /v1/vault`.

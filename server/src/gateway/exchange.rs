@@ -1,6 +1,7 @@
 //! The gateway's side of every exchange. The HTTP layer has verified the caller's signature; here its role counts.
 
 use super::{claims, incarnations, joining};
+use crate::cosign;
 use crate::error::ServerError;
 use crate::exchange::{
     Beat, BeatAnswer, FENCES_MAX, Hello, HelloAnswer, Mark, Pull, PullAnswer, Push, PushAnswer,
@@ -57,6 +58,7 @@ pub async fn exchange(
         "pull" => encode(&pull(machine, &node, decode("pull", &body)?).await?),
         "claim" => encode(&claims::claim(machine, &node, decode("claim", &body)?).await?),
         "beat" => encode(&beat(machine, &node, &decode("beat", &body)?)),
+        "cosign" => encode(&cosign::answer(machine, &node, decode("cosign", &body)?).await?),
         other => return Err(ServerError::NotFound(format!("no exchange is called {other:?}"))),
     };
     Ok(answer.into())

@@ -21,10 +21,10 @@ use std::sync::Arc;
 #[schema(value_type = String, format = Binary)]
 pub(crate) struct ExchangeBody(#[allow(dead_code)] Vec<u8>);
 
-/// One exchange: join, hello, push, pull, claim or beat.
+/// One exchange: join, hello, push, pull, claim, beat or cosign.
 #[utoipa::path(
     post, path = "/v1/fleet/{op}", operation_id = "exchange", tag = "fleet",
-    params(("op" = String, Path, description = "join, hello, push, pull, claim or beat")),
+    params(("op" = String, Path, description = "join, hello, push, pull, claim, beat or cosign")),
     request_body(content = ExchangeBody, content_type = "application/vnd.ledger.exchange"),
     responses(
         (status = 200, description = "The answer", body = ExchangeBody, content_type = "application/vnd.ledger.exchange"),

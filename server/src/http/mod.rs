@@ -29,6 +29,7 @@ mod receipts;
 mod reply;
 mod requests;
 mod rest;
+mod retention;
 mod routes;
 mod schedules;
 mod select;

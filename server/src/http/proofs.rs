@@ -123,7 +123,7 @@ pub(crate) async fn publish(
     .await
 }
 
-/// The checkpoint keys of all logs here, own ones first.
+/// The checkpoint keys of all logs here, own ones first; then those with which the machines cosign others' checkpoints.
 #[utoipa::path(
     get, path = "/v1/keys", operation_id = "list_keys", tag = "receipts",
     responses(
@@ -153,6 +153,17 @@ pub(crate) async fn keys(State(api): State<Arc<Api>>) -> Result<Reply<Answer<Vec
             let of = |k: &LogKey| (!k.own, k.machine.clone(), k.incarnation, k.stream.clone());
             of(a).cmp(&of(b))
         });
+        let machines = snapshot.state.machines();
+        keys.extend(machines.filter_map(|row| {
+            Some(LogKey {
+                log: String::new(),
+                machine: row.id.to_string(),
+                stream: "witness".to_owned(),
+                incarnation: 0,
+                own: row.machine_key == own,
+                key: crate::cosign::pin_of(&snapshot.state, &row.id)?.to_text(),
+            })
+        }));
         Ok(keys)
     })
     .await

@@ -7,7 +7,7 @@ use super::problem::Problem;
 use super::wire;
 use super::{
     Api, Door, appends, erase, events, export, fleet, gate, handlers, health, import, jobs, nodes, notices,
-    proofs, receipts, reply, requests, rest, schedules, status, steer, tiles, vault, verify,
+    proofs, receipts, reply, requests, rest, retention, schedules, status, steer, tiles, vault, verify,
 };
 use crate::machine::Machine;
 use axum::Router;
@@ -66,6 +66,7 @@ fn common() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(nodes::quarantine))
         .routes(routes!(notices::list))
         .routes(routes!(notices::acknowledge))
+        .routes(routes!(retention::show, retention::set))
         .routes(routes!(vault::list))
         .routes(routes!(status::show))
         .routes(routes!(tiles::checkpoint))
@@ -86,6 +87,7 @@ fn local() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(erase::erase))
         .routes(routes!(verify::verify))
         .routes(routes!(rest::rest))
+        .routes(routes!(retention::run))
         .routes(routes!(proofs::prove))
         .routes(routes!(proofs::publish))
         .routes(routes!(proofs::keys))

@@ -87,6 +87,7 @@ fn status(machine: &Machine, snapshot: &Published<FleetState>) -> Result<Status,
         ),
         disk,
         verification,
+        witnessed: witnessed(machine, snapshot, now),
         ready: reasons.is_empty(),
         link: (!machine.is_gateway() || link.frozen.is_some() || link.healing).then(|| Link {
             gateway: link.gateway.clone(),
@@ -215,6 +216,36 @@ fn logs(machine: &Machine, snapshot: &Published<FleetState>, link: &LinkView) ->
         (&a.machine, &a.stream, a.incarnation, &a.log).cmp(&(&b.machine, &b.stream, b.incarnation, &b.log))
     });
     heads
+}
+
+// What cannot be read of it is told as never cosigned: nothing waits for a witness.
+fn witnessed(machine: &Machine, snapshot: &Published<FleetState>, now: i64) -> Vec<wire::Witnessed> {
+    let witnessed = crate::cosign::witnessed(machine).unwrap_or_else(|error| {
+        tracing::warn!(code = error.code(), %error, "the cosigned checkpoints cannot be read");
+        Vec::new()
+    });
+    let shown = witnessed.into_iter().filter_map(|seen| {
+        let stream = snapshot.logs.get(&seen.log)?.genesis().stream.to_string();
+        Some(wire::Witnessed {
+            log: seen.log.to_hex(),
+            stream,
+            tree_size: seen.tree_size,
+            behind: seen.behind,
+            behind_ms: seen.oldest_us.map(|oldest| times::ms_between(oldest, now)),
+            by: seen.by.into_iter().map(cosignature).collect(),
+        })
+    });
+    shown.collect()
+}
+
+fn cosignature(seen: ledger::core::cosignature::Cosignature) -> wire::Cosignature {
+    let us = i64::try_from(seen.unix_s)
+        .unwrap_or(i64::MAX)
+        .saturating_mul(1_000_000);
+    wire::Cosignature {
+        witness: seen.witness,
+        time: times::text(us),
+    }
 }
 
 fn counts(snapshot: &Published<FleetState>) -> Counts {

@@ -168,6 +168,29 @@ impl Link {
         }
     }
 
+    /// An exchange beside the others: its failure says nothing of the link.
+    pub(crate) async fn aside<A: serde::Serialize + serde::de::DeserializeOwned>(
+        &self,
+        op: &'static str,
+        body: Vec<u8>,
+    ) -> Result<A, ServerError> {
+        let answer = self.gateway.exchange(op, body, EXCHANGE_TIMEOUT).await;
+        decode(
+            op,
+            &answer.map_err(|e| ServerError::Gateway(format!("{op}: {e}")))?,
+        )
+    }
+
+    /// The last answer to a hello that judged everything; none while the link is down.
+    pub(crate) fn synced(&self) -> watch::Receiver<Option<HelloAnswer>> {
+        self.synced.subscribe()
+    }
+
+    /// The machine whose link it is.
+    pub(crate) fn machine(&self) -> &Arc<Machine> {
+        &self.machine
+    }
+
     fn lost(&self, why: &ClientError) {
         self.failures.send_modify(|failures| *failures += 1);
         self.synced.send_if_modified(|synced| synced.take().is_some());

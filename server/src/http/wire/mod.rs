@@ -15,6 +15,7 @@ mod problem;
 mod proofs;
 mod query;
 mod receipt;
+mod retention;
 mod said;
 mod schedule;
 mod status;
@@ -35,14 +36,15 @@ pub use problem::Problem;
 pub use proofs::{LogKey, ProveBody, Proved, PublishBody, PublishedLog};
 pub use query::{EventsQuery, JobsQuery, ReceiptsQuery, UptimeQuery, VaultQuery};
 pub use receipt::{Content, PayloadView, Receipt, ReceiptFull};
+pub use retention::{Policy, PulseLog, Retention, RetentionBody, RetentionRun, RetentionSaid, RetentionSet};
 pub use said::{
     AppendBody, AppendSaid, Appended, CancelBody, CancelSaid, Cancelled, RequestBody, RequestSaid, Requested,
     SaidPayload, SignedBody,
 };
 pub use schedule::{Schedule, ScheduleBody, ScheduleFull, ScheduleSaid, ScheduleSet, TickView};
 pub use status::{
-    Boot, Counts, Disk, Health, JobsHere, Link, LogHead, Outbox, ProjectionView, Ready, Status, Verification,
-    Warning,
+    Boot, Cosignature, Counts, Disk, Health, JobsHere, Link, LogHead, Outbox, ProjectionView, Ready, Status,
+    Verification, Warning, Witnessed,
 };
 pub use steer::{
     Drained, HandlerOn, HandlerRow, HandlerSteered, LimitBody, LimitSaid, LimitView, Limited, PauseBody,

@@ -74,14 +74,14 @@ pub struct PublishedLog {
     pub checkpoint: String,
 }
 
-/// The key that signs a log's checkpoints.
+/// The key that signs a log's checkpoints, or with which a machine cosigns those of others.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct LogKey {
-    /// The log.
+    /// The log; empty for a witness's key.
     pub log: String,
-    /// The machine that writes it.
+    /// The machine that writes it, or cosigns.
     pub machine: String,
-    /// Which of its logs.
+    /// Which of its logs; `witness` for a witness's key.
     pub stream: String,
     /// Which set of logs of that machine.
     pub incarnation: u32,

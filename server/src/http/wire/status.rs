@@ -49,6 +49,9 @@ pub struct Status {
     /// The newest notices that a sink did not take and nobody has seen, at most five.
     #[serde(default)]
     pub undelivered: Vec<Notice>,
+    /// How far witnesses have come with this machine's own logs.
+    #[serde(default)]
+    pub witnessed: Vec<Witnessed>,
     /// The last verification here.
     pub verification: Option<Verification>,
     /// What a person should look at.
@@ -145,6 +148,32 @@ pub struct Disk {
     pub reserve_bytes: u64,
     /// Whether less than that is free: no new work is taken.
     pub below_reserve: bool,
+}
+
+/// The newest checkpoint of an own log that others cosigned.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Witnessed {
+    /// The log.
+    pub log: String,
+    /// `work`, `facts`, `pulse` or `order`.
+    pub stream: String,
+    /// Records under it; 0 as long as nobody cosigned any.
+    pub tree_size: u64,
+    /// Records that came after it.
+    pub behind: u64,
+    /// Age of the oldest of these, in milliseconds.
+    pub behind_ms: Option<u64>,
+    /// Who cosigned it.
+    pub by: Vec<Cosignature>,
+}
+
+/// Who cosigned a checkpoint, and when.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Cosignature {
+    /// The witness's name, as its key line has it.
+    pub witness: String,
+    /// When, to the second.
+    pub time: String,
 }
 
 /// What the gateway has not acknowledged.
