@@ -11,7 +11,8 @@ use crate::gateway::central;
 use crate::machine::Machine;
 use ledger::core::kinds::CitedHead;
 use ledger::core::{Chain, Hlc, LogId, MachineId, ReceiptId, Stream};
-use ledger::{LedgerError, Pruning};
+use ledger::{Ledger, LedgerError, Pruning};
+use ledger_projections::FleetState;
 use ledger_projections::retention::{self, DaySums};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +28,8 @@ const SAMPLES: u64 = 64;
 
 /// One run at a time in this process: the nightly one, or somebody's.
 static TURN: Mutex<()> = Mutex::new(());
+
+type Store = Ledger<FleetState>;
 
 /// What a store has of one pulse log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,9 +87,9 @@ impl Kept {
     }
 }
 
-fn pulse_logs(machine: &Machine) -> Vec<Kept> {
-    let snapshot = machine.ledger.snapshot();
-    let own = machine.ledger.own_log(Stream::Pulse);
+fn pulse_logs(ledger: &Store) -> Vec<Kept> {
+    let snapshot = ledger.snapshot();
+    let own = ledger.own_log(Stream::Pulse);
     let pulses = snapshot.logs.values();
     let pulses = pulses.filter(|chain| chain.genesis().stream == Stream::Pulse);
     pulses
@@ -97,39 +100,40 @@ fn pulse_logs(machine: &Machine) -> Vec<Kept> {
         .collect()
 }
 
-fn now_ms(machine: &Machine) -> u64 {
-    u64::try_from(machine.now_us() / 1000).unwrap_or(0)
+fn is_gateway(ledger: &Store) -> bool {
+    ledger.own_log(Stream::Order).is_some()
+}
+
+fn now_ms(ledger: &Store) -> u64 {
+    u64::try_from(ledger.clock().now_us() / 1000).unwrap_or(0)
 }
 
 // The seq behind the last pulse before a day, and never before what is kept.
-fn seq_of_day(machine: &Machine, log: &LogId, day: u32) -> Result<u64, LedgerError> {
+fn seq_of_day(ledger: &Store, log: &LogId, day: u32) -> Result<u64, LedgerError> {
     let begins = Hlc::from_unix_ms(retention::day_begins_ms(day));
-    let first = machine.ledger.first_kept(log);
-    Ok(machine.ledger.seq_at(log, begins)?.max(first))
+    let first = ledger.first_kept(log);
+    Ok(ledger.seq_at(log, begins)?.max(first))
 }
 
-fn day_at(machine: &Machine, log: &LogId, seq: u64) -> Result<Option<u32>, LedgerError> {
-    let receipt = machine.ledger.get(log, seq)?;
+fn day_at(ledger: &Store, log: &LogId, seq: u64) -> Result<Option<u32>, LedgerError> {
+    let receipt = ledger.get(log, seq)?;
     Ok(receipt.map(|receipt| retention::day_of(receipt.time().unix_ms())))
 }
 
 // Sums up the days of a log that are over and that nobody summed up, before a day; the newest summary of these days.
-fn sum_up(machine: &Machine, kept: &Kept, before: u32) -> Result<(u64, Option<ReceiptId>), ServerError> {
-    let (ledger, log) = (&machine.ledger, kept.log());
+fn sum_up(ledger: &Store, kept: &Kept, before: u32) -> Result<(u64, Option<ReceiptId>), ServerError> {
+    let log = kept.log();
     let own_key = ledger.context().machine_key;
     let (mut said, mut newest) = (0, None);
     let first = ledger.first_kept(&log);
-    let Some(mut day) = day_at(machine, &log, first)? else {
+    let Some(mut day) = day_at(ledger, &log, first)? else {
         return Ok((0, None));
     };
     while day < before {
-        let (from, until) = (
-            seq_of_day(machine, &log, day)?,
-            seq_of_day(machine, &log, day + 1)?,
-        );
+        let (from, until) = (seq_of_day(ledger, &log, day)?, seq_of_day(ledger, &log, day + 1)?);
         if from == until {
             // Whole days may lie between two pulses of a machine that was away.
-            let Some(next) = day_at(machine, &log, until)? else {
+            let Some(next) = day_at(ledger, &log, until)? else {
                 break;
             };
             day = next.max(day + 1);
@@ -164,12 +168,12 @@ fn sum_up(machine: &Machine, kept: &Kept, before: u32) -> Result<(u64, Option<Re
 ///
 /// # Errors
 /// [`ServerError::Ledger`] when the store cannot be read or written.
-pub fn sum_up_days(machine: &Machine) -> Result<u64, ServerError> {
+pub fn sum_up_days(ledger: &Store) -> Result<u64, ServerError> {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let today = retention::day_of(now_ms(machine));
+    let today = retention::day_of(now_ms(ledger));
     let mut days = 0;
-    for kept in pulse_logs(machine).into_iter().filter(|kept| kept.own) {
-        days += sum_up(machine, &kept, today)?.0;
+    for kept in pulse_logs(ledger).into_iter().filter(|kept| kept.own) {
+        days += sum_up(ledger, &kept, today)?.0;
     }
     Ok(days)
 }
@@ -181,16 +185,16 @@ struct Limit {
     waits: Option<String>,
 }
 
-fn limit(machine: &Machine, kept: &Kept, pulse_days: u32) -> Result<Limit, ServerError> {
+fn limit(ledger: &Store, kept: &Kept, pulse_days: u32) -> Result<Limit, ServerError> {
     let log = kept.log();
-    let day = retention::first_day_kept(pulse_days, now_ms(machine));
+    let day = retention::first_day_kept(pulse_days, now_ms(ledger));
     // The newest record stays.
-    let wanted = seq_of_day(machine, &log, day)?.min(kept.chain.tip().0);
+    let wanted = seq_of_day(ledger, &log, day)?.min(kept.chain.tip().0);
     let mut permitted = wanted;
     let mut waits = None;
-    if !machine.is_gateway() && wanted > machine.ledger.first_kept(&log) {
-        let pin = gateway_pin(&machine.ledger.snapshot().state);
-        let cosigned = machine.ledger.cosigned(&log)?;
+    if !is_gateway(ledger) && wanted > ledger.first_kept(&log) {
+        let pin = gateway_pin(&ledger.snapshot().state);
+        let cosigned = ledger.cosigned(&log)?;
         let cosigned = cosigned.filter(|cosigned| !cosigned.by(pin.as_slice()).is_empty());
         permitted = wanted.min(cosigned.map_or(0, |cosigned| cosigned.checkpoint.tree_size));
         if permitted < wanted {
@@ -208,22 +212,21 @@ fn limit(machine: &Machine, kept: &Kept, pulse_days: u32) -> Result<Limit, Serve
 ///
 /// # Errors
 /// [`ServerError::Ledger`] when the store cannot be read.
-pub fn look(machine: &Machine) -> Result<Vec<PulseLog>, ServerError> {
-    let policy = machine
-        .ledger
+pub fn look(ledger: &Store) -> Result<Vec<PulseLog>, ServerError> {
+    let policy = ledger
         .snapshot()
         .state
         .retention()
         .and_then(|said| said.pulse_days);
     let mut logs = Vec::new();
-    for kept in pulse_logs(machine) {
+    for kept in pulse_logs(ledger) {
         let (log, tip) = (kept.log(), kept.chain.tip().0);
-        let first = machine.ledger.first_kept(&log);
+        let first = ledger.first_kept(&log);
         let count = (tip + 1).saturating_sub(first);
-        let limit = policy.map(|days| limit(machine, &kept, days)).transpose()?;
+        let limit = policy.map(|days| limit(ledger, &kept, days)).transpose()?;
         let oldest = match count {
             0 => None,
-            _ => machine.ledger.get(&log, first)?,
+            _ => ledger.get(&log, first)?,
         };
         logs.push(PulseLog {
             log,
@@ -231,7 +234,7 @@ pub fn look(machine: &Machine) -> Result<Vec<PulseLog>, ServerError> {
             own: kept.own,
             kept: count,
             oldest_us: oldest.map(|receipt| ledger_projections::micros_of(&receipt)),
-            bytes_about: bytes_about(machine, &log, first, count)?,
+            bytes_about: bytes_about(ledger, &log, first, count)?,
             due: limit
                 .as_ref()
                 .map_or(0, |limit| limit.wanted.saturating_sub(first)),
@@ -241,11 +244,11 @@ pub fn look(machine: &Machine) -> Result<Vec<PulseLog>, ServerError> {
     Ok(logs)
 }
 
-fn bytes_about(machine: &Machine, log: &LogId, first: u64, count: u64) -> Result<u64, LedgerError> {
+fn bytes_about(ledger: &Store, log: &LogId, first: u64, count: u64) -> Result<u64, LedgerError> {
     let samples = count.min(SAMPLES);
     let mut bytes = 0u64;
     for n in 0..samples {
-        if let Some(receipt) = machine.ledger.get(log, first + n * count / samples)? {
+        if let Some(receipt) = ledger.get(log, first + n * count / samples)? {
             bytes += u64::try_from(receipt.record.bytes().len()).unwrap_or(u64::MAX);
         }
     }
@@ -256,26 +259,26 @@ fn bytes_about(machine: &Machine, log: &LogId, first: u64, count: u64) -> Result
 ///
 /// # Errors
 /// [`ServerError::Ledger`] when the store cannot be read or written; what stands in the way of one log is told with it.
-pub fn run(machine: &Machine) -> Result<Vec<Done>, ServerError> {
+pub fn run(ledger: &Store) -> Result<Vec<Done>, ServerError> {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let snapshot = machine.ledger.snapshot();
+    let snapshot = ledger.snapshot();
     let Some(days) = snapshot.state.retention().and_then(|said| said.pulse_days) else {
         return Ok(Vec::new());
     };
     let mut done = Vec::new();
-    for kept in pulse_logs(machine) {
-        done.push(let_go(machine, &kept, days)?);
+    for kept in pulse_logs(ledger) {
+        done.push(let_go(ledger, &kept, days)?);
     }
     Ok(done)
 }
 
-fn let_go(machine: &Machine, kept: &Kept, pulse_days: u32) -> Result<Done, ServerError> {
-    let (ledger, log) = (&machine.ledger, kept.log());
+fn let_go(ledger: &Store, kept: &Kept, pulse_days: u32) -> Result<Done, ServerError> {
+    let log = kept.log();
     let Limit {
         wanted,
         permitted,
         waits,
-    } = limit(machine, kept, pulse_days)?;
+    } = limit(ledger, kept, pulse_days)?;
     let mut done = Done {
         log,
         machine: kept.machine().clone(),
@@ -287,17 +290,17 @@ fn let_go(machine: &Machine, kept: &Kept, pulse_days: u32) -> Result<Done, Serve
     };
     let mut wish = Pruning::below(log, permitted, &format!("retention of {pulse_days} days"));
     if permitted > ledger.first_kept(&log) {
-        let before = retention::first_day_kept(pulse_days, now_ms(machine));
-        let (days, newest) = sum_up(machine, kept, before)?;
+        let before = retention::first_day_kept(pulse_days, now_ms(ledger));
+        let (days, newest) = sum_up(ledger, kept, before)?;
         done.days = days;
         if let Some(summary) = newest {
             wish = wish.summed_up_by(summary);
         }
-        if machine.is_gateway() && kept.own {
+        if is_gateway(ledger) && kept.own {
             ledger.checkpoint_for_witnesses(&log)?;
         }
     }
-    if !machine.is_gateway()
+    if !is_gateway(ledger)
         && let (Some(cosigned), Some(pin)) = (ledger.cosigned(&log)?, gateway_pin(&ledger.snapshot().state))
     {
         wish = wish.cosigned(&cosigned.note, &[pin]);
@@ -332,15 +335,15 @@ pub(crate) async fn keep_forever(machine: Arc<Machine>, mut stop: watch::Receive
         {
             tracing::error!(code = e.code(), error = %e, "what Central says of witnesses and pulses could not be kept");
         }
-        let now = now_ms(&machine);
+        let now = now_ms(&machine.ledger);
         let today = retention::day_of(now);
         if due.day == Some(today) && due.again_ms.is_none_or(|at| now < at) {
             continue;
         }
         let kept = Arc::clone(&machine);
         let ran = blocking(move || {
-            sum_up_days(&kept)?;
-            run(&kept)
+            sum_up_days(&kept.ledger)?;
+            run(&kept.ledger)
         });
         let waits = match ran.await {
             Ok(done) => done.iter().any(|done| done.waits.is_some()),
@@ -381,7 +384,7 @@ async fn say_as_central(machine: &Arc<Machine>, cited: &mut Cited) -> Result<(),
             .ledger
             .find(&retention::cited_id(&order, hour, 0))?
             .is_empty();
-        let pulses = pulse_logs(machine).into_iter().map(|kept| CitedHead {
+        let pulses = pulse_logs(&machine.ledger).into_iter().map(|kept| CitedHead {
             log: kept.log(),
             head: kept.chain.head(),
         });

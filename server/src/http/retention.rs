@@ -35,7 +35,7 @@ pub(crate) async fn show(
     caller.may_read()?;
     api.item(|machine, snapshot| {
         let said = snapshot.state.retention();
-        let mut logs = retention::look(machine)?;
+        let mut logs = retention::look(&machine.ledger)?;
         logs.sort_by(|a, b| (!a.own, &a.machine, a.log).cmp(&(!b.own, &b.machine, b.log)));
         Ok(wire::Retention {
             pulse_days: said.and_then(|said| said.pulse_days),
@@ -116,7 +116,7 @@ pub(crate) async fn run(
     State(api): State<Arc<Api>>,
 ) -> Result<Reply<Answer<Vec<wire::RetentionRun>>>, Problem> {
     api.item(|machine, _| {
-        let done = retention::run(machine)?;
+        let done = retention::run(&machine.ledger)?;
         let told = done.into_iter().map(|done| wire::RetentionRun {
             log: done.log.to_hex(),
             machine: done.machine.to_string(),

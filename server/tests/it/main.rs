@@ -3,4 +3,5 @@
 
 mod http;
 mod promises;
+mod retention;
 mod worker;

@@ -48,6 +48,7 @@ fn the_description_is_the_golden_file_and_names_every_route() {
         "get /v1/nodes",
         "get /v1/receipts",
         "get /v1/receipts/{id}",
+        "get /v1/retention",
         "get /v1/status",
         "get /v1/uptime",
         "get /v1/vault",
@@ -71,6 +72,8 @@ fn the_description_is_the_golden_file_and_names_every_route() {
         "post /v1/receipts",
         "post /v1/receipts/{id}/erase",
         "post /v1/requests",
+        "post /v1/retention",
+        "post /v1/retention/run",
         "post /v1/vault/scan",
         "post /v1/verify",
     ];
