@@ -78,6 +78,8 @@ pub(crate) enum Command {
     Handlers(commands::handlers::HandlersArgs),
     /// List, set and lift the limits under which jobs are claimed
     Limits(commands::limits::LimitsArgs),
+    /// Tell what runs cost, by handler, machine, project or day
+    Costs(commands::costs::CostsArgs),
     /// Ask for work again and again, by the clock
     Schedules(commands::schedules::SchedulesArgs),
     /// List, show and retire machines
@@ -141,6 +143,7 @@ impl Command {
             Self::Jobs(_) => "jobs",
             Self::Handlers(_) => "handlers",
             Self::Limits(_) => "limits",
+            Self::Costs(_) => "costs",
             Self::Schedules(_) => "schedules",
             Self::Nodes(_) => "nodes",
             Self::Sleeping(_) => "sleeping",

@@ -3,6 +3,7 @@
 pub(crate) mod append;
 pub(crate) mod check;
 pub(crate) mod config;
+pub(crate) mod costs;
 pub(crate) mod daemon;
 pub(crate) mod demo;
 pub(crate) mod demo_handler;
@@ -53,6 +54,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Cli
         Command::Jobs(args) => jobs::run(context, &args).await,
         Command::Handlers(args) => handlers::run(context, &args).await,
         Command::Limits(args) => limits::run(context, &args).await,
+        Command::Costs(args) => costs::run(context, &args).await,
         Command::Schedules(args) => schedules::run(context, &args).await,
         Command::Nodes(args) => nodes::run(context, &args).await,
         Command::Notices(args) => notices::run(context, &args).await,

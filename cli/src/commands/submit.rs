@@ -60,6 +60,9 @@ pub(crate) struct SubmitArgs {
     /// Expired after this time
     #[arg(long, value_name = "TIME")]
     deadline: Option<String>,
+    /// Whose costs they are: a project's name
+    #[arg(long, value_name = "NAME")]
+    project: Option<String>,
     /// Your own id for the request (UUIDv7), so that asking twice is asking once
     #[arg(long, value_name = "ID")]
     id: Option<String>,
@@ -146,6 +149,7 @@ fn body_of(context: &Context, args: &SubmitArgs) -> Result<RequestBody, CliError
         hold_on_failed_dependency: args.hold,
         not_before: time(&args.not_before)?,
         deadline: time(&args.deadline)?,
+        project: args.project.clone(),
         id: args.id.clone(),
     })
 }

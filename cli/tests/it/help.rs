@@ -32,6 +32,7 @@ fn help_is_as_recorded() {
         &["limits", "list"],
         &["limits", "set"],
         &["limits", "lift"],
+        &["costs"],
         &["schedules"],
         &["schedules", "list"],
         &["schedules", "show"],

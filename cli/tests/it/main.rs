@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod costs;
 mod daily;
 mod erase;
 mod full_disk;

@@ -4,12 +4,12 @@ use super::transport::{Incoming, Outgoing, Transport};
 use super::{ClientError, Events};
 use crate::http::statement_body;
 use crate::http::wire::{
-    Answer, AppendBody, Appended, Artifact, Boot, CancelBody, Cancelled, EraseBody, Erased, EventsQuery,
-    ExportBody, Exported, Health, ImportBody, Imported, Job, JobFull, JobsQuery, LogKey, Node, Notice,
-    NoticesQuery, Page, Problem, ProveBody, Proved, PublishBody, PublishedLog, Ready, Receipt, ReceiptFull,
-    ReceiptsQuery, RequestBody, Requested, RestBody, Rested, Retention, RetentionBody, RetentionRun,
-    RetentionSet, ScanBody, Scanned, Schedule, ScheduleBody, ScheduleFull, ScheduleSet, Seen, SeenBody,
-    Status, Uptime, UptimeQuery, VaultQuery, WishBody, Wished,
+    Answer, AppendBody, Appended, Artifact, Boot, CancelBody, Cancelled, CostsQuery, CostsTold, EraseBody,
+    Erased, EventsQuery, ExportBody, Exported, Health, ImportBody, Imported, Job, JobFull, JobsQuery, LogKey,
+    Node, Notice, NoticesQuery, Page, Problem, ProveBody, Proved, PublishBody, PublishedLog, Ready, Receipt,
+    ReceiptFull, ReceiptsQuery, RequestBody, Requested, RestBody, Rested, Retention, RetentionBody,
+    RetentionRun, RetentionSet, ScanBody, Scanned, Schedule, ScheduleBody, ScheduleFull, ScheduleSet, Seen,
+    SeenBody, Status, Uptime, UptimeQuery, VaultQuery, WishBody, Wished,
 };
 use axum::Router;
 use form_urlencoded::Serializer;
@@ -163,6 +163,14 @@ impl Api {
     pub async fn acknowledge(&self, id: &str, body: &SeenBody) -> Result<Answer<Seen>, ClientError> {
         self.post(&format!("/v1/notices/{}/acknowledge", escape(id)), body)
             .await
+    }
+
+    /// `GET /v1/costs`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn costs(&self, query: &CostsQuery) -> Result<Answer<CostsTold>, ClientError> {
+        self.get(&with_query("/v1/costs", query)).await
     }
 
     /// `GET /v1/schedules`.

@@ -6,6 +6,7 @@
 
 mod appends;
 mod caller;
+mod costs;
 mod cursor;
 mod erase;
 mod events;

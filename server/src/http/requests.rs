@@ -10,6 +10,7 @@ use axum::extract::State;
 use http::StatusCode;
 use ledger::core::digest::commitment;
 use ledger::core::kinds::{Detail, InputRef, JobCancelAsked, JobId, JobSpec, RequestReceived};
+use ledger::core::limits::NAME_BYTES_MAX;
 use ledger::core::statement::VerifiedStatement;
 use ledger::core::{Draft, MachineId, ReceiptId, Subject};
 use serde_json::Value;
@@ -35,8 +36,9 @@ pub(crate) async fn ask(
                 .as_ref()
                 .map(|input| serde_json::to_vec(input).expect("a value is JSON"));
             let spec = spec(&body)?;
+            let project = body.project.clone();
             statements::sign(&api, body.id.as_deref(), move |salt| {
-                draft(spec.clone(), input.clone(), salt)
+                draft(spec.clone(), input.clone(), project.as_deref(), salt)
             })
             .await?
         }
@@ -93,18 +95,37 @@ fn spec(body: &RequestBody) -> Result<JobSpec, Problem> {
 }
 
 /// A request of a spec and its input, which the salt commits to.
-pub(super) fn draft(mut spec: JobSpec, input: Option<Vec<u8>>, salt: &[u8; 32]) -> Result<Draft, Problem> {
+pub(super) fn draft(
+    mut spec: JobSpec,
+    input: Option<Vec<u8>>,
+    project: Option<&str>,
+    salt: &[u8; 32],
+) -> Result<Draft, Problem> {
     let broken = |e: ledger::core::StatementError| Problem::from(crate::error::ServerError::from(e));
     spec.input = input.as_ref().map(|bytes| InputRef {
         commitment: commitment(salt, bytes),
         bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
     });
-    let subject = Subject::new("request").expect("a short text");
+    let subject = match project {
+        None => Subject::new("request").expect("a short text"),
+        Some(name) => of_project(name)?,
+    };
     let draft = Draft::of(&RequestReceived { spec }, subject);
     match input {
         Some(bytes) => draft.payload("application/json", bytes).map_err(broken),
         None => Ok(draft),
     }
+}
+
+// Whose costs they are, the subject of the request says.
+fn of_project(name: &str) -> Result<Subject, Problem> {
+    let bounded = (1..=NAME_BYTES_MAX).contains(&name.len());
+    let subject = bounded.then(|| Subject::new(&format!("project/{name}")).ok());
+    subject.flatten().ok_or_else(|| {
+        Problem::body(format!(
+            "expected `project` of 1 to {NAME_BYTES_MAX} bytes without control characters, found {name:?}"
+        ))
+    })
 }
 
 /// Asks for a job to be stopped. `force` does not wait for the machine that runs it.

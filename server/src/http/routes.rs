@@ -6,8 +6,9 @@
 use super::problem::Problem;
 use super::wire;
 use super::{
-    Api, Door, appends, erase, events, export, fleet, gate, handlers, health, import, jobs, nodes, notices,
-    proofs, receipts, reply, requests, rest, retention, schedules, status, steer, tiles, vault, verify,
+    Api, Door, appends, costs, erase, events, export, fleet, gate, handlers, health, import, jobs, nodes,
+    notices, proofs, receipts, reply, requests, rest, retention, schedules, status, steer, tiles, vault,
+    verify,
 };
 use crate::machine::Machine;
 use axum::Router;
@@ -57,6 +58,7 @@ fn common() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(handlers::pause))
         .routes(routes!(handlers::resume))
         .routes(routes!(handlers::limits, handlers::limit))
+        .routes(routes!(costs::show))
         .routes(routes!(schedules::list, schedules::define))
         .routes(routes!(schedules::show, schedules::remove))
         .routes(routes!(nodes::list))

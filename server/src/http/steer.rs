@@ -193,7 +193,7 @@ pub(crate) async fn retry(
         Said::Signed(said) => statements::verify(said).await?,
         Said::Plain(body) => {
             let (spec, input) = again(&api, job, body.id.as_deref()).await?;
-            let draft = move |salt: &[u8; 32]| requests::draft(spec.clone(), input.clone(), salt);
+            let draft = move |salt: &[u8; 32]| requests::draft(spec.clone(), input.clone(), None, salt);
             statements::sign(&api, body.id.as_deref(), draft).await?
         }
     };

@@ -6,14 +6,16 @@
 
 mod claimed;
 mod run;
+mod spent;
 
 use crate::error::ServerError;
 use crate::exchange::{Claimed, Declared};
 use crate::machine::Machine;
 use crate::worker::{self, Recovered, WorkerError};
-use ledger::core::kinds::{Class, Costs, ErrorClass, Fence, JobId, RunLost};
+use ledger::core::kinds::{Class, ErrorClass, Fence, JobId, RunLost};
 use ledger::core::{Draft, Stream};
 use ledger_projections::queue::Standing;
+use spent::Spent;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -260,8 +262,8 @@ impl Jobs {
             let done = match work {
                 Ok(work) => jobs.run(work).await,
                 Err(e) => {
-                    let (error, costs) = (ErrorClass::Input, Costs::default());
-                    jobs.fail(&fence, &job, error, None, true, costs, &e.to_string())
+                    let (error, spent) = (ErrorClass::Input, Spent::default());
+                    jobs.fail(&fence, &job, error, None, true, spent, &e.to_string())
                         .await
                 }
             };

@@ -2,13 +2,14 @@
 //! the end with its outputs in one commit.
 
 use super::claimed::Work;
+use super::spent::Spent;
 use super::{Jobs, REPORT_PERIOD, RESULT_MEDIA};
 use crate::error::ServerError;
 use crate::worker::{self, Outcome, OutputLimits, ReportLine, ReportReader, RunRequest, RunResult};
 use ledger::core::digest::{content_digest, outputs_manifest, path_digest};
 use ledger::core::kinds::{
-    ArtifactStaged, Costs, ErrorClass, Fence, JobId, Outputs, RunCheckpointed, RunFailed, RunProgressed,
-    RunStarted, RunSucceeded, RunYielded,
+    ArtifactStaged, ErrorClass, Fence, JobId, Outputs, RunCheckpointed, RunFailed, RunProgressed, RunStarted,
+    RunSucceeded, RunYielded,
 };
 use ledger::core::limits::NOTE_BYTES_MAX;
 use ledger::core::{ContentDigest, Draft, Stream};
@@ -39,7 +40,7 @@ impl Jobs {
                     ErrorClass::Undeclared,
                     None,
                     true,
-                    Costs::default(),
+                    Spent::default(),
                     "not declared here",
                 )
                 .await;
@@ -77,7 +78,7 @@ impl Jobs {
                     ErrorClass::Spawn,
                     None,
                     false,
-                    Costs::default(),
+                    Spent::default(),
                     &e.to_string(),
                 )
                 .await;
@@ -94,7 +95,7 @@ impl Jobs {
                     ErrorClass::Spawn,
                     None,
                     false,
-                    Costs::default(),
+                    Spent::default(),
                     &e.to_string(),
                 )
                 .await?;
@@ -181,29 +182,15 @@ impl Jobs {
     ) -> Result<(), ServerError> {
         let (fence, job) = (*fence, *job);
         let dir = self.run_dir(&fence);
-        let mut costs = Costs {
-            wall_ms: result.wall_ms,
-            cpu_ms: result.cpu_ms,
-            peak_memory_bytes: result.peak_memory_bytes,
-            ..Costs::default()
-        };
-        for line in ReportReader::open(&dir)
-            .and_then(|mut reader| reader.finish())
-            .unwrap_or_default()
-        {
-            match line {
-                ReportLine::Cost { name, amount } if name == "tokens" => {
-                    costs.tokens = costs.tokens.saturating_add(amount);
-                }
-                ReportLine::Cost { name, amount } if name == "usd_micros" => {
-                    costs.usd_micros = costs.usd_micros.saturating_add(amount);
-                }
-                _ => {}
-            }
-        }
+        let lines = ReportReader::open(&dir).and_then(|mut reader| reader.finish());
+        let lines = lines.unwrap_or_else(|e| {
+            tracing::warn!(%fence, %job, code = e.code(), error = %e, "what a run reported of its costs could not be read");
+            Vec::new()
+        });
+        let spent = Spent::of(result, &lines);
         let (error, status) = match &result.outcome {
             outcome if outcome.is_success() => {
-                return self.succeed(&fence, &job, globs, result, costs).await;
+                return self.succeed(&fence, &job, globs, result, spent).await;
             }
             Outcome::Exited { code } => (ErrorClass::ExitStatus, Some(*code)),
             Outcome::Signaled { signal } => (ErrorClass::Signal, Some(*signal)),
@@ -226,7 +213,7 @@ impl Jobs {
             _ => result.stderr.tail.clone(),
         };
         let permanent = matches!(error, ErrorClass::Spawn);
-        self.fail(&fence, &job, error, status, permanent, costs, &said)
+        self.fail(&fence, &job, error, status, permanent, spent, &said)
             .await
     }
 
@@ -236,7 +223,7 @@ impl Jobs {
         job: &JobId,
         globs: &[String],
         result: &RunResult,
-        costs: Costs,
+        spent: Spent,
     ) -> Result<(), ServerError> {
         let (fence, job) = (*fence, *job);
         let (dir, objects, globs) = (self.run_dir(&fence), self.objects(), globs.to_vec());
@@ -255,7 +242,7 @@ impl Jobs {
                         ErrorClass::Outputs,
                         None,
                         false,
-                        costs,
+                        spent,
                         &e.to_string(),
                     )
                     .await;
@@ -287,9 +274,10 @@ impl Jobs {
             fence,
             result: content_digest(&bytes),
             outputs: manifest,
-            costs,
+            costs: spent.costs,
         };
         drafts.push(Draft::of(&detail, job.subject()).payload(RESULT_MEDIA, bytes)?);
+        drafts.extend(spent.charged(&fence, &job));
         self.tell_end(drafts).await
     }
 
@@ -300,7 +288,7 @@ impl Jobs {
         error: ErrorClass,
         status: Option<i32>,
         permanent: bool,
-        costs: Costs,
+        spent: Spent,
         said: &str,
     ) -> Result<(), ServerError> {
         let detail = RunFailed {
@@ -309,10 +297,12 @@ impl Jobs {
             error,
             status,
             permanent,
-            costs,
+            costs: spent.costs,
         };
         let draft = Draft::of(&detail, job.subject())
             .payload("text/plain; charset=utf-8", said.as_bytes().to_vec())?;
-        self.tell_end(vec![draft]).await
+        let charged = spent.charged(fence, job);
+        self.tell_end(std::iter::once(draft).chain(charged).collect())
+            .await
     }
 }

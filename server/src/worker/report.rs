@@ -25,6 +25,8 @@ use super::files::RunFiles;
 const LINE_BYTES_MAX: usize = 2048;
 /// Most bytes read in one call, so that a flood cannot hold the caller.
 const READ_BYTES_MAX: usize = 64 * 1024;
+/// Reads of that size for what is left when a run is over: 16 MiB, more than a report has uses for.
+const FINISH_READS_MAX: usize = 256;
 /// Longest name of a cost, in bytes.
 const COST_NAME_BYTES_MAX: usize = 32;
 
@@ -130,12 +132,19 @@ impl ReportReader {
         Ok(lines)
     }
 
-    /// Reads what is left, and takes a last line without a line end as complete. For a run that is over.
+    /// Reads what is left, at most 16 MiB of it, and takes a last line without a line end as complete. For a run that is over.
     ///
     /// # Errors
     /// [`WorkerError::Io`] if reading fails.
     pub fn finish(&mut self) -> Result<Vec<ReportLine>, WorkerError> {
-        let mut lines = self.read()?;
+        let mut lines = Vec::new();
+        for _ in 0..FINISH_READS_MAX {
+            let before = self.position;
+            lines.extend(self.read()?);
+            if self.position == before {
+                break;
+            }
+        }
         if !self.partial.is_empty() {
             self.take(b"\n", &mut lines);
         }
@@ -189,6 +198,16 @@ mod tests {
         let file = File::create(folder.path().join("report")).unwrap();
         let reader = ReportReader::open(folder.path()).unwrap();
         (folder, file, reader)
+    }
+
+    #[test]
+    fn the_end_of_a_long_report_is_read_too() {
+        let (_folder, mut file, mut reader) = reader();
+        let line = "progress 1 so far\n".repeat(10_000);
+        file.write_all(line.as_bytes()).unwrap();
+        file.write_all(b"cost tokens 7").unwrap();
+        let lines = reader.finish().unwrap();
+        assert_eq!((lines.len(), lines.last()), (10_001, Some(&cost("tokens", 7))));
     }
 
     fn cost(name: &str, amount: u64) -> ReportLine {

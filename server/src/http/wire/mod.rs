@@ -4,6 +4,7 @@
 //! lower-case hex, times are RFC 3339 in UTC with microseconds, bytes are base64, and counts that may pass 2^53 are text.
 //! Does not: read the store; the handlers fill these, the typed client reads them.
 
+mod cost;
 mod envelope;
 mod erase;
 mod event;
@@ -22,6 +23,7 @@ mod status;
 mod steer;
 mod vault;
 
+pub use cost::{CostGroup, CostSums, CostsQuery, CostsTold};
 pub use envelope::{Answer, AsOf, Page};
 pub use erase::{EraseBody, Erased};
 pub use event::Event;

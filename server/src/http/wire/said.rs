@@ -68,6 +68,9 @@ pub struct RequestBody {
     /// Expired after, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<String>,
+    /// Whose costs the job's are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
     /// The caller's own id (UUIDv7), so that asking twice is asking once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
