@@ -148,6 +148,7 @@ pub async fn run_node(
     let signer = Arc::new(MachineSigner(machine.ledger.clone()));
     let client = |e: crate::client::ClientError| ServerError::Gateway(format!("{address}: {e}"));
     let gateway = Arc::new(Signed::new(&address, signer, Some(central_key)).map_err(client)?);
+    machine.set_upstream(&gateway);
     let link = Link::new(Arc::clone(&machine), Arc::clone(&daemon.jobs), gateway);
     // What an earlier process left is told before anything new is claimed.
     daemon.jobs.recover().await?;
@@ -416,10 +417,11 @@ async fn work_here(machine: Arc<Machine>, jobs: Arc<Jobs>, mut stop: watch::Rece
         {
             tracing::error!(code = e.code(), error = %e, "the gateway's own worker could not claim");
         }
+        let opens = gateway::opens_in(&machine, machine.id(), &jobs.free());
         tokio::select! {
             _ = changed.changed() => {}
             () = jobs.wait_for_room() => {}
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(opens.map_or(LOOK_EVERY, |opens| opens.min(LOOK_EVERY))) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
     }

@@ -4,6 +4,7 @@
 //! On a store that writes the order, what callers say goes into the order and is decided in the same commit. On a node it
 //! goes into its facts and is decided when the gateway has it.
 
+use crate::client::Signed;
 use crate::config::Config;
 use crate::cosign::Offered;
 use crate::error::ServerError;
@@ -23,7 +24,7 @@ use ledger_projections::notices;
 use ledger_projections::queue::{answer_for, decide};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use tokio::sync::watch;
 
 /// The store of one machine.
@@ -48,6 +49,7 @@ pub struct Machine {
     resting: Mutex<Option<u64>>,
     changed: watch::Sender<Position>,
     pub(crate) offered: Offered,
+    upstream: OnceLock<Arc<Signed>>,
 }
 
 type Open = fn(&Paths, OpenOptions<FleetState>) -> Result<Ledger<FleetState>, ledger::LedgerError>;
@@ -152,6 +154,7 @@ impl Machine {
             resting: Mutex::default(),
             changed,
             offered: Offered::default(),
+            upstream: OnceLock::new(),
         }))
     }
 
@@ -204,6 +207,15 @@ impl Machine {
             }
         }
         view
+    }
+
+    /// The gateway as this machine's daemon dials it; nobody on a gateway, or on a store without a daemon.
+    pub(crate) fn upstream(&self) -> Option<&Arc<Signed>> {
+        self.upstream.get()
+    }
+
+    pub(crate) fn set_upstream(&self, gateway: &Arc<Signed>) {
+        self.upstream.get_or_init(|| Arc::clone(gateway));
     }
 
     pub(crate) fn set_link(&self, change: impl FnOnce(&mut LinkView)) {

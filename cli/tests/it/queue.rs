@@ -34,6 +34,119 @@ fn until(dir: &Path, job: &str, state: &str) -> Value {
     }
 }
 
+/// The directory of a machine that joined the fleet whose gateway runs in `hub`.
+fn joined(hub: &Path, name: &str) -> tempfile::TempDir {
+    let invited = good(hub, &["invite", "--machine", name]);
+    let node = folder();
+    good(
+        node.path(),
+        &["join", invited["line"].as_str().unwrap(), "--machine", name],
+    );
+    node
+}
+
+/// Waits until a machine knows a job.
+fn listed(dir: &Path, job: &str) {
+    let began = Instant::now();
+    while !good(dir, &["jobs", "list"])["jobs"].to_string().contains(job) {
+        assert!(began.elapsed() < WITHIN, "the order does not come");
+        std::thread::sleep(Duration::from_millis(30));
+    }
+}
+
+#[test]
+fn a_job_of_another_machine_is_told_whole_and_what_is_not_to_be_had_is_named() {
+    let dir = founded();
+    let gateway = Daemon::start(dir.path(), "gateway");
+    let (studio, laptop) = (joined(dir.path(), "studio"), joined(dir.path(), "laptop"));
+    declare(studio.path(), "say", "cat", "outputs = []");
+    let working = Daemon::start(studio.path(), "node");
+    let looking = Daemon::start(laptop.path(), "node");
+    // Asked for on one node, run on another: what laptop lacks is in studio's logs.
+    let job = submit(studio.path(), &["say", "--input", "{\"n\": 5}"]);
+    until(dir.path(), &job, "succeeded");
+    let told = until(laptop.path(), &job, "succeeded");
+    assert_eq!(told["absent"], Value::Array(vec![]), "{told}");
+    assert!(told["fetched"].as_u64().unwrap() >= 3, "{told}");
+    assert_eq!(
+        (&told["input"]["json"]["n"], &told["result"]["json"]["n"]),
+        (&5.into(), &5.into())
+    );
+    let run = &told["runs"][0];
+    assert_eq!(
+        (&run["machine"], &run["ended"], &run["attempt"]),
+        (&"studio".into(), &"succeeded".into(), &1.into()),
+        "{run}"
+    );
+    for time in ["claimed_at", "started_at", "ended_at"] {
+        assert!(run[time].is_string(), "{run}");
+    }
+    let receipts = told["receipts"].as_array().unwrap();
+    let kinds: Vec<&str> = receipts.iter().map(|r| r["kind"].as_str().unwrap()).collect();
+    for kind in [
+        "request.received",
+        "job.claimed",
+        "run.started",
+        "run.succeeded",
+        "job.succeeded",
+    ] {
+        assert!(kinds.contains(&kind), "{kind} in {kinds:?}");
+    }
+    let text = ledger(laptop.path())
+        .args(["jobs", "show", &job])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(
+        text.contains("studio light attempt 1") && text.contains("succeeded"),
+        "{text}"
+    );
+    // Nobody to ask: the order's own words stay, and what it cites is named as absent.
+    working.stop();
+    gateway.stop();
+    let told = good(laptop.path(), &["jobs", "show", &job]);
+    assert_eq!(
+        (&told["state"], &told["fetched"]),
+        (&"succeeded".into(), &0.into())
+    );
+    let absent = told["absent"].to_string();
+    assert!(
+        absent.contains("the request") && absent.contains("job.succeeded"),
+        "{absent}"
+    );
+    assert_eq!(told["runs"][0]["ended"], "succeeded");
+    looking.stop();
+}
+
+#[test]
+fn an_idle_node_gets_a_job_at_the_moment_its_rate_lets_it_through() {
+    let dir = founded();
+    let gateway = Daemon::start(dir.path(), "gateway");
+    let node = joined(dir.path(), "studio");
+    // It would ask again after half a minute only.
+    declare(
+        node.path(),
+        "quick",
+        "true",
+        "slots = 8\n[timing]\npoll_ms = 30000",
+    );
+    let daemon = Daemon::start(node.path(), "node");
+    good(
+        dir.path(),
+        &["limits", "set", "--handler", "quick", "--rate", "1/500ms"],
+    );
+    let first = submit(dir.path(), &["quick"]);
+    until(dir.path(), &first, "succeeded");
+    let began = Instant::now();
+    let jobs: Vec<String> = (0..4).map(|_| submit(dir.path(), &["quick"])).collect();
+    for job in &jobs {
+        until(dir.path(), job, "succeeded");
+    }
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
+    daemon.stop();
+    gateway.stop();
+}
+
 #[test]
 fn jobs_wait_for_others_for_a_release_and_for_a_paused_handler() {
     let dir = founded();
@@ -155,19 +268,9 @@ fn a_node_refuses_to_steer_and_says_where_to() {
         let listed = good(dir.path(), &["jobs", "list"]);
         listed["jobs"][0]["id"].as_str().unwrap().to_owned()
     };
-    let invited = good(dir.path(), &["invite", "--machine", "laptop"]);
-    let line = invited["line"]
-        .as_str()
-        .unwrap_or_else(|| panic!("{invited}"))
-        .to_owned();
-    let node = folder();
-    good(node.path(), &["join", &line, "--machine", "laptop"]);
+    let node = joined(dir.path(), "laptop");
     let daemon = Daemon::start(node.path(), "node");
-    let began = Instant::now();
-    while good(node.path(), &["jobs", "list"])["jobs"] == Value::Array(vec![]) {
-        assert!(began.elapsed() < WITHIN, "the order does not come");
-        std::thread::sleep(Duration::from_millis(30));
-    }
+    listed(node.path(), &job);
     for words in [
         vec!["jobs", "hold", job.as_str()],
         vec!["jobs", "discard", &job],

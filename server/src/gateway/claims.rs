@@ -17,6 +17,9 @@ const FREE_MAX: usize = decide::HANDLERS_MAX;
 /// Jobs in one answer to a claim, at most.
 const JOBS_MAX: u32 = 16;
 
+/// The shortest wait for a rate: what would come sooner comes together.
+const OPENS_IN_MIN: Duration = Duration::from_millis(1);
+
 /// Claims for a machine; waits for work when there is none.
 pub(crate) async fn claim(
     machine: &Arc<Machine>,
@@ -45,11 +48,23 @@ pub(crate) async fn claim(
         if !jobs.is_empty() {
             return Ok(ClaimAnswer { jobs });
         }
-        let waited = tokio::time::timeout_at(deadline, changed.changed()).await;
-        if !matches!(waited, Ok(Ok(()))) {
-            return Ok(ClaimAnswer { jobs: Vec::new() });
+        let until = match opens_in(machine, node, &claim.free) {
+            Some(wait) => deadline.min(tokio::time::Instant::now() + wait),
+            None => deadline,
+        };
+        match tokio::time::timeout_at(until, changed.changed()).await {
+            Ok(Ok(())) => {}
+            Err(_) if until < deadline => {}
+            Ok(Err(_)) | Err(_) => return Ok(ClaimAnswer { jobs: Vec::new() }),
         }
     }
+}
+
+/// How long it is until time alone may let a job through that a rate or a pause keeps back now.
+pub(crate) fn opens_in(machine: &Machine, node: &MachineId, free: &[(String, u16)]) -> Option<Duration> {
+    let (now, names) = (machine.now_us(), free.iter().map(|(name, _)| name.as_str()));
+    let at = decide::opens_at(&machine.ledger.snapshot().state, node, names, now)?;
+    Some(Duration::from_micros(at.abs_diff(now)).max(OPENS_IN_MIN))
 }
 
 /// Claims what is ready for a machine right now.

@@ -13,6 +13,6 @@ pub(crate) mod schedules;
 mod sinks;
 mod ticker;
 
-pub(crate) use claims::claim_now;
+pub(crate) use claims::{claim_now, opens_in};
 pub(crate) use notices::deliver_forever;
 pub(crate) use ticker::tick_forever;

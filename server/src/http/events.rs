@@ -65,10 +65,7 @@ pub(crate) async fn tail(
         )
     })?;
     let filter = select::of_events(&query)?;
-    let last_id = headers
-        .get(&LAST_EVENT_ID)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned);
+    let last_id = last_event_id(&headers)?;
     let after = last_id.or(query.after);
     let machine = Arc::clone(&api.machine);
     let changed = machine.changed();
@@ -91,6 +88,20 @@ pub(crate) async fn tail(
     Ok(Sse::new(unfold(tail, |mut tail| async move {
         tail.next().await.map(|event| (Ok(event), tail))
     })))
+}
+
+// A header that is not understood is no reason to begin somewhere else: what came in between would be lost unseen.
+fn last_event_id(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all(&LAST_EVENT_ID).iter();
+    let text = match (values.next(), values.next()) {
+        (None, _) => return Ok(None),
+        (Some(value), None) => value.to_str().ok(),
+        (Some(_), Some(_)) => None,
+    };
+    let text = text.ok_or_else(|| {
+        Problem::query("expected one Last-Event-ID with a cursor of this tail, found something else")
+    })?;
+    Ok(Some(text.to_owned()))
 }
 
 /// How far a tail has read.

@@ -10,8 +10,10 @@ use http::request::Parts;
 use http::{StatusCode, header};
 use http_body_util::BodyExt;
 use ledger::core::ReceiptId;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 
 /// The parameters that may stand more than once.
 const REPEATABLE: [&str; 2] = ["kind", "state"];
@@ -87,10 +89,70 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
             .await
             .map_err(|e| Problem::body(e.to_string()))?
             .to_bytes();
-        // A duplicate key or an unknown field is told with line and column.
+        // A doubled key would leave open which of the two is meant. That and an unknown field are told with line and column.
+        serde_json::from_slice::<KeysOnce>(&body).map_err(|e| Problem::body(e.to_string()))?;
         serde_json::from_slice(&body)
             .map(Self)
             .map_err(|e| Problem::body(e.to_string()))
+    }
+}
+
+/// Any JSON whose objects have each key once.
+struct KeysOnce;
+
+impl<'de> Deserialize<'de> for KeysOnce {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(KeysOnce)
+    }
+}
+
+impl<'de> Visitor<'de> for KeysOnce {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        let mut seen = BTreeSet::new();
+        while let Some(key) = map.next_key::<String>()? {
+            map.next_value::<Self>()?;
+            if let Some(doubled) = seen.replace(key) {
+                return Err(serde::de::Error::custom(format_args!(
+                    "expected the key {doubled:?} once, found it again"
+                )));
+            }
+        }
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self, A::Error> {
+        while list.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
     }
 }
 
@@ -121,6 +183,15 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::http::wire::ReceiptsQuery;
+
+    #[test]
+    fn a_key_that_stands_twice_anywhere_is_an_error_that_names_it() {
+        let read = |text: &str| serde_json::from_str::<KeysOnce>(text).map(drop);
+        assert!(read(r#"{"a": [{"b": null}, {"b": 1.5, "c": -1}], "d": {"a": true}}"#).is_ok());
+        for bad in [r#"{"a": 1, "a": 1}"#, r#"[{"n": {"a": 1, "\u0061": 2}}]"#] {
+            assert!(read(bad).unwrap_err().to_string().contains("\"a\" once"), "{bad}");
+        }
+    }
 
     #[test]
     fn unknown_repeated_and_malformed_parameters_are_errors() {

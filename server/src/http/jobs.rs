@@ -1,24 +1,20 @@
-//! `GET /v1/jobs`, `GET /v1/jobs/{id}`.
+//! `GET /v1/jobs`, `GET /v1/jobs/{id}` and its evidence.
 
 use super::caller::Caller;
 use super::cursor::{Cursor, JobKey};
 use super::extract::{PathId, Query};
-use super::limits::{JOB_RECEIPTS_MAX, PAGE_LOOKED_AT_MAX};
+use super::limits::PAGE_LOOKED_AT_MAX;
 use super::problem::Problem;
 use super::reply::Reply;
 use super::wire::{self, Answer, JobFull, JobsQuery, Page};
-use super::{Api, nodes, select, view};
-use crate::machine::Machine;
-use crate::marks::Standing;
+use super::{Api, life, nodes, select, view};
 use axum::Extension;
 use axum::extract::State;
 use ledger::core::MachineId;
-use ledger::core::kinds::{AnyDetail, Evidence, Fence, JobId};
-use ledger::{LedgerError, Published, Receipt};
+use ledger::core::kinds::JobId;
 use ledger_projections::FleetState;
 use ledger_projections::order::Place;
 use ledger_projections::queue::{Job, Phase};
-use ledger_projections::timeline::merge_key;
 use std::sync::Arc;
 
 /// Jobs, the newest first.
@@ -151,12 +147,35 @@ pub(crate) async fn show(
     PathId(id): PathId,
 ) -> Result<Reply<Answer<JobFull>>, Problem> {
     caller.may_read()?;
-    api.item(move |machine, snapshot| {
-        let id = JobId(id);
-        let job = snapshot.state.job(&id).ok_or_else(|| unknown(&id))?;
-        Ok(full(machine, snapshot, job)?)
-    })
-    .await
+    let job = JobId(id);
+    let looked = api.look(move |machine, snapshot| life::absent(machine, &snapshot.state, job));
+    // What this store lacks is asked of the gateway, and named where that does not have it either.
+    let (_, lacking) = looked.await?;
+    let brought = match lacking {
+        true => life::fetch(&api.machine, job).await,
+        false => Vec::new(),
+    };
+    api.item(move |machine, snapshot| life::tell(machine, &snapshot.state, job, brought))
+        .await
+}
+
+/// The records about a job that stand outside the order, as this store has them, for a machine that lacks them.
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}/evidence", operation_id = "job_evidence", tag = "jobs",
+    params(("id" = String, Path, description = "The job's id")),
+    responses(
+        (status = 200, description = "The records, oldest first", body = Answer<Vec<wire::RawRecord>>),
+        (status = "default", description = "A problem", body = wire::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn evidence(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    PathId(id): PathId,
+) -> Result<Reply<Answer<Vec<wire::RawRecord>>>, Problem> {
+    caller.may_read()?;
+    api.item(move |machine, snapshot| life::evidence(machine, &snapshot.state, JobId(id)))
+        .await
 }
 
 /// The problem of a job that the order, as it is known here, does not have.
@@ -166,118 +185,4 @@ pub(crate) fn unknown(id: &JobId) -> Problem {
         format!("expected a job with id {id}, found none in the order as it is known here"),
         "list jobs with GET /v1/jobs; a request made at a node becomes a job when the gateway has it",
     )
-}
-
-fn full(machine: &Machine, snapshot: &Published<FleetState>, job: &Job) -> Result<JobFull, LedgerError> {
-    let state = &snapshot.state;
-    let receipts = receipts_of(machine, state, job)?;
-    let success = job.success();
-    let content = |receipt: Option<&Receipt>| -> Result<Option<wire::Content>, LedgerError> {
-        let Some(receipt) = receipt else { return Ok(None) };
-        Ok(view::content(receipt, machine.ledger.payload(receipt)?))
-    };
-    let request = receipts.iter().find(|receipt| receipt.id() == job.request);
-    let failed = receipts
-        .iter()
-        .rev()
-        .find(|receipt| receipt.kind() == "run.failed");
-    let result = success
-        .map(|success| at(machine, &success.evidence))
-        .transpose()?
-        .flatten();
-    let alone = receipts
-        .iter()
-        .rev()
-        .find(|receipt| machine.standing_at(state, &receipt.log(), receipt.seq()) == Standing::Local);
-    Ok(JobFull {
-        job: view::job(job, state),
-        standing: alone
-            .map_or(Standing::Replicated, |_| Standing::Local)
-            .as_str()
-            .to_owned(),
-        spec: serde_json::to_value(&job.spec).unwrap_or_default(),
-        runs: receipts
-            .iter()
-            .filter_map(|receipt| attempt(receipt, state))
-            .collect(),
-        input: content(request)?,
-        result: content(result.as_ref())?,
-        result_digest: success.map(|success| success.result.to_hex()),
-        outputs: success
-            .map(|success| outputs(&receipts, &success.fence))
-            .unwrap_or_default(),
-        outputs_count: success.map_or(0, |success| success.outputs.count),
-        costs: success.map(|success| wire::Costs {
-            wall_ms: success.costs.wall_ms,
-            cpu_ms: success.costs.cpu_ms,
-            peak_memory_bytes: success.costs.peak_memory_bytes,
-            tokens: success.costs.tokens,
-            usd_micros: success.costs.usd_micros,
-        }),
-        error: view::error(job),
-        tail: content(failed)?,
-        receipts: receipts
-            .iter()
-            .take(JOB_RECEIPTS_MAX)
-            .map(|receipt| view::receipt(receipt, state))
-            .collect(),
-    })
-}
-
-fn at(machine: &Machine, evidence: &Evidence) -> Result<Option<Receipt>, LedgerError> {
-    let found = machine.ledger.get(&evidence.log, evidence.seq)?;
-    Ok(found.filter(|receipt| receipt.seal_digest() == evidence.seal))
-}
-
-/// The request and everything about the job, in order.
-fn receipts_of(machine: &Machine, state: &FleetState, job: &Job) -> Result<Vec<Receipt>, LedgerError> {
-    let mut receipts = machine.ledger.by_subject(&job.id.subject())?;
-    let of_requester = |receipt: &Receipt| receipt.statement().author == job.requester;
-    receipts.extend(
-        machine
-            .ledger
-            .find(&job.request)?
-            .into_iter()
-            .filter(of_requester),
-    );
-    receipts.sort_by_cached_key(|receipt| (merge_key(receipt, state), receipt.position));
-    receipts.dedup_by_key(|receipt| receipt.position);
-    Ok(receipts)
-}
-
-fn attempt(receipt: &Receipt, state: &FleetState) -> Option<wire::Attempt> {
-    let Ok(AnyDetail::JobClaimed(_)) = receipt.statement().any_detail() else {
-        return None;
-    };
-    let (epoch, _) = state.epochs().find(|(_, row)| row.log == receipt.log())?;
-    let fence = Fence::of_claim(*epoch, receipt.seq(), &receipt.seal_digest());
-    let claim = state.fence(&fence)?;
-    Some(wire::Attempt {
-        fence: fence.to_string(),
-        machine: claim.machine.to_string(),
-        attempt: claim.attempt,
-        class: claim.class.to_string(),
-        started: claim.started,
-        verdicts: claim
-            .judged
-            .iter()
-            .map(|judged| view::word(&judged.verdict))
-            .collect(),
-    })
-}
-
-fn outputs(receipts: &[Receipt], fence: &Fence) -> Vec<wire::Output> {
-    let staged = receipts
-        .iter()
-        .filter_map(|receipt| match receipt.statement().any_detail() {
-            Ok(AnyDetail::ArtifactStaged(staged)) if staged.fence == *fence => Some(staged),
-            _ => None,
-        });
-    staged
-        .map(|staged| wire::Output {
-            path: staged.path,
-            blake3: staged.blake3.to_hex(),
-            size: staged.size,
-        })
-        .collect()
 }

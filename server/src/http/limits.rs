@@ -52,6 +52,10 @@ pub const PAGE_DEFAULT: usize = 100;
 pub const PAGE_LOOKED_AT_MAX: usize = 20_000;
 /// Receipts of one job that are shown with it.
 pub const JOB_RECEIPTS_MAX: usize = 1000;
+/// Evidence of one job in one answer, in bytes before base64: within what a machine's client takes.
+pub const EVIDENCE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// How long the gateway may take to bring evidence; then what is absent is named.
+pub const EVIDENCE_WITHIN: Duration = Duration::from_secs(5);
 /// Values of one repeatable query parameter.
 pub const REPEATS_MAX: usize = 32;
 /// What a refused caller is told to wait, in seconds.

@@ -18,6 +18,7 @@ mod handlers;
 mod health;
 mod import;
 mod jobs;
+mod life;
 pub mod limits;
 mod merge;
 mod nodes;

@@ -48,6 +48,7 @@ fn common() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(events::tail))
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::show))
+        .routes(routes!(jobs::evidence))
         .routes(routes!(requests::ask))
         .routes(routes!(requests::cancel))
         .routes(routes!(steer::hold))

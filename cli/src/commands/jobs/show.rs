@@ -1,10 +1,11 @@
 //! `ledger jobs show`: the whole life of one job, for people.
 
 use super::ago;
-use crate::output::{BAD, BOLD, CARE, DIM, GOOD, bytes, paint, span_ms};
+use crate::output::{self, BAD, BOLD, CARE, DIM, GOOD, bytes, paint, span_ms};
+use crate::times;
 use anstyle::Style;
-use jiff::Zoned;
-use ledger_server::http::wire::{Content, JobFull};
+use jiff::{Timestamp, Zoned};
+use ledger_server::http::wire::{Attempt, Content, JobFull};
 
 /// Characters of a result shown at most.
 const RESULT_CHARS_MAX: usize = 2000;
@@ -36,16 +37,11 @@ pub(crate) fn describe(full: &JobFull, now: &Zoned) -> String {
         "asked",
         format!("{} by {}", ago(&job.accepted_at, now), job.actor),
     );
+    if let Some(next) = &full.retried_as {
+        field("again", format!("as {next}"));
+    }
     for run in &full.runs {
-        let started = if run.started { "started" } else { "not started" };
-        let verdicts = verdicts_of(&run.verdicts);
-        field(
-            "run",
-            format!(
-                "{} {} attempt {}, {started}{verdicts}",
-                run.machine, run.class, run.attempt
-            ),
-        );
+        field("run", told(run, now));
     }
     if let Some(costs) = &full.costs {
         let peak = bytes(costs.peak_memory_bytes);
@@ -70,7 +66,58 @@ pub(crate) fn describe(full: &JobFull, now: &Zoned) -> String {
     if let Some(content) = full.result.as_ref().or(full.tail.as_ref()) {
         field("result", shown(content));
     }
+    lines.push(String::new());
+    for receipt in &full.receipts {
+        let time = receipt.time.parse::<Timestamp>();
+        let time = time.map_or_else(
+            |_| receipt.time.clone(),
+            |time| times::clock(time.as_microsecond(), now),
+        );
+        lines.push(format!(
+            "  {}  {:<10} {}",
+            paint(DIM, time),
+            receipt.machine,
+            receipt.line
+        ));
+    }
+    for absent in &full.absent {
+        let place = format!("{}… seq {}", output::short(&absent.log), absent.seq);
+        lines.push(format!(
+            "  {}  {}, {place}: neither here nor at the gateway",
+            paint(CARE, "absent"),
+            absent.what
+        ));
+    }
     lines.join("\n")
+}
+
+// A run in a line: where, as what, from when to when, and what became of it.
+fn told(run: &Attempt, now: &Zoned) -> String {
+    let started = match (&run.started_at, run.started) {
+        (Some(at), _) => format!("started {}", ago(at, now)),
+        (None, true) => "started".to_owned(),
+        (None, false) => "not started".to_owned(),
+    };
+    let mut parts = vec![
+        format!("{} {} attempt {}", run.machine, run.class, run.attempt),
+        format!("given {}", ago(&run.claimed_at, now)),
+        started,
+    ];
+    if run.checkpoints > 0 {
+        parts.push(format!("{} checkpoints", run.checkpoints));
+    }
+    if let (Some(how), Some(at)) = (&run.ended, &run.ended_at) {
+        parts.push(format!("{how} {}", ago(at, now)));
+    }
+    if let Some(costs) = &run.costs {
+        parts.push(format!("{} wall", span_ms(costs.wall_ms)));
+    }
+    format!(
+        "{}{}  {}",
+        parts.join(", "),
+        verdicts_of(&run.verdicts),
+        paint(DIM, &run.fence)
+    )
 }
 
 /// `: success on-time`, from the words that the interface gives.

@@ -2,7 +2,7 @@
 
 use super::{OrderDraft, about, routing, working_machine};
 use crate::FleetState;
-use crate::queue::{Job, Pause, Policy, Refusal, Standing, micros};
+use crate::queue::{Job, Limit, Pause, Policy, Refusal, Standing, micros};
 use ledger_core::MachineId;
 use ledger_core::digest::derived_id;
 use ledger_core::kinds::{Fence, JobClaimed, JobId, LimitScope};
@@ -130,6 +130,30 @@ fn is_open(state: &FleetState, handler: &str, machine: &MachineId, now: i64) -> 
             let limit = queue.limit(scope);
             limit.is_none_or(|limit| limit.admits(queue.running(scope), now))
         })
+}
+
+/// When time alone lets the next job of a machine's handlers through that a rate or a pause keeps back now, microseconds since
+/// 1970. Whatever else lets one through is a receipt. Nothing may be there for the machine then after all: ask again.
+pub fn opens_at<'a>(
+    state: &FleetState,
+    machine: &MachineId,
+    handlers: impl Iterator<Item = &'a str>,
+    now: i64,
+) -> Option<i64> {
+    let queue = state.queue();
+    let admits_at = |scope: &LimitScope| queue.limit(scope).map(Limit::admits_at);
+    let waiting = handlers.filter(|name| queue.ready(name).next().is_some());
+    let of_handlers = waiting.flat_map(|name| {
+        let paused = queue.pause(name).and_then(|pause| pause.until);
+        [paused, admits_at(&LimitScope::Handler(name.to_owned()))]
+    });
+    let keys = queue
+        .limits()
+        .filter(|(scope, _)| matches!(scope, LimitScope::Key(_)));
+    let all = of_handlers
+        .chain([admits_at(&LimitScope::Machine(machine.clone()))])
+        .chain(keys.map(|(_, limit)| Some(limit.admits_at())));
+    all.flatten().filter(|at| *at > now).min()
 }
 
 /// Whether a job's concurrency key admits one more claim.

@@ -19,7 +19,7 @@ mod time;
 pub use accept::{ATTEMPTS_MAX, accept_request, check_bounds, check_spec, names_its_payload};
 pub use backoff::retry_after_ms;
 pub use cancel::{cancel, cancel_asked};
-pub use claim::{CLAIM_SCAN_MAX, ClaimCommand, ClaimDecision, claim, nth_claim_id, points};
+pub use claim::{CLAIM_SCAN_MAX, ClaimCommand, ClaimDecision, claim, nth_claim_id, opens_at, points};
 pub use dependencies::settle;
 pub use handlers::{HANDLERS_MAX, handler_declared};
 pub use lease::{expire_lease, failover, failovers_due, give_up_on, resume, sees_another, stand_down};

@@ -74,8 +74,36 @@ pub struct JobFull {
     pub error: Option<String>,
     /// The tail of what the last failed attempt printed, when this store has it.
     pub tail: Option<super::Content>,
+    /// The job that tries it again.
+    pub retried_as: Option<String>,
     /// Its receipts in order, at most 1,000.
     pub receipts: Vec<Receipt>,
+    /// How many of these the gateway brought for this answer.
+    pub fetched: u32,
+    /// What the order cites and neither this store nor its gateway has given.
+    pub absent: Vec<AbsentEvidence>,
+}
+
+/// A receipt that the order cites and that is not to be had.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct AbsentEvidence {
+    /// What it is cited as.
+    pub what: String,
+    /// Its log.
+    pub log: String,
+    /// Its place there.
+    pub seq: u64,
+    /// Its seal digest.
+    pub seal: String,
+}
+
+/// A record as its log sealed it, for a machine that lacks it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RawRecord {
+    /// The record's bytes, in base64.
+    pub record: String,
+    /// The payload, when there is one and this store has it.
+    pub payload: Option<super::SaidPayload>,
 }
 
 /// One claim of a job.
@@ -91,6 +119,18 @@ pub struct Attempt {
     pub class: String,
     /// Whether the machine told of the start.
     pub started: bool,
+    /// When it was given.
+    pub claimed_at: String,
+    /// When the order learned of the start.
+    pub started_at: Option<String>,
+    /// Checkpoints that the order took in.
+    pub checkpoints: u32,
+    /// When the order learned of its end, or gave it up.
+    pub ended_at: Option<String>,
+    /// How it ended: `succeeded`, `failed`, `requeued`, `failed-over`, `late`, `conflict`, `cancelled`, `expired` or `parked`.
+    pub ended: Option<String>,
+    /// What it cost, where that was told.
+    pub costs: Option<Costs>,
     /// Verdicts on what was reported under it.
     pub verdicts: Vec<String>,
 }

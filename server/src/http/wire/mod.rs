@@ -28,7 +28,7 @@ pub use envelope::{Answer, AsOf, Page};
 pub use erase::{EraseBody, Erased};
 pub use event::Event;
 pub use export::{ExportBody, Exported, ImportBody, Imported};
-pub use job::{Attempt, Costs, Job, JobFull, Output};
+pub use job::{AbsentEvidence, Attempt, Costs, Job, JobFull, Output, RawRecord};
 pub use node::{
     Away, Gauges, HandlerView, Node, RestBody, RestWhat, Rested, ServiceView, Unwatched, Uptime, WishBody,
     WishSaid, Wished,

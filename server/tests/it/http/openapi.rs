@@ -41,6 +41,7 @@ fn the_description_is_the_golden_file_and_names_every_route() {
         "get /v1/handlers",
         "get /v1/jobs",
         "get /v1/jobs/{id}",
+        "get /v1/jobs/{id}/evidence",
         "get /v1/keys",
         "get /v1/limits",
         "get /v1/logs/{log}/checkpoint",
