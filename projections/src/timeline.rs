@@ -206,6 +206,11 @@ fn sentence(detail: &AnyDetail, state: &FleetState) -> (String, Vec<String>) {
             d.machine,
             d.attempt
         )),
+        AnyDetail::JobClaimProven(d) => plain(format!(
+            "{} was given to {} in an epoch's lost tail, as its signed claim proves",
+            job(&d.job),
+            d.machine
+        )),
         AnyDetail::JobStarted(d) => plain(format!("{} started", job(&d.job))),
         AnyDetail::JobCheckpointed(d) => plain(format!("{} keeps a progress checkpoint", job(&d.job))),
         AnyDetail::JobLeaseExpired(d) => plain(format!("{}: nothing heard, its lease ran out", job(&d.job))),

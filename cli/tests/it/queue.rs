@@ -64,7 +64,7 @@ fn a_job_of_another_machine_is_told_whole_and_what_is_not_to_be_had_is_named() {
     let looking = Daemon::start(laptop.path(), "node");
     // Asked for on one node, run on another: what laptop lacks is in studio's logs.
     let job = submit(studio.path(), &["say", "--input", "{\"n\": 5}"]);
-    until(dir.path(), &job, "succeeded");
+    listed(laptop.path(), &job);
     let told = until(laptop.path(), &job, "succeeded");
     assert_eq!(told["absent"], Value::Array(vec![]), "{told}");
     assert!(told["fetched"].as_u64().unwrap() >= 3, "{told}");
@@ -293,6 +293,7 @@ fn a_node_refuses_to_steer_and_says_where_to() {
         .as_str()
         .unwrap()
         .to_owned();
+    listed(node.path(), &again);
     until(node.path(), &again, "parked");
     until(dir.path(), &job, "discarded");
     daemon.stop();

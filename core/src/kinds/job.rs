@@ -343,6 +343,31 @@ pub enum LateVerdict {
     Rejected,
 }
 
+/// `job.claim-proven` 1: a claim that Central gave in the lost tail of an earlier epoch, and that its signed record proves. It is known
+/// from here on, so that what comes under it is judged; it gives no right to run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct JobClaimProven {
+    /// The job.
+    pub job: JobId,
+    /// The claim.
+    pub fence: Fence,
+    /// Who got it.
+    pub machine: MachineId,
+    /// In which incarnation.
+    pub incarnation: u32,
+    /// The id that the machine gave it.
+    #[serde(with = "hex16")]
+    pub claim: [u8; 16],
+    /// The class under which it ran.
+    pub class: Class,
+    /// Which attempt it was, from 1.
+    pub attempt: u16,
+    /// The lease in milliseconds.
+    pub term_ms: u32,
+    /// The `job.claimed`, behind the cut of its epoch.
+    pub claimed: Evidence,
+}
+
 /// `job.late-result` 1: a result that came late got its verdict.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct JobLateResult {

@@ -28,8 +28,8 @@ pub use fleet::{
     NoticeDelivered, NoticeRaised, NoticeTopic, NoticeUndelivered, ReceiptInadmissible,
 };
 pub use job::{
-    JobAccepted, JobAttemptFailed, JobCancelAsked, JobCancelled, JobCheckpointed, JobClaimed, JobExpired,
-    JobFailed, JobFailedOver, JobLateResult, JobLeaseExpired, JobParked, JobReady, JobRequeued,
+    JobAccepted, JobAttemptFailed, JobCancelAsked, JobCancelled, JobCheckpointed, JobClaimProven, JobClaimed,
+    JobExpired, JobFailed, JobFailedOver, JobLateResult, JobLeaseExpired, JobParked, JobReady, JobRequeued,
     JobResultConflict, JobResumed, JobSpec, JobStarted, JobSucceeded, LateVerdict, ParkedReason, ReadyReason,
     RequestReceived, RequeueReason, SuccessVerdict,
 };
@@ -253,6 +253,7 @@ catalogue! {
     RunCharged = "run.charged", 1, [Work], Machine;
     JobCharged = "job.charged", 1, [Order], Central;
     JobAssigned = "job.assigned", 1, [Order], Central;
+    JobClaimProven = "job.claim-proven", 1, [Order], Central;
 
     @older
     NodePulse = "node.pulse", 1;

@@ -21,7 +21,7 @@ use crate::queue::decide;
 use crate::{FleetState, Refusal};
 use ledger::{LedgerError, Receipt, Tx};
 use ledger_core::kinds::Evidence;
-use ledger_core::{Draft, Stream};
+use ledger_core::{Draft, Record, Stream};
 
 /// How often one call follows jobs that waited for jobs that waited; the ticker goes on where it stops.
 const SETTLE_ROUNDS_MAX: usize = 8;
@@ -100,6 +100,16 @@ pub fn put<T: OrderTx>(tx: &mut T, drafts: Vec<Draft>) -> Result<Vec<Receipt>, L
         settle(tx)?;
     }
     Ok(given)
+}
+
+/// Makes a claim known that Central gave in the lost tail of an earlier epoch, by the record that proves it; whether it was new.
+/// To be called before what came under the claim is judged.
+///
+/// # Errors
+/// [`StepError::Refused`] for a record that proves nothing, or whose job was not accepted anew yet.
+pub fn prove_claim<T: OrderTx>(tx: &mut T, record: &Record) -> Result<bool, StepError> {
+    let drafts = decide::prove_claim(tx.state(), record)?;
+    Ok(!put(tx, drafts)?.is_empty())
 }
 
 /// Lets go on, or gives up, what waited for jobs that ended in this commit.

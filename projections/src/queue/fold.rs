@@ -14,8 +14,8 @@ use crate::table::Table;
 use ledger::{Changes, Receipt};
 use ledger_core::ReceiptId;
 use ledger_core::kinds::{
-    AnyDetail, Fence, HandlerDeclared, HandlerWithdrawn, JobAccepted, JobClaimed, JobId, LateVerdict,
-    RequeueReason,
+    AnyDetail, Fence, HandlerDeclared, HandlerWithdrawn, JobAccepted, JobClaimProven, JobClaimed, JobId,
+    LateVerdict, RequeueReason,
 };
 use std::sync::Arc;
 
@@ -51,6 +51,7 @@ impl Queue {
         match detail {
             AnyDetail::JobAccepted(d) => self.accepted(d, at, changes),
             AnyDetail::JobClaimed(d) => self.claimed(d, receipt, at, changes),
+            AnyDetail::JobClaimProven(d) => self.claim_proven(d, changes),
             AnyDetail::HandlerDeclared(d) => self.declared(d, changes),
             AnyDetail::HandlerWithdrawn(d) => self.withdrawn(&d, changes),
             AnyDetail::HandlerPaused(d) => {
@@ -160,6 +161,31 @@ impl Queue {
             }
             _ => Folded::Inert,
         }
+    }
+
+    // The job is not touched: the claim gives no right to run, it is only known from here on.
+    fn claim_proven(&mut self, d: JobClaimProven, changes: &mut Changes) -> Folded {
+        if self.jobs.get(&d.job).is_none() || self.claims.get(&d.fence).is_some() {
+            return Folded::Inert;
+        }
+        let claim_id = ClaimKey {
+            machine: d.machine.clone(),
+            claim: d.claim,
+        };
+        self.claim_ids.add(claim_id, d.fence, changes);
+        let claim = Claim {
+            job: d.job,
+            machine: d.machine,
+            incarnation: d.incarnation,
+            class: d.class,
+            attempt: d.attempt,
+            term_ms: d.term_ms,
+            claim: d.claim,
+            started: false,
+            judged: Vec::new(),
+        };
+        self.claims.set_new(d.fence, claim, changes);
+        Folded::Done
     }
 
     fn declared(&mut self, d: HandlerDeclared, changes: &mut Changes) -> Folded {

@@ -99,6 +99,12 @@ pub enum Refusal {
         /// What was given.
         found: String,
     },
+    /// A claim that a record was to prove, and does not.
+    #[error("the claim is not proven: {why}")]
+    NotProven {
+        /// Why not.
+        why: &'static str,
+    },
     /// A declaration that breaks a bound.
     #[error("handler {handler:?} cannot be declared: {why}")]
     Declaration {
@@ -148,6 +154,7 @@ impl Refusal {
             Self::Spec { .. } => "request.spec",
             Self::UniqueKey { .. } => "request.unique-key",
             Self::NotNow { .. } => "job.state",
+            Self::NotProven { .. } => "claim.not-proven",
             Self::Dependency { .. } => "request.depends-on",
             Self::NoRetry { .. } => "job.no-retry",
             Self::Steering { .. } => "queue.steering",

@@ -1,18 +1,10 @@
 //! What must not come, and the defined answer to each: rows of "Bad input" that concern the queue.
 
 use crate::harness::{MINUTE, World, machine, spec};
-use ledger_core::kinds::{Fence, JobId, JobSpec, LateVerdict, SuccessVerdict};
+use ledger_core::kinds::{Fence, JobSpec, LateVerdict, SuccessVerdict};
 use ledger_core::limits::{LABELS_MAX, PAYLOAD_BYTES_MAX};
 use ledger_projections::queue::decide::{self, ClaimCommand, ClaimDecision};
 use ledger_projections::queue::{Phase, RunVerdict, Standing, answer_for};
-
-fn running(world: &mut World) -> (Fence, JobId) {
-    world.submit(spec("render"));
-    let (fence, job) = world.must_claim("studio", "render");
-    world.start("studio", fence);
-    world.push("studio");
-    (fence, job)
-}
 
 #[test]
 fn an_unknown_handler_parks_the_job_says_so_at_once_and_raises_one_notice() {
@@ -29,7 +21,7 @@ fn an_unknown_handler_parks_the_job_says_so_at_once_and_raises_one_notice() {
 #[test]
 fn a_fence_from_nowhere_is_unknown_and_its_result_rejected_once() {
     let mut world = World::studio();
-    let (real, job) = running(&mut world);
+    let (real, job) = world.running("studio", "render");
     let nowhere = Fence {
         digest: [9; 16],
         ..real
@@ -50,7 +42,7 @@ fn a_fence_from_nowhere_is_unknown_and_its_result_rejected_once() {
 #[test]
 fn another_machines_fence_gives_no_right_to_a_result() {
     let mut world = World::studio();
-    let (fence, job) = running(&mut world);
+    let (fence, job) = world.running("studio", "render");
     world.succeed("mini", fence, job, 1);
     let decided = world.push("mini");
     assert_eq!(decided[0].kind(), "job.late-result");
@@ -60,7 +52,7 @@ fn another_machines_fence_gives_no_right_to_a_result() {
 #[test]
 fn a_result_for_a_finished_job_gets_its_verdict_and_changes_nothing() {
     let mut world = World::studio();
-    let (fence, job) = running(&mut world);
+    let (fence, job) = world.running("studio", "render");
     world.succeed("studio", fence, job, 1);
     world.push("studio");
     let again = world.succeed("studio", fence, job, 1);
@@ -161,7 +153,7 @@ fn an_input_beyond_its_bound_is_refused_by_name_before_anything_is_sealed() {
 fn of_a_cancellation_and_a_success_at_the_same_moment_the_first_in_the_order_wins() {
     // The success stands earlier: the cancellation comes to a job that is final.
     let mut world = World::studio();
-    let (fence, job) = running(&mut world);
+    let (fence, job) = world.running("studio", "render");
     world.succeed("studio", fence, job, 1);
     world.push("studio");
     assert_eq!(
@@ -172,7 +164,7 @@ fn of_a_cancellation_and_a_success_at_the_same_moment_the_first_in_the_order_win
     );
     assert_eq!(world.state.job(&job).unwrap().phase(), Phase::Succeeded);
     // The cancellation is asked first: the success still wins before the machine confirmed.
-    let (fence, job) = running(&mut world);
+    let (fence, job) = world.running("studio", "render");
     let drafts = decide::cancel(&world.state, &job, false, "stop").unwrap();
     world.decide(drafts);
     world.succeed("studio", fence, job, 1);
@@ -182,7 +174,7 @@ fn of_a_cancellation_and_a_success_at_the_same_moment_the_first_in_the_order_win
         SuccessVerdict::OnTime
     );
     // It is forced first: final, and the success is discarded.
-    let (fence, job) = running(&mut world);
+    let (fence, job) = world.running("studio", "render");
     let drafts = decide::cancel(&world.state, &job, true, "stop").unwrap();
     world.decide(drafts);
     let report = world.succeed("studio", fence, job, 1);

@@ -1,32 +1,12 @@
 //! Every row of the table of late results, and that a verdict is final and given once.
 
 use crate::harness::{MINUTE, World, machine, spec};
-use ledger_core::kinds::{Class, ErrorClass, Fence, JobId, LateVerdict, ParkedReason, SuccessVerdict};
+use ledger_core::Record;
+use ledger_core::kinds::{
+    AnyDetail, Class, ErrorClass, Fence, JobId, LateVerdict, ParkedReason, RunLost, SuccessVerdict,
+};
 use ledger_projections::Place;
 use ledger_projections::queue::{JobState, Phase, RunVerdict, Standing, decide};
-
-fn running(world: &mut World, name: &str, handler: &str) -> (Fence, JobId) {
-    world.submit(spec(handler));
-    let (fence, job) = world.must_claim(name, handler);
-    world.start(name, fence);
-    world.push(name);
-    (fence, job)
-}
-
-/// The job is with mini under a newer fence, studio still runs it under the older one.
-fn failed_over(world: &mut World) -> (Fence, Fence, JobId) {
-    let (old, job) = running(world, "studio", "render");
-    world.silence("studio");
-    world.expire(job, old);
-    world.now += 6 * MINUTE;
-    let drafts = decide::failover(&world.state, &job, world.now, &world.policy).unwrap();
-    world.decide(drafts);
-    let (new, again) = world.must_claim("mini", "render");
-    assert_eq!(job, again);
-    world.start("mini", new);
-    world.push("mini");
-    (old, new, job)
-}
 
 fn success(world: &World, job: JobId) -> (Fence, SuccessVerdict) {
     let success = world.state.job(&job).unwrap().success().expect("succeeded");
@@ -36,7 +16,7 @@ fn success(world: &World, job: JobId) -> (Fence, SuccessVerdict) {
 #[test]
 fn a_success_under_the_leased_fence_is_on_time() {
     let mut world = World::studio();
-    let (fence, job) = running(&mut world, "studio", "render");
+    let (fence, job) = world.running("studio", "render");
     let report = world.succeed("studio", fence, job, 1);
     world.push("studio");
     assert_eq!(success(&world, job), (fence, SuccessVerdict::OnTime));
@@ -50,7 +30,7 @@ fn a_success_under_the_leased_fence_is_on_time() {
 #[test]
 fn a_success_under_the_suspect_fence_is_on_time() {
     let mut world = World::studio();
-    let (fence, job) = running(&mut world, "studio", "render");
+    let (fence, job) = world.running("studio", "render");
     world.expire(job, fence);
     assert_eq!(world.state.job(&job).unwrap().phase(), Phase::Suspect);
     world.succeed("studio", fence, job, 1);
@@ -61,7 +41,7 @@ fn a_success_under_the_suspect_fence_is_on_time() {
 #[test]
 fn a_success_of_the_last_fence_is_adopted_while_the_job_is_ready() {
     let mut world = World::studio();
-    let (fence, job) = running(&mut world, "gateway", "tidy");
+    let (fence, job) = world.running("gateway", "tidy");
     world.expire(job, fence);
     assert_eq!(
         world.state.job(&job).unwrap().phase(),
@@ -77,7 +57,7 @@ fn a_success_of_the_last_fence_is_adopted_while_the_job_is_ready() {
 #[test]
 fn a_success_under_an_older_fence_is_adopted_and_the_newer_run_is_told_to_stop() {
     let mut world = World::studio();
-    let (old, new, job) = failed_over(&mut world);
+    let (old, new, job) = world.failed_over();
     world.succeed("studio", old, job, 1);
     world.push("studio");
     assert_eq!(success(&world, job), (old, SuccessVerdict::Adopted));
@@ -118,7 +98,7 @@ fn an_exclusive_success_under_an_older_fence_is_superseded_and_told() {
 #[test]
 fn an_equal_success_again_is_a_duplicate_that_agrees() {
     let mut world = World::studio();
-    let (old, new, job) = failed_over(&mut world);
+    let (old, new, job) = world.failed_over();
     world.succeed("mini", new, job, 7);
     world.push("mini");
     let report = world.succeed("studio", old, job, 7);
@@ -134,7 +114,7 @@ fn an_equal_success_again_is_a_duplicate_that_agrees() {
 #[test]
 fn another_success_again_is_a_conflict_with_a_notice_and_the_first_stands() {
     let mut world = World::studio();
-    let (old, new, job) = failed_over(&mut world);
+    let (old, new, job) = world.failed_over();
     world.succeed("mini", new, job, 7);
     world.push("mini");
     let report = world.succeed("studio", old, job, 8);
@@ -190,7 +170,7 @@ fn a_success_of_a_parked_job_is_adopted_unless_it_is_exclusive() {
     for (handler, class) in [("render", Class::Heavy), ("pay", Class::Exclusive)] {
         let mut world = World::studio();
         world.policy.losses_max = Some(0);
-        let (fence, job) = running(&mut world, "studio", handler);
+        let (fence, job) = world.running("studio", handler);
         world.expire(job, fence);
         let drafts = decide::resume(&world.state, &machine("studio"), &[], Place::MAX, world.now).unwrap();
         world.decide(drafts);
@@ -221,7 +201,7 @@ fn a_success_of_a_parked_job_is_adopted_unless_it_is_exclusive() {
 #[test]
 fn a_success_under_a_fence_that_was_never_given_is_rejected() {
     let mut world = World::studio();
-    let (fence, job) = running(&mut world, "studio", "render");
+    let (fence, job) = world.running("studio", "render");
     let forged = Fence {
         digest: [0xee; 16],
         ..fence
@@ -240,7 +220,7 @@ fn a_success_under_a_fence_that_was_never_given_is_rejected() {
 #[test]
 fn a_late_failure_charges_nothing_and_is_stale() {
     let mut world = World::studio();
-    let (old, new, job) = failed_over(&mut world);
+    let (old, new, job) = world.failed_over();
     let report = world.fail("studio", old, job, ErrorClass::ExitStatus, true);
     world.push("studio");
     assert_eq!(
@@ -254,7 +234,7 @@ fn a_late_failure_charges_nothing_and_is_stale() {
 #[test]
 fn a_report_judged_twice_has_one_verdict_and_one_receipt() {
     let mut world = World::studio();
-    let (fence, job) = running(&mut world, "studio", "render");
+    let (fence, job) = world.running("studio", "render");
     let report = world.succeed("studio", fence, job, 1);
     world.push("studio");
     assert_eq!(world.judge("studio", &report), []);
@@ -269,7 +249,7 @@ fn a_report_judged_twice_has_one_verdict_and_one_receipt() {
 #[test]
 fn a_report_of_another_machines_log_is_inadmissible() {
     let mut world = World::studio();
-    let (fence, job) = running(&mut world, "studio", "render");
+    let (fence, job) = world.running("studio", "render");
     let report = world.succeed("studio", fence, job, 1);
     let kinds: Vec<String> = world
         .judge("mini", &report)
@@ -283,7 +263,7 @@ fn a_report_of_another_machines_log_is_inadmissible() {
 #[test]
 fn a_failure_is_charged_and_tried_again_until_the_attempts_are_used_up() {
     let mut world = World::studio();
-    let (first, job) = running(&mut world, "studio", "render");
+    let (first, job) = world.running("studio", "render");
     world.fail("studio", first, job, ErrorClass::ExitStatus, false);
     world.push("studio");
     assert_eq!(world.state.job(&job).unwrap().phase(), Phase::Backoff);
@@ -303,7 +283,7 @@ fn a_failure_is_charged_and_tried_again_until_the_attempts_are_used_up() {
 #[test]
 fn a_permanent_failure_is_not_tried_again() {
     let mut world = World::studio();
-    let (fence, job) = running(&mut world, "studio", "render");
+    let (fence, job) = world.running("studio", "render");
     world.fail("studio", fence, job, ErrorClass::Input, true);
     world.push("studio");
     assert_eq!(
@@ -317,7 +297,7 @@ fn a_report_that_cannot_be_read_is_named_and_decides_nothing() {
     use ledger_core::kinds::{AnyDetail, Detail, InadmissibleReason, RunLost};
     use ledger_core::{Draft, Subject};
     let mut world = World::studio();
-    let (fence, job) = running(&mut world, "studio", "render");
+    let (fence, job) = world.running("studio", "render");
     let sound = Draft::of(&RunLost { job, fence }, Subject::new("run").unwrap());
     let mut malformed = sound.clone();
     malformed.detail.push(0);
@@ -342,7 +322,7 @@ fn a_report_that_cannot_be_read_is_named_and_decides_nothing() {
 fn a_start_and_a_checkpoint_are_taken_once_and_late_ones_change_nothing() {
     use ledger_core::kinds::RunCheckpointed;
     let mut world = World::studio();
-    let (old, new, job) = failed_over(&mut world);
+    let (old, new, job) = world.failed_over();
     let late = world.work("studio", &RunCheckpointed { job, fence: old });
     assert!(world.push("studio").is_empty());
     assert!(world.judge("studio", &late).is_empty());
@@ -361,7 +341,7 @@ fn a_start_and_a_checkpoint_are_taken_once_and_late_ones_change_nothing() {
 #[test]
 fn a_success_under_an_older_fence_is_adopted_in_backoff_and_the_job_does_not_run_again() {
     let mut world = World::studio();
-    let (old, new, job) = failed_over(&mut world);
+    let (old, new, job) = world.failed_over();
     world.start("mini", new);
     world.fail("mini", new, job, ErrorClass::Signal, false);
     world.push("mini");
@@ -377,11 +357,10 @@ fn a_success_under_an_older_fence_is_adopted_in_backoff_and_the_job_does_not_run
 #[test]
 fn a_success_of_a_job_that_somebody_holds_is_adopted() {
     let mut world = World::studio();
-    let (fence, job) = running(&mut world, "studio", "render");
+    let (fence, job) = world.running("studio", "render");
     world.expire(job, fence);
     world.now += 6 * MINUTE;
-    let drafts = decide::failover(&world.state, &job, world.now, &world.policy).unwrap();
-    world.decide(drafts);
+    world.fail_over(job);
     let drafts = decide::hold(&world.state, &job, "let me look").unwrap();
     world.decide(drafts);
     world.succeed("studio", fence, job, 1);
@@ -393,7 +372,7 @@ fn a_success_of_a_job_that_somebody_holds_is_adopted() {
 #[test]
 fn a_success_of_a_dead_letter_whose_attempts_are_used_up_is_adopted_and_frees_its_dependants() {
     let mut world = World::studio();
-    let (old, new, job) = failed_over(&mut world);
+    let (old, new, job) = world.failed_over();
     let child = world.submit(ledger_core::kinds::JobSpec {
         depends_on: vec![job],
         ..spec("render")
@@ -417,4 +396,129 @@ fn a_success_of_a_dead_letter_whose_attempts_are_used_up_is_adopted_and_frees_it
     world.push("studio");
     assert_eq!(success(&world, job), (old, SuccessVerdict::Adopted));
     assert_eq!(world.state.job(&child).unwrap().phase(), Phase::Ready);
+}
+
+/// A fleet whose Central lost the order behind the acceptance of a job: what it is now, in the next epoch, and what it was when
+/// studio claimed that job in the tail that is lost.
+fn restored(handler: &str) -> (World, World, Fence, JobId, Record) {
+    let mut now = World::studio();
+    let job = now.submit(spec(handler));
+    let mut then = now.clone();
+    let (fence, _) = then.must_claim("studio", handler);
+    let claimed = then.journal.last().unwrap().record.as_ref().clone();
+    assert_eq!(claimed.statement().kind.as_str(), "job.claimed");
+    // The machines lost nothing: they know what they claimed.
+    now.nodes = then.nodes.clone();
+    now.next_epoch();
+    (now, then, fence, job, claimed)
+}
+
+fn prove(world: &mut World, record: &Record) -> Vec<ledger::Receipt> {
+    let drafts = decide::prove_claim(&world.state, record).unwrap();
+    world.decide(drafts)
+}
+
+#[test]
+fn a_success_under_a_claim_of_an_epochs_lost_tail_is_adopted_and_the_claim_is_cited() {
+    let (mut world, _, fence, job, claimed) = restored("render");
+    assert_eq!(world.state.standing(&fence), Standing::Unknown);
+    let proven = prove(&mut world, &claimed);
+    let Ok(AnyDetail::JobClaimProven(cited)) = proven[0].statement().any_detail() else {
+        panic!("a claim that is proven")
+    };
+    assert_eq!(
+        (cited.fence, cited.job, cited.claimed.seq, cited.claimed.seal),
+        (fence, job, claimed.seal().seq, claimed.seal_digest())
+    );
+    assert_eq!(
+        (
+            world.state.standing(&fence),
+            world.state.job(&job).unwrap().phase()
+        ),
+        (Standing::Released, Phase::Ready),
+        "it gives no right to run"
+    );
+    assert_eq!(prove(&mut world, &claimed), [], "known is known");
+    world.succeed("studio", fence, job, 1);
+    world.push("studio");
+    assert_eq!(success(&world, job), (fence, SuccessVerdict::Adopted));
+    assert!(world.claim("studio", "render").is_none(), "it does not run again");
+    assert_eq!((world.inert(), world.state.notices().count()), (0, 0));
+}
+
+#[test]
+fn an_exclusive_or_final_job_of_a_proven_claim_is_the_operators_to_decide() {
+    let (mut world, _, fence, job, claimed) = restored("pay");
+    prove(&mut world, &claimed);
+    let report = world.succeed("studio", fence, job, 1);
+    world.push("studio");
+    assert_eq!(
+        (
+            world.state.verdict(&fence, &report.id()),
+            world.state.job(&job).unwrap().phase()
+        ),
+        (Some(RunVerdict::Late(LateVerdict::Superseded)), Phase::Ready)
+    );
+    assert_eq!(world.state.notices().count(), 1);
+    // Final since: nobody who ended it could know of that run.
+    let (mut world, _, fence, job, claimed) = restored("render");
+    let drafts = decide::discard(&world.state, &job, "not wanted").unwrap();
+    world.decide(drafts);
+    prove(&mut world, &claimed);
+    let report = world.succeed("studio", fence, job, 1);
+    world.push("studio");
+    assert_eq!(
+        world.state.verdict(&fence, &report.id()),
+        Some(RunVerdict::Late(LateVerdict::Discarded))
+    );
+    assert_eq!((world.state.notices().count(), world.inert()), (1, 0));
+}
+
+#[test]
+fn without_the_proof_the_result_is_rejected_and_nothing_else_proves_a_claim() {
+    let (mut world, then, fence, job, claimed) = restored("render");
+    let code = |world: &World, record: &Record| decide::prove_claim(&world.state, record).unwrap_err().code();
+    // What stands in the order as it is here; a record that another key sealed; one that is no claim.
+    let stands = then
+        .journal
+        .iter()
+        .rev()
+        .find(|r| r.kind() == "job.accepted")
+        .unwrap();
+    assert_eq!(code(&world, &stands.record), "claim.not-proven");
+    let mut forged = claimed.clone();
+    forged.set_log_signature(ledger_core::Signature([7; 64]));
+    assert_eq!(code(&world, &forged), "claim.not-proven");
+    let mut other = then.clone();
+    other.expire(job, fence);
+    let expired = other.journal.last().unwrap();
+    assert_eq!(code(&world, &expired.record), "claim.not-proven");
+    let report = world.work("studio", &RunLost { job, fence });
+    let decided = world.push("studio");
+    let Ok(AnyDetail::JobLateResult(late)) = decided[0].statement().any_detail() else {
+        panic!("a verdict")
+    };
+    assert_eq!(
+        (late.verdict, late.evidence),
+        (LateVerdict::Rejected, report.evidence())
+    );
+    // In an epoch that goes on nothing is lost, so nothing is to be proven.
+    let (going_on, claimed) = (then, claimed);
+    assert_eq!(code(&going_on, &claimed), "claim.not-proven");
+}
+
+#[test]
+fn a_proven_claim_of_a_job_that_runs_elsewhere_is_adopted_and_stops_the_newer_run() {
+    let (mut world, _, fence, job, claimed) = restored("render");
+    let (newer, _) = world.must_claim("studio", "render");
+    assert!(newer > fence, "fences are ordered by epoch first");
+    prove(&mut world, &claimed);
+    assert_eq!(
+        (world.state.standing(&fence), world.state.standing(&newer)),
+        (Standing::Over, Standing::InForce)
+    );
+    world.succeed("studio", fence, job, 3);
+    world.push("studio");
+    assert_eq!(success(&world, job), (fence, SuccessVerdict::Adopted));
+    assert_eq!(world.state.standing(&newer), Standing::Over);
 }

@@ -1,26 +1,17 @@
 //! Leases end, resume and are lost as the class says; cancellation ends them on demand.
 
 use crate::harness::{MINUTE, World, machine, spec};
-use ledger_core::kinds::{ErrorClass, Fence, JobId, ParkedReason};
+use ledger_core::kinds::{ErrorClass, Fence, ParkedReason};
 use ledger_projections::Place;
 use ledger_projections::queue::{JobState, Phase, RunVerdict, Standing, decide};
-
-fn running(world: &mut World, name: &str, handler: &str) -> (Fence, JobId) {
-    world.submit(spec(handler));
-    let (fence, job) = world.must_claim(name, handler);
-    world.start(name, fence);
-    world.push(name);
-    (fence, job)
-}
 
 #[test]
 fn a_machine_that_is_back_before_a_backup_claimed_goes_on_under_the_same_fence() {
     let mut world = World::studio();
-    let (fence, job) = running(&mut world, "studio", "render");
+    let (fence, job) = world.running("studio", "render");
     world.expire(job, fence);
     world.now += 6 * MINUTE;
-    let drafts = decide::failover(&world.state, &job, world.now, &world.policy).unwrap();
-    world.decide(drafts);
+    world.fail_over(job);
     assert_eq!(world.state.standing(&fence), Standing::Released);
     world.hello("studio");
     assert_eq!(world.state.standing(&fence), Standing::InForce);
@@ -30,7 +21,7 @@ fn a_machine_that_is_back_before_a_backup_claimed_goes_on_under_the_same_fence()
 #[test]
 fn a_machine_that_is_back_resumes_what_is_suspect() {
     let mut world = World::studio();
-    let (fence, job) = running(&mut world, "studio", "pay");
+    let (fence, job) = world.running("studio", "pay");
     world.expire(job, fence);
     world.hello("studio");
     let lease = world.state.job(&job).unwrap().lease().cloned().unwrap();
@@ -52,7 +43,7 @@ fn a_claim_that_is_not_held_and_never_started_is_ready_again_uncharged() {
 #[test]
 fn a_claim_that_is_not_held_and_had_started_is_a_loss() {
     let mut world = World::studio();
-    let (_, job) = running(&mut world, "studio", "render");
+    let (_, job) = world.running("studio", "render");
     world.nodes.get_mut("studio").unwrap().held.clear();
     world.hello("studio");
     let job = world.state.job(&job).unwrap();
@@ -98,7 +89,7 @@ fn with_the_cap_lifted_losses_never_park() {
 #[test]
 fn an_exclusive_run_that_is_lost_waits_for_a_person() {
     let mut world = World::studio();
-    let (fence, job) = running(&mut world, "studio", "pay");
+    let (fence, job) = world.running("studio", "pay");
     world.expire(job, fence);
     assert_eq!(decide::failovers_due(&world.state, i64::MAX), []);
     let report = world.lose("studio", fence, job);
@@ -114,25 +105,23 @@ fn an_exclusive_run_that_is_lost_waits_for_a_person() {
 #[test]
 fn a_second_failover_parks_the_job() {
     let mut world = World::studio();
-    let (fence, job) = running(&mut world, "studio", "render");
+    let (fence, job) = world.running("studio", "render");
     world.expire(job, fence);
     world.now += 6 * MINUTE;
-    let drafts = decide::failover(&world.state, &job, world.now, &world.policy).unwrap();
-    world.decide(drafts);
+    world.fail_over(job);
     let (fence, _) = world.must_claim("mini", "render");
     world.start("mini", fence);
     world.push("mini");
     world.expire(job, fence);
     world.now += 6 * MINUTE;
-    let drafts = decide::failover(&world.state, &job, world.now, &world.policy).unwrap();
-    world.decide(drafts);
+    world.fail_over(job);
     assert_eq!(world.state.job(&job).unwrap().phase(), Phase::Parked);
 }
 
 #[test]
 fn a_lease_expires_once_and_only_under_the_fence_in_force() {
     let mut world = World::studio();
-    let (fence, job) = running(&mut world, "studio", "render");
+    let (fence, job) = world.running("studio", "render");
     assert_eq!(
         world.expire(
             job,
@@ -150,8 +139,8 @@ fn a_lease_expires_once_and_only_under_the_fence_in_force() {
 #[test]
 fn a_machine_that_says_it_sleeps_makes_its_jobs_suspect_uncharged() {
     let mut world = World::studio();
-    let (_, light) = running(&mut world, "gateway", "tidy");
-    let (_, heavy) = running(&mut world, "studio", "render");
+    let (_, light) = world.running("gateway", "tidy");
+    let (_, heavy) = world.running("studio", "render");
     for name in ["gateway", "studio"] {
         let drafts = decide::stand_down(&world.state, &machine(name), world.now, &world.policy).unwrap();
         world.decide(drafts);
@@ -179,7 +168,7 @@ fn cancelling_what_has_not_started_is_final_at_once() {
 #[test]
 fn cancelling_what_runs_waits_for_its_machine_and_is_asked_once() {
     let mut world = World::studio();
-    let (fence, job) = running(&mut world, "studio", "render");
+    let (fence, job) = world.running("studio", "render");
     let drafts = decide::cancel(&world.state, &job, false, "no").unwrap();
     world.decide(drafts);
     assert_eq!(world.state.standing(&fence), Standing::CancelAsked);
@@ -196,7 +185,7 @@ fn cancelling_what_runs_waits_for_its_machine_and_is_asked_once() {
 #[test]
 fn a_success_before_the_confirmation_wins_over_the_cancellation() {
     let mut world = World::studio();
-    let (fence, job) = running(&mut world, "studio", "render");
+    let (fence, job) = world.running("studio", "render");
     let drafts = decide::cancel(&world.state, &job, false, "no").unwrap();
     world.decide(drafts);
     world.succeed("studio", fence, job, 1);

@@ -291,3 +291,32 @@ fn a_rate_that_is_corrected_counts_what_was_given_and_keeps_nobody_waiting_for_t
     assert!(world.claim("studio", "render").is_some());
     assert!(world.claim("studio", "render").is_none());
 }
+
+#[test]
+fn what_time_alone_lets_through_is_told_to_whoever_waits_for_it() {
+    let mut world = World::studio();
+    let opens = |world: &World| {
+        let handlers = ["render", "tidy"].into_iter();
+        decide::opens_at(&world.state, &machine("studio"), handlers, world.now)
+    };
+    assert_eq!(opens(&world), None);
+    let scope = LimitScope::Handler("render".into());
+    let rate = RateLimit {
+        claims: 1,
+        period_ms: 10_000,
+    };
+    limit(&mut world, &scope, None, Some(rate));
+    world.submit(prior(0));
+    world.submit(prior(0));
+    assert_eq!(opens(&world), None, "the first may be claimed now");
+    world.must_claim("studio", "render");
+    assert_eq!(opens(&world), Some(world.now + 10 * SECOND));
+    // A pause that ends sooner does not count before the rate does; whoever wakes for it asks again.
+    let drafts = decide::pause(&world.state, "render", Some(world.now + SECOND), world.now, "x").unwrap();
+    world.decide(drafts);
+    assert_eq!(opens(&world), Some(world.now + SECOND));
+    world.now += 10 * SECOND;
+    assert_eq!(opens(&world), None);
+    world.must_claim("studio", "render");
+    assert_eq!(opens(&world), None, "nothing of it waits any more");
+}

@@ -187,3 +187,24 @@ fn a_retired_machine_gets_nothing() {
         "its backup is the only one left"
     );
 }
+
+#[test]
+fn a_job_whose_only_machine_drains_or_is_quarantined_says_so() {
+    use ledger_core::kinds::{NodeDraining, NodeQuarantined};
+    let mut world = World::studio();
+    let job = world.submit(spec("render"));
+    let said = |world: &World| answer_for(&world.state, &job).unwrap().to_string();
+    assert_eq!(said(&world), "queued, for studio");
+    let (machine, reason) = (machine("studio"), "system update".to_owned());
+    world.rooted(&NodeDraining {
+        machine: machine.clone(),
+        reason,
+    });
+    assert_eq!(said(&world), "queued, when studio gets work again: system update");
+    assert_eq!(answer_for(&world.state, &job).unwrap().code(), "queued");
+    let reason = String::new();
+    world.rooted(&NodeQuarantined { machine, reason });
+    assert_eq!(said(&world), "queued, when studio gets work again");
+    world.silence("studio");
+    assert_eq!(said(&world), "queued, when studio reconnects");
+}

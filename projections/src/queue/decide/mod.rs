@@ -11,6 +11,7 @@ mod claim;
 mod dependencies;
 mod handlers;
 mod lease;
+mod prove;
 mod report;
 mod routing;
 mod steer;
@@ -23,6 +24,7 @@ pub use claim::{CLAIM_SCAN_MAX, ClaimCommand, ClaimDecision, claim, nth_claim_id
 pub use dependencies::settle;
 pub use handlers::{HANDLERS_MAX, handler_declared};
 pub use lease::{expire_lease, failover, failovers_due, give_up_on, resume, sees_another, stand_down};
+pub use prove::prove_claim;
 pub use report::report;
 pub use routing::{candidates, may_run};
 pub use steer::{

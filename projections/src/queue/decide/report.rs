@@ -4,6 +4,7 @@
 //! cause, so that a report that has one is recognised.
 
 use super::accept::inadmissible;
+use super::prove::is_of_lost_tail;
 use super::{OrderDraft, about, after_loss, parked, ready, retry_after_ms, stopped};
 use crate::FleetState;
 use crate::notices;
@@ -256,7 +257,12 @@ fn succeeded(state: &FleetState, known: &Known<'_>, success: &RunSucceeded) -> V
         }
         Phase::Succeeded => duplicate(state, known, success),
         Phase::Failed | Phase::Cancelled | Phase::Expired | Phase::Discarded => {
-            vec![late(&job.id, fence, LateVerdict::Discarded, report, evidence)]
+            let discarded = late(&job.id, fence, LateVerdict::Discarded, report, evidence);
+            // Nobody who ended the job could know of that claim.
+            let told = is_of_lost_tail(state, &fence).then(|| told(state, known, "its job has ended since"));
+            std::iter::once(discarded)
+                .chain(told.into_iter().flatten())
+                .collect()
         }
         // No claim can have been given yet.
         Phase::Absent | Phase::Accepted => {
@@ -267,28 +273,29 @@ fn succeeded(state: &FleetState, known: &Known<'_>, success: &RunSucceeded) -> V
 
 /// Recorded, its outputs quarantined, and told: a person decides.
 fn superseded(state: &FleetState, known: &Known<'_>, why: &str) -> Vec<OrderDraft> {
+    let (job, verdict) = (&known.job.id, LateVerdict::Superseded);
+    let late = late(job, known.fence, verdict, known.report, known.evidence);
+    let told = told(state, known, why);
+    std::iter::once(late).chain(told).collect()
+}
+
+/// The notice of a success that does not count.
+fn told(state: &FleetState, known: &Known<'_>, why: &str) -> Vec<OrderDraft> {
     let Known {
-        job,
-        claim,
-        fence,
-        report,
-        evidence,
-        ..
+        job, claim, fence, ..
     } = *known;
-    let mut drafts = vec![late(&job.id, fence, LateVerdict::Superseded, report, evidence)];
+    let class = if claim.class == Class::Exclusive {
+        "exclusive "
+    } else {
+        ""
+    };
     let text = format!(
-        "exclusive job {} also succeeded on {} under an older claim: {why}",
+        "{class}job {} also succeeded on {} under an older claim: {why}",
         job.id, claim.machine
     );
     let key: [&[u8]; 3] = [b"superseded", &job.id.0.0, &fence.digest];
-    drafts.extend(notices::raise(
-        state,
-        NoticeTopic::ResultConflict,
-        Some(&claim.machine),
-        &text,
-        &key,
-    ));
-    drafts
+    let about = Some(&claim.machine);
+    notices::raise(state, NoticeTopic::ResultConflict, about, &text, &key)
 }
 
 fn duplicate(state: &FleetState, known: &Known<'_>, success: &RunSucceeded) -> Vec<OrderDraft> {

@@ -1,0 +1,66 @@
+//! A claim of an epoch's lost tail, proven by the record that Central signed: known again, so that what comes under it is judged.
+//!
+//! The tail's claims gave nothing that the order knows: their jobs may be ready, or with another machine, by now. A success under such
+//! a claim therefore counts as a late one does, and an exclusive one goes to a person, who alone knows what took effect.
+
+use super::{OrderDraft, about};
+use crate::FleetState;
+use crate::queue::Refusal;
+use ledger_core::kinds::{AnyDetail, Evidence, Fence, JobClaimProven};
+use ledger_core::{Record, chain};
+
+/// Makes a claim known that Central gave behind the cut of an earlier epoch. `record` is the signed `job.claimed` that its machine, or
+/// whoever followed the order, has kept. Nothing when the claim is known already.
+///
+/// # Errors
+/// [`Refusal::NotProven`] for anything else than such a record, [`Refusal::JobUnknown`] as long as the job's request was not accepted anew.
+pub fn prove_claim(state: &FleetState, record: &Record) -> Result<Vec<OrderDraft>, Refusal> {
+    let not_proven = |why: &'static str| Err(Refusal::NotProven { why });
+    let seal = record.seal();
+    let Some((epoch, row)) = state.epochs().find(|(_, row)| row.log == seal.log) else {
+        return not_proven("it is in no order of this fleet");
+    };
+    if row.cut.is_none_or(|(cut, _)| seal.seq <= cut) {
+        return not_proven(
+            "it is not behind the cut of an epoch that is over; that part of the order stands as it is here",
+        );
+    }
+    let central = state.log(&seal.log).map(|log| log.machine_key);
+    let Some(key) = central.and_then(|key| key.verifier().ok()) else {
+        return not_proven("the order's own log is not in this store");
+    };
+    if Some(record.statement().author) != central || chain::verify_signatures(record, &key).is_err() {
+        return not_proven("Central's key did not sign it");
+    }
+    let Ok(AnyDetail::JobClaimed(claimed)) = record.statement().any_detail() else {
+        return not_proven("it is no job.claimed");
+    };
+    let job = super::job(state, &claimed.job)?;
+    let fence = Fence::of_claim(*epoch, seal.seq, &record.seal_digest());
+    if state.fence(&fence).is_some() {
+        return Ok(Vec::new());
+    }
+    let proven = JobClaimProven {
+        job: job.id,
+        fence,
+        machine: claimed.machine,
+        incarnation: claimed.incarnation,
+        claim: claimed.claim,
+        class: claimed.class,
+        attempt: claimed.attempt,
+        term_ms: claimed.term_ms,
+        claimed: Evidence {
+            log: seal.log,
+            seq: seal.seq,
+            seal: record.seal_digest(),
+        },
+    };
+    Ok(vec![about(&job.id, &proven, Some(record.statement().id))])
+}
+
+/// Whether a claim was given in the part of an epoch's order that was lost.
+pub(super) fn is_of_lost_tail(state: &FleetState, fence: &Fence) -> bool {
+    let row = state.epochs().find(|(epoch, _)| **epoch == fence.epoch);
+    row.and_then(|(_, row)| row.cut)
+        .is_some_and(|(cut, _)| fence.seq > cut)
+}
