@@ -91,6 +91,7 @@ const TABLE: &[(&str, Exit)] = &[
     ("root-key.", NOT_PERMITTED),
     ("schedule.", DATA),
     ("schedule.unknown", NO_INPUT),
+    ("server.disk-reserve", IO),
     ("server.io", IO),
     ("server.listen", UNAVAILABLE),
     ("server.not-found", NO_INPUT),

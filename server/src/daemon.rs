@@ -325,7 +325,8 @@ fn pulse_from_own_thread(
     let boot = os_boot_id().ok().map(|id| Boot::of(&id));
     let run = move || {
         // The first sample of CPU use means nothing.
-        sampler.sample();
+        let first = sampler.sample();
+        machine.note_disk(first.disk_free_bytes, first.disk_total_bytes);
         let mut last_ms = running_ms();
         loop {
             if !matches!(stopped.recv_timeout(period), Err(RecvTimeoutError::Timeout)) {
@@ -349,6 +350,7 @@ fn pulse_from_own_thread(
                 }
             }
             let g = sampler.sample();
+            machine.note_disk(g.disk_free_bytes, g.disk_total_bytes);
             let (slots_used, slots_total) = jobs.slots();
             let link = machine.link();
             let pulse = NodePulse3 {
@@ -458,7 +460,7 @@ async fn begin_work(machine: &Arc<Machine>, jobs: &Arc<Jobs>) -> Result<(), Serv
 
 async fn claim_here(machine: &Arc<Machine>, jobs: &Arc<Jobs>) -> Result<(), ServerError> {
     let free = jobs.free();
-    if free.is_empty() || jobs.is_stopping() {
+    if free.is_empty() || jobs.is_stopping() || machine.has_room().is_err() {
         return Ok(());
     }
     let mut claim = [0; 16];

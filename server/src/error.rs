@@ -68,6 +68,16 @@ pub enum ServerError {
     /// Central does not decide now.
     #[error("Central does not decide now: {0}")]
     NotServing(String),
+    /// The disk is down to its reserve: no new work and nothing of other people's is taken.
+    #[error(
+        "the disk has {free_mib} MiB free, and {reserve_mib} MiB are kept for results and notices; make room, or set disk.reserve"
+    )]
+    DiskReserve {
+        /// Free, in MiB.
+        free_mib: u64,
+        /// To stay free, in MiB.
+        reserve_mib: u64,
+    },
     /// This store cannot do that.
     #[error("{0}")]
     WrongRole(String),
@@ -110,6 +120,7 @@ impl ServerError {
             Self::Fork(_) => "exchange.fork",
             Self::Forbidden(_) => "auth.forbidden",
             Self::NotServing(_) => "central.not-serving",
+            Self::DiskReserve { .. } => "server.disk-reserve",
             Self::WrongRole(_) => "server.wrong-role",
             Self::Invitation(_) => "join.invitation",
             Self::Gateway(_) => "node.gateway",
@@ -126,7 +137,8 @@ impl ServerError {
             )
             | Self::Fork(_) => StatusCode::CONFLICT,
             Self::Ledger(LedgerError::NotOverwritten(_)) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Ledger(LedgerError::Journal(ledger::journal::JournalError::NoSpace { .. })) => {
+            Self::DiskReserve { .. }
+            | Self::Ledger(LedgerError::Journal(ledger::journal::JournalError::NoSpace { .. })) => {
                 StatusCode::INSUFFICIENT_STORAGE
             }
             Self::Ledger(LedgerError::Pruned { .. } | LedgerError::PrunedId(_)) => StatusCode::GONE,

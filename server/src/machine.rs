@@ -45,6 +45,8 @@ pub struct Machine {
     gauges: RwLock<BTreeMap<MachineId, Gauges>>,
     link: Mutex<LinkView>,
     verified: Mutex<Option<Receipt>>,
+    // Free bytes and the reserve, while less than the reserve is free.
+    short_of_disk: Mutex<Option<(u64, u64)>>,
     // Since when it sleeps by its own word, by the clock that counts sleep.
     resting: Mutex<Option<u64>>,
     changed: watch::Sender<Position>,
@@ -151,6 +153,7 @@ impl Machine {
             gauges: RwLock::default(),
             link: Mutex::new(link),
             verified: Mutex::default(),
+            short_of_disk: Mutex::default(),
             resting: Mutex::default(),
             changed,
             offered: Offered::default(),
@@ -231,6 +234,38 @@ impl Machine {
         *self.verified.lock().expect("verified lock") = Some(receipt);
     }
 
+    /// Takes a look at the disk: its free bytes and its size, the size 0 when it could not be read.
+    pub(crate) fn note_disk(&self, free: u64, total: u64) {
+        let reserve = self.config.disk.reserve_bytes(total);
+        let short = (total > 0 && free < reserve).then_some((free, reserve));
+        let before = std::mem::replace(&mut *self.short_of_disk.lock().expect("disk lock"), short);
+        match (before, short) {
+            (None, Some((free, reserve))) => {
+                tracing::error!(
+                    free,
+                    reserve,
+                    "the disk is down to its reserve; no new work is taken"
+                );
+            }
+            (Some(_), None) => tracing::info!(free, "the disk has room again"),
+            _ => {}
+        }
+    }
+
+    /// Whether new work is taken here.
+    ///
+    /// # Errors
+    /// [`ServerError::DiskReserve`] while the disk is down to its reserve.
+    pub(crate) fn has_room(&self) -> Result<(), ServerError> {
+        match *self.short_of_disk.lock().expect("disk lock") {
+            Some((free, reserve)) => Err(ServerError::DiskReserve {
+                free_mib: free >> 20,
+                reserve_mib: reserve >> 20,
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// Since when the machine sleeps by its own word, by the clock that counts sleep, milliseconds.
     pub(crate) fn resting(&self) -> Option<u64> {
         *self.resting.lock().expect("resting lock")
@@ -275,6 +310,7 @@ impl Machine {
     }
 
     async fn ask(&self, said: VerifiedStatement) -> Result<(RequestAnswer, Receipt), ServerError> {
+        self.has_room()?;
         let statement = said.statement();
         if statement.kind.as_str() != RequestReceived::KIND || statement.schema != RequestReceived::SCHEMA {
             return Err(ServerError::WrongRole(format!(
@@ -355,6 +391,9 @@ impl Machine {
             let why =
                 format!("kind {kind} is none that this program knows; kinds of your own begin with \"x.\"");
             return Err(ServerError::Forbidden(why));
+        }
+        if kind.is_custom() {
+            self.has_room()?;
         }
         let stream = match (self.is_gateway(), kind.is_custom()) {
             (_, true) | (false, _) => Stream::Facts,

@@ -1,6 +1,6 @@
 //! `status` tells in one screen how a machine is, whether its daemon runs or rests.
 
-use crate::{Daemon, WITHIN, folder, founded, good, ledger, said};
+use crate::{Daemon, WITHIN, bad, folder, founded, good, ledger, said};
 use serde_json::Value;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -170,4 +170,36 @@ fn a_node_tells_what_of_its_logs_the_gateway_has_and_that_it_sleeps() {
     );
     assert_eq!(good(&node, &["sleeping"])["said"], false, "no daemon runs");
     screen(&node);
+}
+
+#[test]
+fn a_disk_down_to_its_reserve_takes_no_new_work_and_is_told() {
+    let dir = founded();
+    let dir = dir.path();
+    let settings = |reserve: &str| {
+        let text = format!("[timing]\nheal_wait_ms = 0\npulse_ms = 100\n[disk]\nreserve = \"{reserve}\"\n");
+        std::fs::write(dir.join("config.toml"), text).unwrap();
+    };
+    settings("9000TiB");
+    let daemon = Daemon::start(dir, "gateway");
+    until("the daemon has looked at its disk", || {
+        good(dir, &["status"])["ready"] == false
+    });
+    bad(dir, &["submit", "anything"], "server.disk-reserve", 74);
+    bad(dir, &["append", "--kind", "x.note"], "server.disk-reserve", 74);
+    let warnings = good(dir, &["status"])["warnings"].clone();
+    assert!(warnings.to_string().contains("disk.reserve"), "{warnings}");
+    // Results and notices go on: a notice is one, and the log has it.
+    until("a notice tells it", || {
+        let listed = good(dir, &["notices", "list"]);
+        let told = listed["notices"].as_array().unwrap();
+        told.iter()
+            .any(|notice| notice["topic"] == "disk-reserve" && notice["open"] == false)
+    });
+    daemon.stop();
+    settings("0");
+    let daemon = Daemon::start(dir, "gateway");
+    good(dir, &["append", "--kind", "x.note"]);
+    assert_eq!(good(dir, &["status"])["ready"], true);
+    daemon.stop();
 }

@@ -26,7 +26,7 @@ pub(crate) async fn alive() -> Response {
     )
 }
 
-/// Whether appends are possible. Queue, grants and node status are folded with each commit and cannot lag.
+/// Whether new work is taken. Queue, grants and node status are folded with each commit and cannot lag.
 #[utoipa::path(
     get, path = "/readyz", operation_id = "readyz", tag = "status",
     responses(
@@ -50,8 +50,14 @@ pub(crate) async fn ready(State(api): State<Arc<Api>>) -> Result<Response, Probl
     Ok(json(status, &Ready { ready, reasons }))
 }
 
-/// Why appends are not possible; empty when they are.
+/// Why new work is not taken; empty when it is.
 pub(crate) fn not_ready(machine: &Machine) -> Vec<String> {
+    let short = machine.has_room().err().map(|e| e.to_string());
+    broken(machine).into_iter().chain(short).collect()
+}
+
+/// Why appends are not possible; empty when they are.
+pub(crate) fn broken(machine: &Machine) -> Vec<String> {
     let link = machine.link();
     let closed = machine
         .ledger

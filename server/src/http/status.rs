@@ -55,7 +55,7 @@ fn status(machine: &Machine, snapshot: &Published<FleetState>) -> Result<Status,
         None => verified_before(machine)?,
     };
     let verification = verified.and_then(|receipt| verification(&receipt, now));
-    let reasons = health::not_ready(machine);
+    let (reasons, broken) = (health::not_ready(machine), health::broken(machine));
     Ok(Status {
         machine: context.machine.to_string(),
         role: if machine.is_gateway() { "gateway" } else { "node" }.to_owned(),
@@ -83,7 +83,7 @@ fn status(machine: &Machine, snapshot: &Published<FleetState>) -> Result<Status,
             &link,
             disk.as_ref(),
             verification.as_ref(),
-            &reasons,
+            &broken,
         ),
         disk,
         verification,

@@ -426,7 +426,7 @@ async fn claim_round(link: &Arc<Link>) -> Result<(), ServerError> {
         return Ok(());
     }
     let free = link.jobs.free();
-    if free.is_empty() || !link.is_leased(term_ms) {
+    if free.is_empty() || !link.is_leased(term_ms) || link.machine.has_room().is_err() {
         drop(no_hello);
         tokio::select! {
             () = link.jobs.wait_for_room() => {}

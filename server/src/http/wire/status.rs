@@ -56,7 +56,7 @@ pub struct Status {
     pub verification: Option<Verification>,
     /// What a person should look at.
     pub warnings: Vec<Warning>,
-    /// Whether appends are possible.
+    /// Whether new work is taken.
     pub ready: bool,
 }
 
