@@ -340,13 +340,13 @@ fn pulse_from_own_thread(
             let rested = machine
                 .resting()
                 .is_some_and(|since| slept_ms >= period_ms || now_ms.saturating_sub(since) >= lost_after_ms);
-            if rested {
-                machine.rest(None);
-            }
             if rested || slept_ms >= lost_after_ms {
                 let waking = Draft::of(&NodeWaking { slept_ms }, subject.clone());
-                if let Err(e) = machine.ledger.append_to(Stream::Facts, waking) {
-                    tracing::error!(code = e.code(), error = %e, slept_ms, "a waking could not be kept");
+                match machine.ledger.append_to(Stream::Facts, waking) {
+                    Ok(_) => drop(machine.rest(None)),
+                    Err(e) => {
+                        tracing::error!(code = e.code(), error = %e, slept_ms, "a waking could not be kept");
+                    }
                 }
             }
             let g = sampler.sample();

@@ -204,9 +204,10 @@ async fn show(context: &Context, id: &str) -> Result<Exit, CliError> {
             field(
                 "disk",
                 format!(
-                    "{} free of {}",
+                    "{} free of {}, {} are to stay free",
                     bytes(g.disk_free_bytes),
-                    bytes(g.disk_total_bytes)
+                    bytes(g.disk_total_bytes),
+                    bytes(g.disk_reserve_bytes)
                 ),
             );
             let oldest = g
@@ -214,7 +215,12 @@ async fn show(context: &Context, id: &str) -> Result<Exit, CliError> {
                 .map(|ms| format!(", the oldest {} old", span_ms(ms)));
             field(
                 "outbox",
-                format!("{} receipts{}", g.outbox_receipts, oldest.unwrap_or_default()),
+                format!(
+                    "{} receipts, {}{}",
+                    g.outbox_receipts,
+                    bytes(g.outbox_bytes),
+                    oldest.unwrap_or_default()
+                ),
             );
             if let Some(milli) = g.temperature_milli_c {
                 field("hottest", format!("{} °C", milli / 1000));

@@ -7,6 +7,9 @@ use ledger::core::{LogId, MachineId};
 use ledger_projections::notices::{Condition, Standing};
 use std::collections::BTreeMap;
 
+/// Logs of one machine that are looked at; it has three.
+const LOGS_MAX: usize = 8;
+
 /// One machine's backlog as its hellos tell it.
 struct Backlog {
     // When its marks were last noted as a new beginning, microseconds since 1970.
@@ -27,10 +30,12 @@ pub(crate) struct Backlogs(BTreeMap<MachineId, Backlog>);
 impl Backlogs {
     /// A machine says hello: its log, the newest seq that it has, the newest one that is here.
     pub(crate) fn note(&mut self, machine: &MachineId, logs: &[(LogId, u64, Option<u64>)], now: i64) {
-        let missing_of = |(_, theirs, ours): &(LogId, u64, Option<u64>)| {
-            (theirs + 1).saturating_sub(ours.map_or(0, |seq| seq + 1))
-        };
-        let missing: u64 = logs.iter().map(missing_of).sum();
+        let logs = &logs[..logs.len().min(LOGS_MAX)];
+        // What a machine says of itself may be any number.
+        let missing = logs.iter().fold(0u64, |sum, (_, theirs, ours)| {
+            let here = ours.map_or(0, |seq| seq.saturating_add(1));
+            sum.saturating_add(theirs.saturating_add(1).saturating_sub(here))
+        });
         let has = |log: &LogId, seq: u64| {
             let here = logs
                 .iter()
@@ -117,6 +122,19 @@ mod tests {
             found(|now| 500_000 + seq(now), |now| Some(100 * seq(now))),
             [0i64; 0]
         );
+    }
+
+    #[test]
+    fn numbers_that_no_log_has_are_no_harm() {
+        let mini = MachineId::new("mini").expect("a name");
+        let mut backlogs = Backlogs::default();
+        let absurd: Vec<_> = (0..100)
+            .map(|n| (LogId([n; 32]), u64::MAX, Some(u64::MAX - 1)))
+            .collect();
+        for now in [0, 200] {
+            backlogs.note(&mini, &absurd, now);
+        }
+        assert_eq!(backlogs.growing(201, AFTER).len(), 1);
     }
 
     #[test]
