@@ -33,6 +33,7 @@ fn the_description_is_the_golden_file_and_names_every_route() {
         }
     }
     let expected = [
+        "delete /v1/schedules/{name}",
         "get /healthz",
         "get /openapi.json",
         "get /readyz",
@@ -47,9 +48,12 @@ fn the_description_is_the_golden_file_and_names_every_route() {
         "get /v1/logs/{log}/checkpoint",
         "get /v1/logs/{log}/tile/{*name}",
         "get /v1/nodes",
+        "get /v1/notices",
         "get /v1/receipts",
         "get /v1/receipts/{id}",
         "get /v1/retention",
+        "get /v1/schedules",
+        "get /v1/schedules/{name}",
         "get /v1/status",
         "get /v1/uptime",
         "get /v1/vault",
@@ -68,13 +72,16 @@ fn the_description_is_the_golden_file_and_names_every_route() {
         "post /v1/nodes/{machine}/drain",
         "post /v1/nodes/{machine}/quarantine",
         "post /v1/nodes/{machine}/resume",
+        "post /v1/notices/{id}/acknowledge",
         "post /v1/prove",
         "post /v1/publish",
         "post /v1/receipts",
         "post /v1/receipts/{id}/erase",
         "post /v1/requests",
+        "post /v1/rest",
         "post /v1/retention",
         "post /v1/retention/run",
+        "post /v1/schedules",
         "post /v1/vault/scan",
         "post /v1/verify",
     ];
