@@ -38,6 +38,7 @@ fn the_description_is_the_golden_file_and_names_every_route() {
         "get /openapi.json",
         "get /readyz",
         "get /v1/boot",
+        "get /v1/costs",
         "get /v1/events",
         "get /v1/handlers",
         "get /v1/jobs",
