@@ -87,43 +87,34 @@ impl<S: State> Ledger<S> {
         own_logs(&self.snapshot().logs, &key)
     }
 
-    /// Whether the anchor proves that nothing was ever signed behind the heads that are here: it was written at a clean close,
-    /// and each log that it knows ends here where it says.
-    pub fn heads_are_exact(&self) -> bool {
+    /// Whether the anchor proves that nothing was ever signed behind the head of a log that is here: it was written at a clean
+    /// close, and the log ends here where it says.
+    pub fn is_exact(&self, log: &LogId) -> bool {
         let Some(behind) = &self.shared().behind else {
             return false;
         };
-        let published = self.snapshot();
-        let exact = |anchored: &crate::anchor::AnchorLog| {
-            let chain = published.logs.get(&anchored.log);
-            chain.is_some_and(|chain| chain.head() == anchored.head)
-        };
-        behind.anchor.clean && !behind.anchor.logs.is_empty() && behind.anchor.logs.iter().all(exact)
+        let head = self.head(log);
+        let mut anchored = behind.anchor.logs.iter();
+        behind.anchor.clean && anchored.any(|anchored| anchored.log == *log && Some(anchored.head) == head)
     }
 
-    /// Closes a store that was behind, when its logs are either exact or succeeded: the anchor says what is here now, and an
-    /// ordinary opening goes on with the newest logs.
+    /// Closes a store that was behind, when each of its logs is either exact or succeeded: the anchor says what is here now,
+    /// and an ordinary opening goes on with the newest logs.
     ///
     /// # Errors
     /// [`LedgerError::NotCommitted`] when a log is neither; what the last writes say.
     pub fn close_restored(self) -> Result<(), LedgerError> {
-        let exact = self.heads_are_exact();
         if let Some(behind) = &self.shared().behind {
             let published = self.snapshot();
             let newest = self.written_logs();
-            let succeeded = |anchored: &crate::anchor::AnchorLog| {
-                let chain = published.logs.get(&anchored.log);
-                chain.is_some_and(|chain| newest.get(&chain.genesis().stream) != Some(&anchored.log))
+            let succeeded = |log: &LogId| {
+                let chain = published.logs.get(log);
+                chain.is_some_and(|chain| newest.get(&chain.genesis().stream) != Some(log))
             };
-            if let Some(left) = behind
-                .anchor
-                .logs
-                .iter()
-                .find(|anchored| !exact && !succeeded(anchored))
-            {
+            let mut anchored = behind.anchor.logs.iter().map(|anchored| anchored.log);
+            if let Some(log) = anchored.find(|log| !self.is_exact(log) && !succeeded(log)) {
                 return Err(LedgerError::NotCommitted(format!(
-                    "log {} is neither exact nor succeeded; take its tail in and succeed it",
-                    left.log
+                    "log {log} is neither exact nor succeeded; take its tail in and succeed it"
                 )));
             }
             behind.settled.store(true, Ordering::Release);

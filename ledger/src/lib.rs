@@ -56,6 +56,7 @@ mod checkpoint;
 pub mod clock;
 pub mod derived;
 pub mod error;
+pub mod evidence;
 mod housekeeper;
 mod index;
 mod open;

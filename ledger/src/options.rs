@@ -144,6 +144,11 @@ impl Paths {
         self.data().join("lock")
     }
 
+    /// Proofs that a machine's key was used in two places.
+    pub fn evidence(&self) -> PathBuf {
+        self.dir.join("evidence")
+    }
+
     /// The mark of a store that takes its lost tail back.
     pub(crate) fn behind(&self) -> PathBuf {
         self.keys().join("behind")

@@ -5,30 +5,30 @@ use crate::client::{MachineSigner, Signed};
 use crate::clock::running_ms;
 use crate::config::Config;
 use crate::cosign::cosign_forever;
+use crate::doors::{Doors, listen};
 use crate::error::ServerError;
 use crate::gateway;
 use crate::gateway::central::{self};
+use crate::gateway::epochs::{Lost, collect};
 use crate::heartbeat::{Sampler, os_boot_id};
-use crate::http::{Door, bind_unix, router, serve_tcp, serve_unix};
 use crate::jobs::Jobs;
 use crate::machine::Machine;
 use crate::nightly::verify_nightly;
-use crate::node::{Link, beat_from_own_thread, link_forever, open_whole};
+use crate::node::{Link, beat_from_own_thread, link_forever, may_be_behind, open_whole, reopen};
 use crate::rest;
 use crate::retention::keep_forever;
 use ledger::clock::{Entropy, SystemEntropy};
 use ledger::core::kinds::{Boot, Detail, HandlerDeclared, NodeBooted, NodePulse3, NodeWaking, RestReason};
 use ledger::core::limits::NAME_BYTES_MAX;
-use ledger::core::{Draft, Stream, Subject};
+use ledger::core::{Draft, MachineId, Stream, Subject};
 use ledger_projections::Place;
 use ledger_projections::health::Gauges;
 use ledger_projections::queue::decide;
-use std::net::ToSocketAddrs;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -46,11 +46,12 @@ struct Daemon {
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     threads: Vec<std::thread::JoinHandle<()>>,
-    dir: PathBuf,
+    doors: Option<Doors>,
     pulse_stop: std::sync::mpsc::Sender<()>,
 }
 
-/// Runs the gateway of a directory until `shutdown` completes.
+/// Runs the gateway of a directory until `shutdown` completes. When it lost the end of its order, it collects it from the
+/// machines that have it and goes on in the next epoch.
 ///
 /// # Errors
 /// [`ServerError`]: no gateway's store, another process has it, the address is taken.
@@ -62,7 +63,8 @@ pub async fn run_gateway(
     run_gateway_with(dir, config, |_, _| {}, shutdown).await
 }
 
-/// The same within a program of one's own, which gets the machine and the address (`http://host:port`) when all doors are open.
+/// The same within a program of one's own, which gets the machine and the address (`http://host:port`) when all doors are open
+/// for the first time.
 ///
 /// # Errors
 /// As [`run_gateway`].
@@ -72,26 +74,66 @@ pub async fn run_gateway_with(
     ready: impl FnOnce(&Arc<Machine>, &str),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServerError> {
-    let listener = listen(&config.listen).await?;
-    let mut daemon = Daemon::start(dir, Machine::open(dir, config)?).await?;
-    if !daemon.machine.is_gateway() {
-        daemon.finish().await?;
+    let listener = listen(&config.listen)?;
+    let mut ready = Some(ready);
+    let mut shutdown = std::pin::pin!(shutdown);
+    let mut told = BTreeSet::new();
+    let mut lost = None;
+    let mut first = true;
+    loop {
+        if lost.is_none() {
+            let open = || Machine::open(dir, config.clone());
+            let opened = if std::mem::take(&mut first) {
+                open()
+            } else {
+                reopen(open).await
+            };
+            match opened {
+                Ok(machine) => {
+                    let tell = |machine: &Arc<Machine>, address: &str| {
+                        if let Some(ready) = ready.take() {
+                            ready(machine, address);
+                        }
+                    };
+                    let ended = serve(dir, machine, &listener, tell, shutdown.as_mut(), &told).await?;
+                    lost = ended.map(Lost::Seen);
+                }
+                Err(e) if may_be_behind(&e) => lost = Some(Lost::Promised(e)),
+                Err(e) => return Err(e),
+            }
+        }
+        let Some(why) = lost.take() else {
+            return Ok(());
+        };
+        match collect(dir, &config, &listener, shutdown.as_mut(), why).await? {
+            Some(machines) => told = machines,
+            None => return Ok(()),
+        }
+    }
+}
+
+// Serves until `shutdown`, or until it is known that the end of the order is lost: then why.
+async fn serve(
+    dir: &Path,
+    machine: Arc<Machine>,
+    listener: &std::net::TcpListener,
+    ready: impl FnOnce(&Arc<Machine>, &str),
+    shutdown: impl Future<Output = ()>,
+    told: &BTreeSet<MachineId>,
+) -> Result<Option<String>, ServerError> {
+    if !machine.is_gateway() {
         return Err(ServerError::WrongRole(
             "this store is a node's; run `ledger node`".into(),
         ));
     }
+    gateway::epochs::begin(&machine).await?;
+    for machine_id in told {
+        machine.central.mark_told(machine_id);
+    }
     // Before any door opens: nobody may find Central idle and have it decide.
-    daemon.machine.central.begin_healing();
-    let address = listener
-        .local_addr()
-        .map_err(ServerError::io("asking for the address of", dir))?;
-    let stopped = daemon.stopped();
-    let app = router(Arc::clone(&daemon.machine), Door::Network);
-    daemon.tasks.spawn(async move {
-        if let Err(e) = serve_tcp(listener, app, stopped).await {
-            tracing::error!(error = %e, "the network door closed");
-        }
-    });
+    machine.central.begin_healing();
+    let mut daemon = Daemon::start(machine).await?;
+    let machine = Arc::clone(&daemon.machine);
     let stop = || daemon.stop.subscribe();
     let (ticker, notices, worker) = (stop(), stop(), stop());
     daemon.tasks.spawn(gateway::tick_forever(
@@ -107,11 +149,15 @@ pub async fn run_gateway_with(
         Arc::clone(&daemon.jobs),
         worker,
     ));
-    let address = format!("http://{address}");
-    daemon.ready("gateway", Some(address.clone()))?;
-    ready(&daemon.machine, &address);
-    shutdown.await;
-    daemon.finish().await
+    let doors = Doors::open(&machine, dir, "gateway", Some(listener))?;
+    ready(&machine, doors.address().unwrap_or_default());
+    daemon.doors = Some(doors);
+    let lost = tokio::select! {
+        () = shutdown => None,
+        why = machine.central.wait_until_lost() => Some(why),
+    };
+    daemon.finish().await?;
+    Ok(lost)
 }
 
 /// Runs the node of a directory until `shutdown` completes.
@@ -129,7 +175,7 @@ pub async fn run_node(
         opened = open_whole(dir, &config) => opened?,
         () = &mut shutdown => return Ok(()),
     };
-    let mut daemon = Daemon::start(dir, machine).await?;
+    let mut daemon = Daemon::start(machine).await?;
     let machine = Arc::clone(&daemon.machine);
     let known = machine
         .ledger
@@ -160,7 +206,7 @@ pub async fn run_node(
     let cosigns = cosign_forever(Arc::clone(&link), daemon.stop.subscribe());
     daemon.tasks.spawn(cosigns);
     daemon.tasks.spawn(link_forever(link, daemon.stop.subscribe()));
-    daemon.ready("node", None)?;
+    daemon.doors = Some(Doors::open(&machine, dir, "node", None)?);
     shutdown.await;
     if let Err(e) = rest::announce(&machine, RestReason::Stop).await {
         tracing::warn!(code = e.code(), error = %e, "that this machine stops could not be told");
@@ -168,23 +214,12 @@ pub async fn run_node(
     daemon.finish().await
 }
 
-// Loopback or an address of this machine, never all of them.
-async fn listen(address: &str) -> Result<TcpListener, ServerError> {
-    let fail = |source| ServerError::Listen {
-        address: address.to_owned(),
-        source,
-    };
-    for resolved in address.to_socket_addrs().map_err(fail)? {
-        if resolved.ip().is_unspecified() {
-            return Err(ServerError::ListenAll(address.to_owned()));
-        }
-    }
-    TcpListener::bind(address).await.map_err(fail)
-}
-
 impl Daemon {
-    async fn start(dir: &Path, machine: Arc<Machine>) -> Result<Self, ServerError> {
-        let binary = std::env::current_exe().map_err(ServerError::io("finding the program of", dir))?;
+    async fn start(machine: Arc<Machine>) -> Result<Self, ServerError> {
+        let binary = std::env::current_exe().map_err(ServerError::io(
+            "finding the program of",
+            machine.ledger.paths().dir(),
+        ))?;
         let jobs = Jobs::new(Arc::clone(&machine), binary);
         // Before this run's first heartbeat: until the last one somebody watched.
         if let Some(from) = last_pulse(&machine) {
@@ -192,11 +227,29 @@ impl Daemon {
         }
         let (stop, _) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        say_booted(&machine).await?;
+        let facts_may_fork =
+            machine.is_gateway() && !machine.central.all_marks_told(&machine.ledger.snapshot().state);
+        if !facts_may_fork {
+            say_booted(&machine).await?;
+        }
         let (pulse_stop, pulse_stopped) = std::sync::mpsc::channel();
         let services = Arc::new(Services::default());
         let checks = check_forever(Arc::clone(&machine), Arc::clone(&services), stop.subscribe());
-        tasks.spawn(checks);
+        if facts_may_fork {
+            let (machine, mut stop) = (Arc::clone(&machine), stop.subscribe());
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = until_serving(&machine) => {}
+                    _ = stop.wait_for(|stop| *stop) => return,
+                }
+                if let Err(e) = say_booted(&machine).await {
+                    tracing::error!(code = e.code(), error = %e, "the start of this daemon could not be kept");
+                }
+                checks.await;
+            });
+        } else {
+            tasks.spawn(checks);
+        }
         let pulses = pulse_from_own_thread(Arc::clone(&machine), Arc::clone(&jobs), services, pulse_stopped)?;
         tasks.spawn(Arc::clone(&jobs).heed_forever(stop.subscribe()));
         jobs.sweep();
@@ -208,44 +261,10 @@ impl Daemon {
             stop,
             tasks,
             threads: vec![pulses],
-            dir: dir.to_owned(),
+            doors: None,
             pulse_stop,
         };
         Ok(daemon)
-    }
-
-    fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
-        let mut stop = self.stop.subscribe();
-        async move {
-            // A sender that is gone stops as well.
-            drop(stop.wait_for(|stop| *stop).await);
-        }
-    }
-
-    // Opens the local door and tells where everything is.
-    fn ready(&mut self, role: &str, address: Option<String>) -> Result<(), ServerError> {
-        let app = router(Arc::clone(&self.machine), Door::Local);
-        let (path, stopped) = (socket(&self.dir), self.stopped());
-        let listener = bind_unix(&path)?;
-        self.tasks.spawn(async move {
-            if let Err(e) = serve_unix(listener, &path, app, stopped).await {
-                tracing::error!(error = %e, "the local door closed");
-            }
-        });
-        let told = RunFile {
-            pid: std::process::id(),
-            role: role.to_owned(),
-            address: address.clone(),
-            boot: self.machine.boot.clone(),
-            started_at: self.machine.now_us(),
-        };
-        let path = run_file(&self.dir);
-        let text = serde_json::to_vec_pretty(&told).expect("plain data becomes JSON");
-        let making = path.with_extension("json.new");
-        std::fs::write(&making, text).map_err(ServerError::io("writing", &making))?;
-        std::fs::rename(&making, &path).map_err(ServerError::io("writing", &path))?;
-        tracing::info!(machine = %self.machine.id(), role, address = address.as_deref().unwrap_or("-"), "ready");
-        Ok(())
     }
 
     async fn finish(mut self) -> Result<(), ServerError> {
@@ -256,6 +275,9 @@ impl Daemon {
         if self.pulse_stop.send(()).is_err() {
             tracing::debug!("the thread of heartbeats is gone already");
         }
+        if let Some(doors) = self.doors.take() {
+            doors.close().await;
+        }
         let all = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_WAIT, all).await.is_err() {
             tracing::warn!("some tasks did not end in time and are dropped");
@@ -265,13 +287,6 @@ impl Daemon {
             let joined = tokio::task::spawn_blocking(move || thread.join()).await;
             if !matches!(joined, Ok(Ok(()))) {
                 tracing::error!("a thread of the daemon panicked");
-            }
-        }
-        for path in [run_file(&self.dir), socket(&self.dir)] {
-            if let Err(e) = std::fs::remove_file(&path)
-                && e.kind() != std::io::ErrorKind::NotFound
-            {
-                tracing::warn!(path = %path.display(), error = %e, "could not be removed");
             }
         }
         let (ledger, machine) = (self.machine.ledger.clone(), Arc::clone(&self.machine));
@@ -397,15 +412,17 @@ fn pulse_from_own_thread(
         ))
 }
 
+// Until Central decides: then it is known that nothing of this machine's own logs is elsewhere and not here.
+async fn until_serving(machine: &Machine) {
+    while machine.central.wait_until_serving().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 // The gateway's own worker: an ordinary claim of its own machine, without the wire.
 async fn work_here(machine: Arc<Machine>, jobs: Arc<Jobs>, mut stop: watch::Receiver<bool>) {
-    let begun = async {
-        while machine.central.wait_until_serving().await.is_err() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
     tokio::select! {
-        () = begun => {}
+        () = until_serving(&machine) => {}
         _ = stop.wait_for(|stop| *stop) => return,
     }
     if let Err(e) = begin_work(&machine, &jobs).await {

@@ -82,6 +82,8 @@ pub struct Hello {
     pub fences: Vec<Fence>,
     /// What it runs.
     pub handlers: Vec<Declared>,
+    /// Whether it has offered all that it has of the gateway's own logs since the gateway asked for it.
+    pub offered: bool,
     /// Its clock, microseconds since 1970.
     pub now: i64,
 }
@@ -101,6 +103,10 @@ pub struct HelloAnswer {
     pub synced: bool,
     /// Whether Central waits for marks and decides nothing yet.
     pub healing: bool,
+    /// Whether the gateway lost the end of its own logs, and asks for the copies that the node has of them.
+    pub collecting: bool,
+    /// Whether the node has of the order what came after the cut of an epoch that is over.
+    pub orphan: bool,
     /// A lease's term in milliseconds.
     pub term_ms: u32,
     /// Bytes of pushes that may be on their way at once, one run apart.

@@ -9,6 +9,7 @@ mod clock;
 pub mod config;
 pub mod cosign;
 pub mod daemon;
+mod doors;
 mod erase;
 pub mod error;
 pub mod exchange;

@@ -170,6 +170,7 @@ impl Node {
                 labels: Vec::new(),
                 slots: self.slots_max,
             }],
+            offered: false,
             now: self.ledger.clock().now_us(),
         };
         self.exchange("hello", encode(&hello)).await

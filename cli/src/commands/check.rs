@@ -4,11 +4,13 @@ use super::pins;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::{DIFFERENCE, Exit, FINE};
-use crate::output::{GOOD, count, paint};
+use crate::output::{BAD, GOOD, count, paint};
 use clap::Args;
 use data_encoding::BASE64;
 use ledger::core::cosignature::{Cosignature, witnesses};
+use ledger::core::note::VerifierKey;
 use ledger::core::proof::{PROOF_BYTES_MAX, Proof, ProofError, Proven, check};
+use ledger::evidence::{self, ForkEvidence};
 use serde::Serialize;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -21,7 +23,7 @@ Examples:
   ledger check went-live.tlog-proof --key studio.keys --quorum 2
   ledger check went-live.tlog-proof --key 'ledger.log/v1/5f0c…+1b9c1c5e+AW…' --payload-out said.json")]
 pub(crate) struct CheckArgs {
-    /// The proof
+    /// The proof, or the evidence of a fork
     file: PathBuf,
     /// A key that you trust, as `ledger keys` prints it, or a file of such lines; repeatable
     #[arg(long = "key", value_name = "KEY|FILE", required = true)]
@@ -71,6 +73,9 @@ struct Cosigned {
 pub(crate) fn run(context: &Context, args: &CheckArgs) -> Result<Exit, CliError> {
     let pinned = pins::read(&args.keys)?;
     let text = read(&args.file)?;
+    if let Some(text) = text.as_deref().filter(|text| text.starts_with(evidence::HEADER)) {
+        return check_fork(context, text, &pinned);
+    }
     let checked = text.ok_or(ProofError::Malformed("a proof is UTF-8 text of at most 512 KiB"));
     let checked = checked.and_then(|text| {
         let proven = check(&text, &pinned)?;
@@ -105,6 +110,47 @@ pub(crate) fn run(context: &Context, args: &CheckArgs) -> Result<Exit, CliError>
     }
     let checked = describe(&proven, seen);
     context.output.result(&checked, &[], || tell(&checked))?;
+    Ok(FINE)
+}
+
+/// What a fork's evidence proves, for programs.
+#[derive(Serialize)]
+struct Forked {
+    fork: bool,
+    log: String,
+    machine: String,
+    stream: String,
+    seq: u64,
+}
+
+fn check_fork(context: &Context, text: &str, pinned: &[VerifierKey]) -> Result<Exit, CliError> {
+    let checked = ForkEvidence::parse(text).and_then(|evidence| evidence.check_pinned(pinned));
+    let proven = match checked {
+        Ok(proven) => proven,
+        Err(error) => {
+            let what_to_do = "it proves nothing; ask for it again, and compare the key with its owner";
+            let failed = CliError::new(error.code(), error.to_string(), what_to_do);
+            context.output.failure(&failed);
+            return Ok(DIFFERENCE);
+        }
+    };
+    let forked = Forked {
+        fork: true,
+        log: proven.log.to_hex(),
+        machine: proven.machine.to_string(),
+        stream: proven.stream.to_string(),
+        seq: proven.seq,
+    };
+    context.output.result(&forked, &[], || {
+        format!(
+            "{}  {} sealed two records of its {} log that cannot both be\n  log      {}\n  seq      {}",
+            paint(BAD.bold(), "a fork is proven"),
+            forked.machine,
+            forked.stream,
+            forked.log,
+            forked.seq
+        )
+    })?;
     Ok(FINE)
 }
 

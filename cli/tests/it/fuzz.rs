@@ -52,6 +52,7 @@ fn exchanges() -> Vec<Vec<u8>> {
             labels: vec!["arm".into()],
             slots: 2,
         }],
+        offered: false,
         now: 1_700_000_000_000_000,
     };
     let push = Push {

@@ -1,6 +1,6 @@
 //! Machines whose old data is put back: nothing that another machine has seen is lost, and no seq is signed twice.
 
-use crate::{Daemon, WITHIN, folder, good, ledger, said};
+use crate::{Daemon, WITHIN, folder, good, json, ledger, said};
 use ledger_server::client::Api;
 use ledger_server::http::wire::{AppendBody, ReceiptsQuery};
 use std::collections::BTreeSet;
@@ -123,9 +123,54 @@ impl Fleet {
         of.map(|log| log["incarnation"].as_u64().unwrap()).max().unwrap()
     }
 
+    // The epoch that a machine follows: the incarnation of the newest order log that it has.
+    fn epoch(&self, machine: &str) -> u64 {
+        let (_, said) = json(&self.dir(machine), &["status"]);
+        // Between two openings of its store a daemon answers nothing.
+        let none = Vec::new();
+        let logs = said["result"]["logs"].as_array().unwrap_or(&none);
+        let of = logs.iter().filter(|log| log["stream"] == "order");
+        of.map(|log| log["incarnation"].as_u64().unwrap())
+            .max()
+            .unwrap_or(0)
+    }
+
+    // Waits until these machines have the same of the order.
+    fn same_order(&self, machines: &[&str]) {
+        let head = |machine: &&str| {
+            let status = good(&self.dir(machine), &["status"]);
+            let logs = status["logs"].as_array().unwrap().clone();
+            let mut orders: Vec<_> = logs.into_iter().filter(|log| log["stream"] == "order").collect();
+            orders.sort_by_key(|log| log["incarnation"].as_u64());
+            orders
+                .iter()
+                .map(|log| (log["log"].to_string(), log["root"].to_string()))
+                .collect::<Vec<_>>()
+        };
+        until("all have the same of the order", || {
+            let heads: Vec<_> = machines.iter().map(head).collect();
+            heads.windows(2).all(|pair| pair[0] == pair[1])
+        });
+    }
+
     fn clean(&self, machine: &str) {
         let out = ledger(&self.dir(machine)).arg("verify").output().unwrap();
         assert!(out.status.success(), "{machine}: {}", said(&out));
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for dir in std::fs::read_dir(self.root.path())
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                let log = std::fs::read_to_string(dir.path().join("daemon.log")).unwrap_or_default();
+                println!("{}:\n{log}", dir.path().display());
+            }
+        }
     }
 }
 
@@ -216,6 +261,157 @@ fn a_node_whose_old_data_is_put_back_takes_its_own_tail_back_before_it_says_anyt
             "{states:?}"
         );
     }
+    studio.stop();
+    fleet.clean("studio");
+    fleet.clean("gateway");
+}
+
+#[test]
+fn a_gateway_whose_old_data_is_put_back_collects_the_order_from_its_machines_and_opens_the_next_epoch() {
+    let fleet = Fleet::new(&["studio", "mini"]);
+    let (data, keys) = (
+        fleet.dir("gateway").join("data"),
+        fleet.dir("gateway").join("keys"),
+    );
+    let (old_data, old_keys) = (fleet.dir("old-data"), fleet.dir("old-keys"));
+    let gateway = fleet.start("gateway");
+    let studio = fleet.start("studio");
+    let mini = fleet.start("mini");
+    let mut jobs = vec![fleet.job("on-studio"), fleet.job("on-mini")];
+    let mut notes = vec![fleet.note_seen("gateway", "studio")];
+    gateway.stop();
+    copy(&data, &old_data);
+    copy(&keys, &old_keys);
+
+    // The data alone are old: the anchor says so.
+    let gateway = fleet.start("gateway");
+    jobs.extend([fleet.job("on-studio"), fleet.job("on-mini")]);
+    notes.push(fleet.note_seen("gateway", "studio"));
+    notes.push(fleet.note_seen("mini", "gateway"));
+    fleet.same_order(&["gateway", "studio", "mini"]);
+    gateway.kill();
+    put_back(&old_data, &data);
+    let gateway = fleet.start("gateway");
+    until("the second epoch", || {
+        fleet.epoch("gateway") == 2 && fleet.epoch("mini") == 2
+    });
+    jobs.extend([fleet.job("on-studio"), fleet.job("on-mini")]);
+    until("every note is here again", || {
+        notes.iter().all(|note| fleet.notes("gateway").contains(note))
+    });
+    notes.push(fleet.note_seen("studio", "gateway"));
+    fleet.same_order(&["gateway", "studio", "mini"]);
+    gateway.kill();
+
+    // Keys and anchor are old as well: only the machines know.
+    put_back(&old_data, &data);
+    put_back(&old_keys, &keys);
+    let gateway = fleet.start("gateway");
+    until("the third epoch", || {
+        fleet.epoch("gateway") == 3 && fleet.epoch("studio") == 3
+    });
+    jobs.extend([fleet.job("on-studio"), fleet.job("on-mini")]);
+    until("every note is here again", || {
+        notes.iter().all(|note| fleet.notes("gateway").contains(note))
+    });
+
+    let states = fleet.states("gateway");
+    for job in &jobs {
+        let state = states.iter().find(|(id, _)| id == job);
+        assert_eq!(
+            state.map(|(_, state)| state.as_str()),
+            Some("succeeded"),
+            "{states:?}"
+        );
+    }
+    fleet.same_order(&["gateway", "studio", "mini"]);
+    for daemon in [studio, mini, gateway] {
+        daemon.stop();
+    }
+    for machine in ["gateway", "studio", "mini"] {
+        fleet.clean(machine);
+    }
+}
+
+#[test]
+fn a_machine_whose_keys_run_twice_is_proven_to_be_two_and_gets_no_more_work() {
+    let fleet = Fleet::new(&["studio"]);
+    let _gateway = fleet.start("gateway");
+    let studio = fleet.start("studio");
+    fleet.job("on-studio");
+    fleet.note_seen("studio", "gateway");
+    studio.stop();
+    // The same machine once more, on another disk; both run.
+    copy(&fleet.dir("studio"), &fleet.dir("clone"));
+    let studio = fleet.start("studio");
+    fleet.note_seen("studio", "gateway");
+    let clone = fleet.start("clone");
+    fleet.note("studio");
+    fleet.note("clone");
+    let health = || {
+        let nodes = good(&fleet.dir("gateway"), &["nodes", "list"]);
+        let nodes = nodes["nodes"].as_array().unwrap().clone();
+        let studio = nodes.iter().find(|node| node["machine"] == "studio");
+        studio.unwrap()["status"].as_str().unwrap().to_owned()
+    };
+    until("it is quarantined", || health() == "quarantined");
+
+    let proofs: Vec<PathBuf> = std::fs::read_dir(fleet.dir("gateway").join("evidence"))
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|found| found == "fork"))
+        .collect();
+    let keys = fleet.dir("keys.txt");
+    let listed = ledger(&fleet.dir("gateway")).arg("keys").output().unwrap();
+    std::fs::write(&keys, &listed.stdout).unwrap();
+    let (proof, keys) = (proofs[0].to_str().unwrap(), keys.to_str().unwrap());
+    let nowhere = folder();
+    let proven = good(nowhere.path(), &["check", proof, "--key", keys]);
+    assert_eq!(
+        (&proven["fork"], &proven["machine"]),
+        (&true.into(), &"studio".into())
+    );
+    // One changed character, and it proves nothing.
+    let text = std::fs::read_to_string(proof).unwrap();
+    let at = text.rfind("record ").unwrap() + 200;
+    let other = if text.as_bytes()[at] == b'A' { "B" } else { "A" };
+    let forged = fleet.dir("forged.fork");
+    std::fs::write(&forged, format!("{}{other}{}", &text[..at], &text[at + 1..])).unwrap();
+    let forged = ledger(nowhere.path())
+        .args(["check", forged.to_str().unwrap(), "--key", keys])
+        .output()
+        .unwrap();
+    assert_eq!(forged.status.code(), Some(1), "{}", said(&forged));
+    let out = ledger(&fleet.dir("gateway")).arg("verify").output().unwrap();
+    assert_eq!(out.status.code(), Some(1), "{}", said(&out));
+    assert!(said(&out).contains("fork.evidence"), "{}", said(&out));
+    drop((studio, clone));
+}
+
+#[test]
+fn a_node_whose_disk_is_lost_joins_anew_under_its_name_and_gets_its_own_history_back() {
+    let fleet = Fleet::new(&["studio"]);
+    let _gateway = fleet.start("gateway");
+    let studio = fleet.start("studio");
+    let first = fleet.job("on-studio");
+    let note = fleet.note_seen("studio", "gateway");
+    studio.kill();
+    std::fs::remove_dir_all(fleet.dir("studio")).unwrap();
+    fleet.join("studio");
+    let studio = fleet.start("studio");
+    until("its history is here again", || {
+        fleet.notes("studio").contains(&note)
+    });
+    let second = fleet.job("on-studio");
+    let newer = fleet.note_seen("studio", "gateway");
+    assert!(fleet.notes("studio").is_superset(&BTreeSet::from([note, newer])));
+    let states = fleet.states("studio");
+    assert!(
+        [first, second]
+            .iter()
+            .all(|job| states.contains(&(job.clone(), "succeeded".into()))),
+        "{states:?}"
+    );
     studio.stop();
     fleet.clean("studio");
     fleet.clean("gateway");

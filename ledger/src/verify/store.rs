@@ -12,6 +12,7 @@ use super::{Options, Progress};
 use crate::Position;
 use crate::anchor::Anchor;
 use crate::error::LedgerError;
+use crate::evidence::{EXTENSION, ForkEvidence};
 use crate::journal::{StoreId, WalkItem, walk};
 use crate::options::Paths;
 use crate::storage::Access;
@@ -21,11 +22,14 @@ use std::time::Instant;
 
 /// Readings of a store that is being written: a segment that changes while it is read can look damaged once.
 const READINGS_MAX: u32 = 3;
+/// Proofs of forks that are told at most.
+const FORKS_MAX: usize = 100;
 
 // Where the journal lies, and what the anchor says.
 pub(super) struct Place {
     pub(super) journal: PathBuf,
     anchor_path: Option<PathBuf>,
+    evidence: Option<PathBuf>,
 }
 
 /// Verifies the store in a directory: a machine's directory, its `data`, a journal folder, or a copy of any of them.
@@ -59,6 +63,7 @@ pub fn verify_store(
             continue;
         };
         report.notes.extend(anew.clone());
+        tell_forks(&place, &mut report);
         if let Some(path) = &place.anchor_path
             && let Some(oddity) = Anchor::oddity(options.storage.as_ref(), path)?
         {
@@ -90,6 +95,7 @@ fn locate(dir: &Path, options: &Options) -> Result<Place, LedgerError> {
         return Ok(Place {
             journal: paths.journal(),
             anchor_path: Some(paths.anchor()),
+            evidence: Some(paths.evidence()),
         });
     }
     for journal in [dir.join("journal"), dir.to_owned()] {
@@ -98,6 +104,7 @@ fn locate(dir: &Path, options: &Options) -> Result<Place, LedgerError> {
             return Ok(Place {
                 journal,
                 anchor_path: None,
+                evidence: None,
             });
         }
     }
@@ -311,6 +318,46 @@ fn heads(check: &mut Check<'_>, place: &Place, options: &Options) -> Result<(), 
         check.report.not_checked(Aspect::Completeness, &why);
     }
     Ok(())
+}
+
+// What proves that a machine's key was used in two places: nobody says "verified" beside it.
+fn tell_forks(place: &Place, report: &mut Report) {
+    let files = place
+        .evidence
+        .as_ref()
+        .and_then(|dir| std::fs::read_dir(dir).ok());
+    let is_proof = |path: &PathBuf| path.extension().is_some_and(|found| found == EXTENSION);
+    let mut paths: Vec<PathBuf> = files
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|file| file.path())
+        .collect();
+    paths.retain(is_proof);
+    paths.sort();
+    for path in paths.iter().take(FORKS_MAX) {
+        let proven = std::fs::read_to_string(path)
+            .map_err(|e| e.to_string())
+            .and_then(|text| ForkEvidence::parse(&text).map_err(|e| e.to_string()))
+            .and_then(|evidence| evidence.check().map_err(|e| e.to_string()));
+        match proven {
+            Ok(fork) => report.found(Finding {
+                code: "fork.evidence",
+                aspect: Aspect::Integrity,
+                log: Some(fork.log),
+                seq: Some(fork.seq),
+                id: None,
+                position: None,
+                text: format!(
+                    "{} sealed two records of its {} that cannot both be; {} proves it",
+                    fork.machine,
+                    fork.stream,
+                    path.display()
+                ),
+            }),
+            Err(why) => report.note(format!("{} proves nothing: {why}", path.display())),
+        }
+    }
 }
 
 fn journal_bytes(place: &Place, options: &Options) -> Result<u64, LedgerError> {

@@ -9,7 +9,8 @@ use ledger_core::kinds::{
     Detail, Erased, Fence, HandlerDeclared, InadmissibleReason, PinnedRange, ReceiptInadmissible,
     RequestReceived,
 };
-use ledger_core::{Draft, MachineId, Stream, Subject, TreeRoot};
+use ledger_core::limits::DRIFT_MS_MAX;
+use ledger_core::{Draft, Hlc, MachineId, Stream, Subject, TreeRoot};
 
 /// Records of a machine's log were just taken in: they are pinned in the order, and each is answered. `forged` are the seqs
 /// whose author signature is not valid, `root` the root of the tree that ends with the newest. Pulses are kept and nothing more.
@@ -25,12 +26,18 @@ pub fn admit<T: OrderTx>(
     node: &MachineId,
     policy: &Policy,
 ) -> Result<(), StepError> {
-    let (Some(first), Some(last)) = (new.first(), new.last()) else {
-        return Ok(());
-    };
     if stream == Stream::Pulse {
         return Ok(());
     }
+    // What the order has taken in already comes again when this store lost its copy of it: everything is decided.
+    let pinned = new
+        .first()
+        .and_then(|receipt| tx.state().pin(&receipt.log()).map(|pin| pin.seq));
+    let known = new.partition_point(|receipt| pinned.is_some_and(|pinned| receipt.seq() <= pinned));
+    let new = &new[known..];
+    let (Some(first), Some(last)) = (new.first(), new.last()) else {
+        return Ok(());
+    };
     let range = PinnedRange {
         log: first.log(),
         first: first.seq(),
@@ -87,10 +94,22 @@ fn inadmissible<T: OrderTx>(
     if receipt.kind() == RequestReceived::KIND {
         return None;
     }
+    // Requests and what runs came to are decided by Central's time alone, whatever the machine's clock said: a result is a
+    // result. An erasure binds. All else is shown in the order of its times, and the past is no fault.
+    let shown = stream == Stream::Facts && ledger::erase::said(receipt).is_none();
+    if shown && is_beyond(receipt.time(), tx.now_us()) {
+        return Some(InadmissibleReason::ClockOutOfBounds);
+    }
     let own_log = receipt.record.author_signature().is_none();
     tx.state()
         .authorise(receipt.statement(), stream, own_log, tx.now_us())
         .err()
+}
+
+// Whether a seal's time lies further ahead of Central's than any two clocks may differ.
+fn is_beyond(time: Hlc, now_us: i64) -> bool {
+    let now_ms = u64::try_from(now_us / 1000).unwrap_or(0);
+    time.unix_ms() > now_ms.saturating_add(DRIFT_MS_MAX)
 }
 
 fn named(receipt: &Receipt, reason: InadmissibleReason) -> Draft {

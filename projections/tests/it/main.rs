@@ -4,6 +4,7 @@
 mod authority;
 mod bad_input;
 mod claims;
+mod clocks;
 mod costs;
 mod deadlines;
 mod dependencies;

@@ -45,6 +45,7 @@ pub struct Central {
     leases: Mutex<Leases>,
     heard: Mutex<BTreeMap<MachineId, Heard>>,
     marks_told: Mutex<BTreeSet<MachineId>>,
+    lost: watch::Sender<Option<String>>,
     hellos: Mutex<BTreeMap<MachineId, u64>>,
     absences: Mutex<Vec<(i64, i64)>>,
     pub(super) backlogs: Mutex<Backlogs>,
@@ -62,6 +63,7 @@ impl Central {
             leases: Mutex::new(Leases::new(config.timing.term_ms)),
             heard: Mutex::default(),
             marks_told: Mutex::default(),
+            lost: watch::channel(None).0,
             hellos: Mutex::default(),
             absences: Mutex::default(),
             backlogs: Mutex::default(),
@@ -180,6 +182,27 @@ impl Central {
             .lock()
             .expect("marks lock")
             .insert(machine.clone());
+    }
+
+    /// The machines that told what they have.
+    pub(crate) fn told(&self) -> BTreeSet<MachineId> {
+        self.marks_told.lock().expect("marks lock").clone()
+    }
+
+    /// A machine has, provably, what this store lost: the tail is to be collected.
+    pub(crate) fn lost_its_tail(&self, why: String) {
+        self.freeze(why.clone());
+        self.lost.send_if_modified(|lost| lost.replace(why).is_none());
+    }
+
+    /// Returns why, when it is so.
+    pub(crate) async fn wait_until_lost(&self) -> String {
+        let mut lost = self.lost.subscribe();
+        match lost.wait_for(Option::is_some).await.map(|lost| lost.clone()) {
+            Ok(Some(why)) => why,
+            // The sender lives as long as this.
+            _ => std::future::pending().await,
+        }
     }
 
     /// Whether every machine that is waited for told its mark.

@@ -5,8 +5,8 @@ use crate::error::ServerError;
 use crate::exchange::{Claim, ClaimAnswer, Claimed, Raw, WAIT_MS_MAX};
 use crate::machine::Machine;
 use ledger::Receipt;
+use ledger::core::MachineId;
 use ledger::core::kinds::{Fence, JobId};
-use ledger::core::{MachineId, Stream};
 use ledger_projections::central::{Asked, give};
 use ledger_projections::queue::decide;
 use std::sync::Arc;
@@ -115,20 +115,17 @@ fn complete(machine: &Arc<Machine>, fence: &Fence, job: &JobId) -> Result<Claime
     let snapshot = machine.ledger.snapshot();
     let absent = |what: &str| ServerError::NotFound(format!("{what} of job {job} is not in this store"));
     let row = snapshot.state.job(job).ok_or_else(|| absent("the row"))?;
-    let order = machine
-        .ledger
-        .own_log(Stream::Order)
-        .ok_or_else(|| absent("the order"))?;
+    let log_of = |epoch: u64| {
+        let row = snapshot.state.epochs().find(|(known, _)| **known == epoch);
+        row.map(|(_, row)| row.log)
+    };
+    let order = log_of(fence.epoch).ok_or_else(|| absent("the order"))?;
     let claimed = machine
         .ledger
         .get(&order, fence.seq)?
         .ok_or_else(|| absent("the claim"))?;
     // An older epoch's order log holds what was accepted in it.
-    let of = snapshot
-        .state
-        .epochs()
-        .find(|(epoch, _)| **epoch == row.accepted.epoch)
-        .map_or(order, |(_, e)| e.log);
+    let of = log_of(row.accepted.epoch).unwrap_or(order);
     let accepted = machine
         .ledger
         .get(&of, row.accepted.seq)?

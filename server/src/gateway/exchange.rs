@@ -1,6 +1,7 @@
 //! The gateway's side of every exchange. The HTTP layer has verified the caller's signature; here its role counts.
 
-use super::{claims, incarnations, joining};
+use super::epochs::{self, Seen};
+use super::{claims, evidence as kept, incarnations, joining};
 use crate::cosign;
 use crate::error::ServerError;
 use crate::exchange::{
@@ -10,7 +11,7 @@ use crate::exchange::{
 use crate::machine::Machine;
 use axum::body::Bytes;
 use ledger::core::kinds::{AnyDetail, Evidence, HandlerDeclared};
-use ledger::core::{LogId, MachineId, PublicKey, Record, Stream, chain};
+use ledger::core::{LogId, MachineId, PublicKey, Stream};
 use ledger::intake::VerifiedRun;
 use ledger::{PayloadState, Receipt, Tx};
 use ledger_projections::central::{admit, greet};
@@ -57,7 +58,7 @@ pub async fn exchange(
         "push" => encode(&push(machine, &node, decode("push", &body)?).await?),
         "pull" => encode(&pull(machine, &node, decode("pull", &body)?).await?),
         "claim" => encode(&claims::claim(machine, &node, decode("claim", &body)?).await?),
-        "beat" => encode(&beat(machine, &node, &decode("beat", &body)?)),
+        "beat" => encode(&beat(machine, &node, &decode("beat", &body)?)?),
         "cosign" => encode(&cosign::answer(machine, &node, decode("cosign", &body)?).await?),
         other => return Err(ServerError::NotFound(format!("no exchange is called {other:?}"))),
     };
@@ -101,28 +102,42 @@ async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result
         .state
         .order()
         .ok_or_else(|| ServerError::WrongRole("this store has no order".into()))?;
-    if let Some((epoch, log, mark, proof)) = &hello.order {
-        if *epoch != order.epoch || *log != order.log {
-            // A later epoch is told by its own order, which this gateway would have to know; nobody's word is enough.
-            return Err(ServerError::Fork(format!(
-                "{node} follows the order {} of epoch {epoch}, this gateway writes {} of epoch {}",
-                log.short(),
-                order.log.short(),
-                order.epoch
-            )));
+    if machine.ledger.is_behind() {
+        machine.central.note_hello(node);
+        if hello.offered {
+            machine.central.mark_told(node);
         }
-        if !fits(machine, log, mark)? {
-            prove_ahead(machine, node, log, mark, proof)?;
-            let why = format!(
-                "{node} has seen the order of epoch {epoch} up to seq {}, this store only up to seq {}: it lost what it had \
-                 acknowledged; restore a newer copy of DIR/data",
-                mark.seq, order.head_seq
-            );
-            tracing::error!(%node, why, "Central freezes itself");
-            machine.central.freeze(why);
-        } else {
-            machine.marks.returned(node, hello.incarnation);
-            machine.hear_mark(node, log, *mark);
+        return Ok(HelloAnswer {
+            epoch: order.epoch,
+            order: order.log,
+            mirror: Vec::new(),
+            marks: Vec::new(),
+            synced: false,
+            healing: true,
+            collecting: true,
+            orphan: false,
+            term_ms: machine.config.policy().term_ms,
+            window_bytes: WINDOW_BYTES,
+            now: machine.now_us(),
+        });
+    }
+    let mut orphan = false;
+    if let Some((epoch, log, mark, proof)) = &hello.order {
+        match epochs::judge(machine, &snapshot, (log, mark), proof)? {
+            Seen::Within => {
+                machine.marks.returned(node, hello.incarnation);
+                machine.hear_mark(node, log, *mark);
+            }
+            Seen::Orphan => orphan = true,
+            Seen::Beyond => {
+                let why = format!(
+                    "{node} has seen the order of epoch {epoch} up to seq {}, this store has epoch {} up to seq {}: it lost what \
+                     it had acknowledged, and collects it from the machines that have it",
+                    mark.seq, order.epoch, order.head_seq
+                );
+                tracing::error!(%node, why, "Central freezes itself");
+                machine.central.lost_its_tail(why);
+            }
         }
     }
     machine.central.note_hello(node);
@@ -163,43 +178,17 @@ async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result
         mirror: [own(Stream::Work), own(Stream::Facts)]
             .into_iter()
             .flatten()
+            .chain(incarnations::former(&snapshot.state, node))
             .collect(),
         marks,
         synced,
         healing: !machine.central.is_serving(),
+        collecting: false,
+        orphan,
         term_ms: machine.config.policy().term_ms,
         window_bytes: WINDOW_BYTES,
         now: machine.now_us(),
     })
-}
-
-// A mark that does not fit ours freezes Central only when the order's own key sealed the record that it names; a node alone
-// cannot stop the fleet.
-fn prove_ahead(
-    machine: &Machine,
-    node: &MachineId,
-    log: &LogId,
-    mark: &Mark,
-    proof: &[u8],
-) -> Result<(), ServerError> {
-    let snapshot = machine.ledger.snapshot();
-    let central = snapshot
-        .state
-        .order()
-        .and_then(|order| order.central_key.verifier().ok());
-    let proven = Record::parse(proof).is_ok_and(|record| {
-        let named =
-            record.seal().log == *log && record.seal().seq == mark.seq && record.seal_digest() == mark.seal;
-        named && central.is_some_and(|key| chain::verify_signatures(&record, &key).is_ok())
-    });
-    if proven {
-        return Ok(());
-    }
-    tracing::warn!(%node, seq = mark.seq, "a mark of the order that nothing proves");
-    Err(ServerError::Fork(format!(
-        "the mark of the order at seq {} is not ours, and nothing proves it",
-        mark.seq
-    )))
 }
 
 // Everything that the node had to tell is judged: declare what it runs, say that it is back, settle its fences.
@@ -234,11 +223,16 @@ async fn settle(machine: &Arc<Machine>, node: &MachineId, hello: &Hello) -> Resu
 }
 
 async fn push(machine: &Arc<Machine>, node: &MachineId, push: Push) -> Result<PushAnswer, ServerError> {
-    machine.central.wait_until_serving().await?;
+    if !machine.ledger.is_behind() {
+        machine.central.wait_until_serving().await?;
+    }
     if push.records.len() > RUN_RECORDS_MAX {
         return Err(ServerError::Malformed(format!(
             "more than {RUN_RECORDS_MAX} records in one push"
         )));
+    }
+    if machine.ledger.is_behind() {
+        return epochs::take_offer(machine, push).await;
     }
     let snapshot = machine.ledger.snapshot();
     let row = snapshot
@@ -252,8 +246,11 @@ async fn push(machine: &Arc<Machine>, node: &MachineId, push: Push) -> Result<Pu
     let raw = push.records.into_iter().map(|r| (r.record, r.payload)).collect();
     let verified = tokio::task::spawn_blocking(move || VerifiedRun::verify(raw, chain.as_deref())).await;
     drop(room);
-    let run = verified.map_err(|e| ServerError::Malformed(e.to_string()))??;
-    let Some(run) = run else {
+    let verified = verified.map_err(|e| ServerError::Malformed(e.to_string()))?;
+    if let Err(e) = &verified {
+        kept::broken(machine, node, e).await;
+    }
+    let Some(run) = verified? else {
         return Err(ServerError::Malformed("a push without records".into()));
     };
     if run.log() != log {
@@ -262,20 +259,22 @@ async fn push(machine: &Arc<Machine>, node: &MachineId, push: Push) -> Result<Pu
         ));
     }
     incarnations::may_push(&snapshot, row, &run)?;
-    let (node_id, policy) = (node.clone(), machine.config.policy());
+    let (run, node_id, policy) = (Arc::new(run), node.clone(), machine.config.policy());
+    let taken = Arc::clone(&run);
     let next = |machine: &Machine| mark_of(machine, &log).map_or(0, |mark| mark.seq.saturating_add(1));
     let first = run.records().first().map_or(0, |(record, _)| record.seal().seq);
     let end = first.saturating_add(u64::try_from(run.records().len()).unwrap_or(u64::MAX));
     lanes.turn(&log, first, next(machine)).await;
     let taking = machine
         .ledger
-        .submit(move |tx| take_in(tx, &run, &node_id, &policy));
+        .submit(move |tx| take_in(tx, &taken, &node_id, &policy));
     lanes.admitted(&log, end);
-    let committed = match taking.await {
+    let committed = match taking.await.map_err(ServerError::from) {
         Ok(committed) => committed,
         Err(e) => {
             lanes.refused(&log, next(machine));
-            return Err(e.into());
+            kept::judge(machine, node, &run, &e).await;
+            return Err(e);
         }
     };
     note_gauges(machine, node, &committed.receipts);
@@ -342,6 +341,10 @@ async fn pull(machine: &Arc<Machine>, node: &MachineId, pull: Pull) -> Result<Pu
     if let Some(after) = &pull.after {
         if fits(machine, &pull.log, after)? {
             machine.hear_mark(node, &pull.log, *after);
+        } else if machine.central.healing() {
+            return Err(ServerError::NotServing(
+                "it waits for what its machines have of the order; try again".into(),
+            ));
         } else {
             return Err(ServerError::Fork(format!(
                 "the record at seq {} of log {} is another one here: a fork; both sides keep what they have",
@@ -405,7 +408,13 @@ pub(crate) fn evidence(machine: &Machine, evidence: &Evidence) -> Result<Option<
     Ok(found.filter(|receipt| receipt.seal_digest() == evidence.seal))
 }
 
-fn beat(machine: &Machine, node: &MachineId, beat: &Beat) -> BeatAnswer {
+fn beat(machine: &Machine, node: &MachineId, beat: &Beat) -> Result<BeatAnswer, ServerError> {
+    if !machine.central.is_serving() {
+        // What a claim has come to may be in what this store lost.
+        return Err(ServerError::NotServing(
+            "it does not decide yet; try again".into(),
+        ));
+    }
     let snapshot = machine.ledger.snapshot();
     let state = &snapshot.state;
     let fences = beat.fences.get(..FENCES_MAX).unwrap_or(&beat.fences);
@@ -413,10 +422,10 @@ fn beat(machine: &Machine, node: &MachineId, beat: &Beat) -> BeatAnswer {
     for fence in &reply.renewed {
         machine.central.renew(fence);
     }
-    BeatAnswer {
+    Ok(BeatAnswer {
         standing: reply.standing,
         hello: reply.hello,
         epoch: state.order().map_or(0, |order| order.epoch),
         now: machine.now_us(),
-    }
+    })
 }

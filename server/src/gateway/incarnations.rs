@@ -43,6 +43,18 @@ pub(super) fn marks(machine: &Machine, node: &MachineId, asked: &Marks) -> Resul
     })
 }
 
+/// Work and facts that a machine wrote under earlier keys: when it lost its disk and joined anew under its name, it gets its
+/// own history back as copies.
+pub(super) fn former<'a>(state: &'a FleetState, node: &'a MachineId) -> impl Iterator<Item = LogId> + 'a {
+    let key = state.machine(node).map(|row| row.machine_key);
+    let of = state.logs().filter(move |(_, row)| {
+        row.machine == *node
+            && Some(row.machine_key) != key
+            && matches!(row.stream, Stream::Work | Stream::Facts)
+    });
+    of.map(|(log, _)| *log)
+}
+
 /// Whether a machine may push a run of this log.
 ///
 /// # Errors

@@ -4,6 +4,8 @@
 mod backlog;
 pub mod central;
 mod claims;
+pub(crate) mod epochs;
+mod evidence;
 pub mod exchange;
 mod incarnations;
 mod joining;

@@ -4,6 +4,7 @@
 //! work before facts before pulses, then hello again so that fences are judged), *pull* (the order, then the gateway's own
 //! work and facts), *claim* (only after everything was judged, only for free slots).
 
+use super::follow::{follow_epoch, offer_all, show_fork};
 use super::push::Pushes;
 use crate::client::{ClientError, Signed};
 use crate::clock::running_ms;
@@ -14,12 +15,12 @@ use crate::machine::Machine;
 use ledger::core::{LogId, Stream};
 use ledger::intake::VerifiedRun;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
 /// How long an exchange without waiting may take.
-const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between two looks whether Central decides again.
 const HEALING_WAIT: Duration = Duration::from_millis(250);
 /// The shortest time between two tries.
@@ -34,6 +35,10 @@ pub(crate) struct Link {
     pub(super) synced: watch::Sender<Option<HelloAnswer>>,
     // Raised whenever the link failed, so that hello comes first again.
     failures: watch::Sender<u64>,
+    // The order log that the gateway writes, as it last said.
+    order: watch::Sender<Option<LogId>>,
+    // Whether the gateway, which lost the end of its logs, was offered what is here of them.
+    offered: AtomicBool,
     // A hello that settles fences and a claim exclude each other: a claim whose answer is still on its way is in no
     // hello, and Central would take it for one that never started.
     claiming: tokio::sync::Mutex<()>,
@@ -117,6 +122,8 @@ impl Link {
             gateway,
             synced: watch::channel(None).0,
             failures: watch::channel(0).0,
+            order: watch::channel(None).0,
+            offered: AtomicBool::new(false),
             claiming: tokio::sync::Mutex::new(()),
             greeting: watch::channel(0).0,
             unanswered: std::sync::Mutex::default(),
@@ -163,7 +170,11 @@ impl Link {
             }
             Err(e) => {
                 self.lost(&e);
-                Err(ServerError::Gateway(format!("{op}: {e}")))
+                let fork = e.problem().filter(|problem| problem.code == "exchange.fork");
+                Err(match fork {
+                    Some(problem) => ServerError::Fork(format!("{op}: {}", problem.detail)),
+                    None => ServerError::Gateway(format!("{op}: {e}")),
+                })
             }
         }
     }
@@ -216,11 +227,30 @@ impl Link {
         }
     }
 
-    fn own_logs(&self) -> Vec<LogId> {
+    pub(super) fn own_logs(&self) -> Vec<LogId> {
         [Stream::Work, Stream::Facts, Stream::Pulse]
             .into_iter()
             .filter_map(|s| self.machine.ledger.own_log(s))
             .collect()
+    }
+
+    /// Whether what somebody has of a log stands here.
+    pub(super) fn has(&self, log: &LogId, mark: Option<&Mark>) -> Result<bool, ServerError> {
+        let Some(mark) = mark else {
+            return Ok(true);
+        };
+        let stands = self.machine.ledger.get(log, mark.seq)?;
+        Ok(stands.is_some_and(|stands| stands.seal_digest() == mark.seal))
+    }
+
+    // The order log that this machine follows.
+    pub(super) fn follows(&self) -> Option<LogId> {
+        self.machine
+            .ledger
+            .snapshot()
+            .state
+            .order()
+            .map(|order| order.log)
     }
 
     fn incarnation(&self) -> u32 {
@@ -282,13 +312,14 @@ impl Link {
             order,
             fences,
             handlers: self.jobs.declared(),
+            offered: self.offered.load(Ordering::Acquire),
             now: self.machine.now_us(),
         };
         let answer: HelloAnswer = self.exchange("hello", encode(&hello), EXCHANGE_TIMEOUT).await?;
         if snapshot
             .state
             .order()
-            .is_some_and(|order| answer.epoch < order.epoch)
+            .is_some_and(|order| answer.epoch < order.epoch && !answer.collecting)
         {
             let why = format!(
                 "the gateway is of epoch {}, we know a higher one: it is an old Central",
@@ -299,6 +330,9 @@ impl Link {
         let offset_ms = self.machine.now_us().saturating_sub(answer.now) / 1000;
         self.machine
             .set_link(|link| link.clock_offset_ms = Some(offset_ms));
+        if !answer.collecting {
+            self.order.send_replace(Some(answer.order));
+        }
         self.term_ms.store(answer.term_ms, Ordering::Release);
         if answer.synced {
             self.beat_ms.store(sent_ms, Ordering::Release);
@@ -311,7 +345,20 @@ impl Link {
 async fn push_round(link: &Arc<Link>) -> Result<(), ServerError> {
     let mut failures = link.failures.subscribe();
     failures.mark_unchanged();
-    let answer = link.greet().await?;
+    let answer = match link.greet().await {
+        Err(ServerError::Fork(why)) => {
+            show_fork(link).await?;
+            return Err(ServerError::Fork(why));
+        }
+        answer => answer?,
+    };
+    if answer.collecting {
+        offer_all(link).await?;
+        link.offered.store(true, Ordering::Release);
+        tokio::time::sleep(HEALING_WAIT).await;
+        return Ok(());
+    }
+    link.offered.store(false, Ordering::Release);
     if answer.healing {
         // Its waiting for us ended with this very hello; it may wait for others.
         tokio::time::sleep(HEALING_WAIT).await;
@@ -324,7 +371,13 @@ async fn push_round(link: &Arc<Link>) -> Result<(), ServerError> {
         usize::try_from(answer.window_bytes).unwrap_or(usize::MAX),
     );
     let begun = tokio::task::spawn_blocking(move || Pushes::begin(&machine, &marks, window)).await;
-    let mut pushes = begun.map_err(|e| ServerError::Malformed(e.to_string()))??;
+    let mut pushes = match begun.map_err(|e| ServerError::Malformed(e.to_string()))? {
+        Err(ServerError::Fork(why)) => {
+            show_fork(link).await?;
+            return Err(ServerError::Fork(why));
+        }
+        begun => begun?,
+    };
     let mut changed = link.machine.changed();
     let mut synced = false;
     let again = Duration::from_millis(link.machine.config.timing.poll_ms);
@@ -406,6 +459,10 @@ async fn pull_order(link: &Arc<Link>) -> Result<(), ServerError> {
             "this store does not know its order; join again".into(),
         ));
     };
+    let told = *link.order.borrow();
+    if let Some(next) = told.filter(|next| *next != log) {
+        return follow_epoch(link, log, next).await;
+    }
     while pull_log(link, log, wait_ms(link)).await? {}
     Ok(())
 }
@@ -423,6 +480,12 @@ async fn claim_round(link: &Arc<Link>) -> Result<(), ServerError> {
     let mut greeting = link.greeting.subscribe();
     let no_hello = link.claiming.lock().await;
     if link.synced.borrow().is_none() {
+        return Ok(());
+    }
+    if *link.order.borrow() != link.follows() {
+        // A claim in an order that is not here yet could not be checked.
+        drop(no_hello);
+        tokio::time::sleep(HEALING_WAIT).await;
         return Ok(());
     }
     let free = link.jobs.free();

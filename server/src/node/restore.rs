@@ -11,9 +11,10 @@ use crate::config::Config;
 use crate::error::ServerError;
 use crate::exchange::{Mark, Marks, MarksAnswer, Pull, PullAnswer, decode, encode};
 use crate::machine::Machine;
-use ledger::core::LogId;
+use ledger::core::{LogId, Stream};
 use ledger::intake::VerifiedRun;
 use ledger::journal::JournalError;
+use ledger::lock::LockError;
 use ledger::{CommitError, LedgerError};
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +24,10 @@ use std::time::Duration;
 const ASK_WITHIN: Duration = Duration::from_secs(3);
 /// How long one run of records may take.
 const PULL_WITHIN: Duration = Duration::from_secs(30);
+/// How long a command that found the store free while this process reopened it may keep it.
+const REOPEN_WITHIN: Duration = Duration::from_secs(20);
+/// Time between two tries to open it.
+const REOPEN_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// Time between two tries to reach the gateway while nothing can go on without it.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
@@ -31,7 +36,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// # Errors
 /// [`ServerError`] when it cannot be opened, or when the gateway's copy of a log is another one.
 pub(crate) async fn open_whole(dir: &Path, config: &Config) -> Result<Arc<Machine>, ServerError> {
-    let machine = match Machine::open(dir, config.clone()) {
+    // An anchor that is as old as the data proves nothing about what came after it.
+    let (machine, anchor_proves) = match Machine::open(dir, config.clone()) {
         Ok(machine) => {
             let Some(gateway) = gateway_of(&machine)? else {
                 return Ok(machine);
@@ -45,7 +51,7 @@ pub(crate) async fn open_whole(dir: &Path, config: &Config) -> Result<Arc<Machin
                 Ok(Ok(None) | Err(_)) | Err(_) => return Ok(machine),
             }
             close(&machine, |ledger| ledger.close()).await?;
-            Machine::open_behind(dir, config.clone())?
+            (reopen(|| Machine::open_behind(dir, config.clone())).await?, false)
         }
         Err(e) if may_be_behind(&e) => {
             // Damage that a missing end does not explain is told as it was.
@@ -53,7 +59,7 @@ pub(crate) async fn open_whole(dir: &Path, config: &Config) -> Result<Arc<Machin
             tracing::warn!(
                 "this store ends before what it had acknowledged; it takes its tail back from the gateway"
             );
-            machine
+            (machine, true)
         }
         Err(e) => return Err(e),
     };
@@ -63,9 +69,29 @@ pub(crate) async fn open_whole(dir: &Path, config: &Config) -> Result<Arc<Machin
                 .into(),
         ));
     };
-    take_back(&machine, &gateway).await?;
+    take_back(&machine, &gateway, anchor_proves).await?;
     close(&machine, |ledger| ledger.close_restored()).await?;
-    Machine::open(dir, config.clone())
+    reopen(|| Machine::open(dir, config.clone())).await
+}
+
+/// Opens a store again that this process just closed: a command may have found it free meanwhile, and has a moment to end.
+///
+/// # Errors
+/// As `open`'s.
+pub(crate) async fn reopen(
+    open: impl Fn() -> Result<Arc<Machine>, ServerError>,
+) -> Result<Arc<Machine>, ServerError> {
+    let began = tokio::time::Instant::now();
+    loop {
+        match open() {
+            Err(ServerError::Ledger(LedgerError::Lock(LockError::Locked { .. })))
+                if began.elapsed() < REOPEN_WITHIN =>
+            {
+                tokio::time::sleep(REOPEN_AGAIN_AFTER).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Whether an opening failed because the store ends before what it promised.
@@ -144,7 +170,7 @@ async fn has_more(machine: &Machine, gateway: &Signed) -> Result<Option<LogId>, 
 }
 
 // Everything that the gateway has of our logs, then successors of the newest.
-async fn take_back(machine: &Arc<Machine>, gateway: &Signed) -> Result<(), ServerError> {
+async fn take_back(machine: &Arc<Machine>, gateway: &Signed, anchor_proves: bool) -> Result<(), ServerError> {
     let known = loop {
         match marks(gateway, Vec::new(), PULL_WITHIN).await {
             Ok(answer) => break answer.own,
@@ -153,18 +179,31 @@ async fn take_back(machine: &Arc<Machine>, gateway: &Signed) -> Result<(), Serve
     };
     let before: u64 = machine.ledger.snapshot().receipts;
     for (log, _) in &known {
-        take_log_back(machine, gateway, *log).await?;
+        let taken = take_log_back(machine, gateway, *log).await;
+        let chain = machine.ledger.snapshot().logs.get(log).cloned();
+        let is_pulse = chain.is_some_and(|chain| chain.genesis().stream == Stream::Pulse);
+        match taken {
+            // Old heartbeats may be pruned there; nothing is decided by them.
+            Err(e) if is_pulse && !matches!(e, ServerError::Fork(_)) => {
+                tracing::warn!(code = e.code(), error = %e, "not every heartbeat could be taken back");
+            }
+            taken => taken?,
+        }
     }
     let taken = machine.ledger.snapshot().receipts.saturating_sub(before);
-    let exact = machine.ledger.heads_are_exact();
-    tracing::info!(receipts = taken, exact, "this machine's own tail is here again");
-    let newest = machine.ledger.written_logs();
-    // Begun by a run that ended in the middle of this, and never written.
-    let begun = newest.values().all(|log| known.iter().all(|(of, _)| of != log));
-    if !exact && !begun {
-        succeed(machine, newest.into_values().collect()).await?;
-    }
-    Ok(())
+    let newest = machine.ledger.written_logs().into_values();
+    // What the gateway does not know was begun by a run that ended in the middle of this, and never written.
+    let open: Vec<LogId> = newest
+        .filter(|log| {
+            known.iter().any(|(of, _)| of == log) && !(anchor_proves && machine.ledger.is_exact(log))
+        })
+        .collect();
+    tracing::info!(
+        receipts = taken,
+        succeeded = open.len(),
+        "this machine's own tail is here again"
+    );
+    succeed(machine, open).await
 }
 
 async fn wait_again(error: &ClientError) {
@@ -174,6 +213,9 @@ async fn wait_again(error: &ClientError) {
 
 /// Begins the next incarnation of each of these logs, in one commit.
 pub(crate) async fn succeed(machine: &Arc<Machine>, logs: Vec<LogId>) -> Result<(), ServerError> {
+    if logs.is_empty() {
+        return Ok(());
+    }
     let begun = machine.ledger.submit(move |tx| -> Result<(), LedgerError> {
         for log in &logs {
             tx.succeed(log)?;

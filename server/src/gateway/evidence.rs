@@ -1,0 +1,168 @@
+//! A machine that cannot be one machine, or whose records do not hold: what proves it is kept as a file that anybody can check, and
+//! the machine gets no work until somebody has looked.
+//!
+//! Files lie in `DIR/evidence`, one for each fork that was proven; nothing overwrites or removes them. A crash before the
+//! rename leaves nothing; one before the receipt is made up for by the next push, which proves the same.
+
+use super::central;
+use crate::error::ServerError;
+use crate::machine::Machine;
+use ledger::core::error::ChainError;
+use ledger::core::kinds::{NodeQuarantined, NoticeTopic};
+use ledger::core::limits::NOTE_BYTES_MAX;
+use ledger::core::{Draft, LogId, MachineId, Subject};
+use ledger::evidence::{EXTENSION, ForkEvidence, ProvenFork};
+use ledger::intake::VerifiedRun;
+use ledger::keyring::create_private_dir;
+use ledger::{LedgerError, Receipt};
+use ledger_projections::notices;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+fn is_broken(error: &LedgerError) -> bool {
+    match error {
+        LedgerError::Record(_) | LedgerError::Statement(_) => true,
+        LedgerError::Chain(e) => !matches!(e, ChainError::Seq { .. }),
+        _ => false,
+    }
+}
+
+/// A machine pushed what cannot be taken in: keeps the proof, if it is one, and quarantines the machine. Failures are told in
+/// the log; the push is refused in any case.
+pub(super) async fn judge(machine: &Arc<Machine>, node: &MachineId, run: &VerifiedRun, error: &ServerError) {
+    let found = match error {
+        ServerError::Ledger(LedgerError::Fork { log, seq }) => contradicting(machine, run, log, *seq),
+        ServerError::Fork(_) => beyond(machine, run),
+        ServerError::Ledger(e) => return broken(machine, node, e).await,
+        _ => return,
+    };
+    let proven = found.and_then(|evidence| match evidence {
+        Some(evidence) => keep(machine, &evidence),
+        None => Ok(None),
+    });
+    match proven {
+        Ok(Some(proven)) => {
+            let cause = format!(
+                "two records of its {} cannot both be (log {}, seq {}); the proof lies in DIR/evidence",
+                proven.stream,
+                proven.log.short(),
+                proven.seq
+            );
+            quarantine(machine, node, &cause).await;
+        }
+        Ok(None) => {}
+        Err(e) => tracing::error!(%node, code = e.code(), error = %e, "fork evidence could not be kept"),
+    }
+}
+
+/// A machine pushed a run that does not verify: it is quarantined when that tells something about it, and not only about
+/// what the two know of each other.
+pub(super) async fn broken(machine: &Arc<Machine>, node: &MachineId, error: &LedgerError) {
+    if !is_broken(error) {
+        return;
+    }
+    quarantine(machine, node, &format!("it pushed what does not hold: {error}")).await;
+}
+
+fn bytes_of(receipt: Option<Receipt>) -> Option<Vec<u8>> {
+    receipt.map(|receipt| receipt.record.bytes().to_vec())
+}
+
+// What stands here at a seq, and what was pushed for it.
+fn contradicting(
+    machine: &Machine,
+    run: &VerifiedRun,
+    log: &LogId,
+    seq: u64,
+) -> Result<Option<ForkEvidence>, ServerError> {
+    let pushed = run.records().iter().find(|(record, _)| record.seal().seq == seq);
+    let pushed = pushed.map(|(record, _)| record.bytes().to_vec());
+    let (genesis, stands) = (machine.ledger.get(log, 0)?, machine.ledger.get(log, seq)?);
+    Ok(evidence(bytes_of(genesis), bytes_of(stands), pushed))
+}
+
+// The genesis of the log that succeeded this one, and what was pushed behind the head that it names.
+fn beyond(machine: &Machine, run: &VerifiedRun) -> Result<Option<ForkEvidence>, ServerError> {
+    let log = run.log();
+    let genesis = machine.ledger.get(&log, 0)?;
+    let snapshot = machine.ledger.snapshot();
+    let successor = snapshot.logs.values().find_map(|chain| {
+        let named = chain.genesis().predecessor.filter(|before| before.log == log)?;
+        Some((chain.log(), named.head.seq))
+    });
+    let Some((successor, end)) = successor else {
+        return Ok(None);
+    };
+    let pushed = run.records().iter().find(|(record, _)| record.seal().seq > end);
+    let pushed = pushed.map(|(record, _)| record.bytes().to_vec());
+    let successor = machine.ledger.get(&successor, 0)?;
+    Ok(evidence(bytes_of(genesis), pushed, bytes_of(successor)))
+}
+
+fn evidence(genesis: Option<Vec<u8>>, one: Option<Vec<u8>>, other: Option<Vec<u8>>) -> Option<ForkEvidence> {
+    Some(ForkEvidence {
+        genesis: genesis?,
+        one: one?,
+        other: other?,
+    })
+}
+
+// Writes a proof under a name of its own; none when it proves nothing.
+fn keep(machine: &Machine, evidence: &ForkEvidence) -> Result<Option<ProvenFork>, ServerError> {
+    let proven = match evidence.check() {
+        Ok(proven) => proven,
+        Err(e) => {
+            tracing::warn!(code = e.code(), error = %e, "two records that do not fit prove no fork");
+            return Ok(None);
+        }
+    };
+    let dir = machine.ledger.paths().evidence();
+    create_private_dir(&dir)?;
+    let name = format!("fork-{}-{}.{EXTENSION}", proven.log.short(), proven.seq);
+    let path: PathBuf = dir.join(&name);
+    if path.exists() {
+        return Ok(Some(proven));
+    }
+    let making = dir.join(format!("{name}.new"));
+    let mut file = std::fs::File::create(&making).map_err(ServerError::io("writing", &making))?;
+    file.write_all(evidence.to_text().as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(ServerError::io("writing", &making))?;
+    std::fs::rename(&making, &path).map_err(ServerError::io("writing", &path))?;
+    std::fs::File::open(&dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(ServerError::io("syncing", &dir))?;
+    tracing::error!(path = %path.display(), "fork evidence is kept");
+    Ok(Some(proven))
+}
+
+async fn quarantine(machine: &Arc<Machine>, node: &MachineId, cause: &str) {
+    let mut reason = cause.to_owned();
+    reason.truncate(reason.floor_char_boundary(NOTE_BYTES_MAX));
+    tracing::error!(%node, reason, "the machine is quarantined");
+    let node = node.clone();
+    let said = machine.ledger.submit(move |tx| -> Result<(), LedgerError> {
+        let stands = tx
+            .state()
+            .watched(&node)
+            .is_some_and(|row| row.quarantined.is_some());
+        if stands {
+            return Ok(());
+        }
+        let text = format!("{node} is quarantined: {reason}");
+        let detail = NodeQuarantined {
+            machine: node.clone(),
+            reason,
+        };
+        let subject = Subject::new(&format!("node/{node}")).expect("short and printable");
+        let said = central::put(tx, vec![Draft::of(&detail, subject)])?;
+        let key: Vec<&[u8]> = said.iter().map(|receipt| &receipt.statement().id.0[..]).collect();
+        let drafts = notices::raise(tx.state(), NoticeTopic::ForkEvidence, Some(&node), &text, &key);
+        central::put(tx, drafts)?;
+        Ok(())
+    });
+    if let Err(e) = said.await {
+        tracing::error!(error = %e, "the quarantine could not be written");
+    }
+}

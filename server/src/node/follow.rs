@@ -1,0 +1,109 @@
+//! A gateway that lost the end of its logs: it is offered what is here of them, and followed into the next epoch.
+
+use super::link::{EXCHANGE_TIMEOUT, Link, pull_log};
+use crate::error::ServerError;
+use crate::exchange::{Mark, Marks, MarksAnswer, Push, PushAnswer, encode};
+use crate::gateway::exchange::{raw_of, read_run};
+use crate::machine::Machine;
+use ledger::core::{LogId, Stream};
+use std::sync::Arc;
+
+// What is here of the gateway's own logs, and not there any more: its work and facts first, then the order, epoch by epoch.
+pub(super) async fn offer_all(link: &Arc<Link>) -> Result<(), ServerError> {
+    let logs = logs_of_central(link.machine());
+    let asked = Marks { logs };
+    let theirs: MarksAnswer = link.exchange("marks", encode(&asked), EXCHANGE_TIMEOUT).await?;
+    for mut entry in theirs.others {
+        let (log, mark) = entry;
+        let ours = link.mark(&log);
+        let is_prefix = link.has(&log, mark.as_ref())?;
+        if !is_prefix && ours.is_some_and(|ours| mark.is_some_and(|mark| ours.seq >= mark.seq)) {
+            tracing::warn!(%log, "the gateway has another record in this log than is here; both sides keep what they have");
+        }
+        while is_prefix && entry.1 != ours {
+            push_one(link, &mut entry).await?;
+        }
+    }
+    Ok(())
+}
+
+fn logs_of_central(machine: &Machine) -> Vec<LogId> {
+    let snapshot = machine.ledger.snapshot();
+    let state = &snapshot.state;
+    let Some(key) = state.order().map(|order| order.central_key) else {
+        return Vec::new();
+    };
+    let mut logs: Vec<_> = state
+        .logs()
+        .filter(|(_, row)| row.machine_key == key && matches!(row.stream, Stream::Work | Stream::Facts))
+        .map(|(log, row)| (row.incarnation, *log))
+        .collect();
+    logs.sort_unstable();
+    let epochs = state.epochs().map(|(_, row)| row.log);
+    logs.into_iter().map(|(_, log)| log).chain(epochs).collect()
+}
+
+// The gateway writes another order: the one before up to its cut, then that one, which proves itself by root's designation.
+pub(super) async fn follow_epoch(link: &Arc<Link>, before: LogId, next: LogId) -> Result<(), ServerError> {
+    while pull_log(link, before, 0).await? {}
+    while pull_log(link, next, 0).await? {}
+    let follows = link.follows();
+    if follows == Some(next) {
+        tracing::warn!(previous = %before, order = %next, "the fleet's order goes on in the next epoch");
+        return Ok(());
+    }
+    // Several epochs may have begun meanwhile: their logs are known by name only when the one before is here.
+    Err(ServerError::Fork(format!(
+        "the gateway writes the order {}, which nothing here proves to continue {}",
+        next.short(),
+        before.short()
+    )))
+}
+
+/// The gateway has, of a log of ours, what we do not: what stands here instead is shown to it, so that there is a proof.
+pub(super) async fn show_fork(link: &Arc<Link>) -> Result<(), ServerError> {
+    let asked = Marks { logs: Vec::new() };
+    let theirs: MarksAnswer = link.exchange("marks", encode(&asked), EXCHANGE_TIMEOUT).await?;
+    let own = link.own_logs();
+    for (log, mark) in theirs.own.iter().filter(|(log, _)| own.contains(log)) {
+        let Some(ours) = link.mark(log) else { continue };
+        let seq = ours.seq.min(mark.seq);
+        let Some(stands) = link.machine().ledger.get(log, seq)? else {
+            continue;
+        };
+        if seq == mark.seq && stands.seal_digest() == mark.seal {
+            continue;
+        }
+        let records = vec![raw_of(link.machine(), &stands)?];
+        let push = encode(&Push { log: *log, records });
+        // It cannot be taken in, and that is the point.
+        if let Err(e) = link.exchange::<PushAnswer>("push", push, EXCHANGE_TIMEOUT).await {
+            tracing::debug!(%log, error = %e, "what stands here was shown");
+        }
+    }
+    Ok(())
+}
+
+// One run of a log of the gateway's, behind what it has.
+async fn push_one(link: &Arc<Link>, entry: &mut (LogId, Option<Mark>)) -> Result<(), ServerError> {
+    let (log, mark) = *entry;
+    let next = mark.map_or(0, |mark| mark.seq.saturating_add(1));
+    let machine = Arc::clone(link.machine());
+    let read = tokio::task::spawn_blocking(move || read_run(&machine, &log, next)).await;
+    let (records, _) = read.map_err(|e| ServerError::Malformed(e.to_string()))??;
+    if records.is_empty() {
+        return Err(ServerError::Malformed(format!(
+            "log {log} has nothing behind seq {next}, but the gateway lacks it"
+        )));
+    }
+    let answer: PushAnswer = link
+        .exchange("push", encode(&Push { log, records }), EXCHANGE_TIMEOUT)
+        .await?;
+    if mark.is_some_and(|mark| answer.mark.seq <= mark.seq) {
+        return Err(ServerError::Fork(format!(
+            "the gateway's mark of log {log} did not move by a push"
+        )));
+    }
+    entry.1 = Some(answer.mark);
+    Ok(())
+}
