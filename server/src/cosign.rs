@@ -117,7 +117,11 @@ pub(crate) async fn answer(
         if let Some(pin) = pin_of(&snapshot.state, &node) {
             keep_all(&machine, &asked.cosigned, &pin);
         }
-        let checkpoints = offer(&machine)?;
+        // What the node brought stands, whatever is the matter with our own.
+        let checkpoints = offer(&machine).unwrap_or_else(|error| {
+            tracing::error!(code = error.code(), %error, "no checkpoints of this machine go out");
+            Vec::new()
+        });
         Ok(CosignAnswer {
             cosigned,
             refused,
@@ -276,8 +280,14 @@ fn own_checkpoints(machine: &Machine) -> Result<Vec<String>, ServerError> {
                 by.iter()
                     .any(|seen| now_s < seen.unix_s.saturating_add(AGAIN_AFTER_S))
             });
-        if !current {
-            notes.push(machine.ledger.checkpoint_for_witnesses(&log)?);
+        if current {
+            continue;
+        }
+        match machine.ledger.checkpoint_for_witnesses(&log) {
+            Ok(note) => notes.push(note),
+            Err(error) => {
+                tracing::error!(code = error.code(), %error, "a checkpoint of an own log does not go out");
+            }
         }
     }
     Ok(notes)

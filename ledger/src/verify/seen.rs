@@ -1,7 +1,7 @@
 //! How old the checkpoints are that anchor, reader or publisher hold the log to.
 //!
 //! A checkpoint carries no time of its own. What is known is when the newest record under it was sealed: it is not older than that,
-//! and whoever holds it has seen nothing that came after. Cosignatures of witnesses, which do carry a time, nobody makes yet.
+//! and whoever holds it has seen nothing that came after. Cosignatures, which do carry a time, are told by the daemon's status.
 
 use super::log::LogState;
 use crate::clock;
