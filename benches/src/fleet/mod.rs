@@ -47,8 +47,8 @@ impl Effort {
     pub const FULL: Effort = Effort {
         rounds: 3,
         jobs: 8_000,
-        table_jobs: 3_000,
-        processes: 400,
+        table_jobs: 2_000,
+        processes: 200,
         lone: 200,
         machines: 1_000,
         period: Duration::from_secs(15),
@@ -114,6 +114,7 @@ pub fn measure(dir: &Path, effort: Effort) -> Result<Fleet, Failed> {
     for (at, nodes) in NODES.into_iter().enumerate() {
         for _ in 0..effort.rounds {
             let round = runtime.block_on(jobs(&dir.join("fleet"), nodes, effort, &mut told.lone_ms))?;
+            eprintln!("{nodes} nodes: {round:?}");
             told.rounds[at].push(round);
             std::fs::remove_dir_all(dir.join("fleet"))?;
             let table = dir.join("table");
