@@ -8,6 +8,7 @@ use ledger_server::http::wire::{ReceiptsQuery, RequestBody};
 use ledger_server::{Config, Machine};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -137,6 +138,56 @@ impl Fleet {
         }
     }
 
+    /// Clients ask no more, and what they were told is known.
+    pub(super) fn pause(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+        let load = std::mem::take(&mut self.load);
+        self.runtime.block_on(async {
+            for task in load {
+                task.await.unwrap();
+            }
+        });
+        self.over.store(false, Ordering::SeqCst);
+    }
+
+    /// Waits until both nodes have all of the gateway's order and of its own logs.
+    pub(super) fn until_mirrored(&self) {
+        let heads = |machine: &str| {
+            let status = self.runtime.block_on(self.api(machine).status()).ok()?;
+            let logs = status.item.logs.into_iter();
+            let logs = logs.filter(|log| log.machine == "gateway" && log.stream != "pulse");
+            Some(logs.map(|log| (log.log, log.seq)).collect::<BTreeMap<_, _>>())
+        };
+        until("the nodes have what the gateway has", || {
+            let wanted = heads("gateway");
+            wanted.is_some() && ["studio", "mini"].iter().all(|node| heads(node) == wanted)
+        });
+    }
+
+    /// Waits until the gateway decides, or froze itself, which is told.
+    pub(super) fn is_frozen_or_serves(&self) -> bool {
+        let api = self.api("gateway");
+        let frozen = || {
+            let status = self.runtime.block_on(api.status());
+            status.is_ok_and(|status| status.item.link.is_some_and(|link| link.frozen.is_some()))
+        };
+        until("the gateway serves or froze itself", || {
+            let ready = self.runtime.block_on(api.readyz());
+            frozen() || ready.is_ok_and(|ready| ready.ready)
+        });
+        frozen()
+    }
+
+    /// Puts a copy of a machine's whole folder, keys and anchor and all, in another's place; no daemon runs in either.
+    pub(super) fn copy(&self, from: &str, to: &str) {
+        let _ = std::fs::remove_dir_all(self.dir(to));
+        let copied = Command::new("cp")
+            .args(["-a", "--"])
+            .args([self.dir(from), self.dir(to)])
+            .status();
+        assert!(copied.unwrap().success());
+    }
+
     /// How many jobs were acknowledged so far.
     pub(super) fn acknowledged(&self) -> usize {
         self.acknowledged.lock().unwrap().jobs.len()
@@ -194,13 +245,9 @@ impl Fleet {
     /// Ends the load, waits until everything is settled, and holds the logs against what the clients were told: every acknowledged
     /// receipt is there, every accepted job is final with one effective success, every store verifies, every copy is a prefix.
     pub(super) fn settle(mut self) {
-        self.over.store(true, Ordering::SeqCst);
         self.let_go(true);
-        let load = std::mem::take(&mut self.load);
+        self.pause();
         self.runtime.block_on(async {
-            for task in load {
-                task.await.unwrap();
-            }
             let kept = std::mem::take(&mut *self.acknowledged.lock().unwrap());
             check(self.root.path(), &kept).await;
         });
