@@ -22,10 +22,14 @@ use ledger_projections::FleetState;
 use ledger_projections::health::Gauges;
 use ledger_projections::notices;
 use ledger_projections::queue::{answer_for, decide};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use tokio::sync::watch;
+
+/// The newest facts that are looked through for a request that another one depends on: a machine without its gateway adds some
+/// thousand a day.
+const KEPT_LOOKED_AT_MAX: u64 = 20_000;
 
 /// The store of one machine.
 pub struct Machine {
@@ -328,13 +332,19 @@ impl Machine {
         let (job, id) = (JobId::of_request(&statement.author, &statement.id), statement.id);
         let decides = self.decides().await?;
         let policy = self.config.policy();
+        // What is kept here goes before this request, so the gateway knows it by then.
+        let mut checked = detail.spec;
+        if !decides && !checked.depends_on.is_empty() {
+            let kept = self.kept_jobs()?;
+            checked.depends_on.retain(|job| !kept.contains(job));
+        }
         let committed = self
             .ledger
             .submit(move |tx| -> Result<(Appended, String, String), ServerError> {
                 let statement = said.statement();
                 let before = tx.find(&statement.author, &statement.id)?;
                 if before.is_none() {
-                    decide::check_spec(tx.state(), &detail.spec, &policy)?;
+                    decide::check_spec(tx.state(), &checked, &policy)?;
                 }
                 if !decides {
                     let appended = tx.append_signed(Stream::Facts, &said)?;
@@ -371,6 +381,31 @@ impl Machine {
             repeated,
         };
         Ok((answer, receipt))
+    }
+
+    // The jobs that will come of the requests which are kept in this machine's facts and the order has not taken in.
+    fn kept_jobs(&self) -> Result<BTreeSet<JobId>, ServerError> {
+        let Some(facts) = self.ledger.own_log(Stream::Facts) else {
+            return Ok(BTreeSet::new());
+        };
+        let snapshot = self.ledger.snapshot();
+        let pinned = snapshot
+            .state
+            .pin(&facts)
+            .map_or(0, |pin| pin.seq.saturating_add(1));
+        let end = snapshot
+            .logs
+            .get(&facts)
+            .map_or(0, |chain| chain.tip().0.saturating_add(1));
+        let first = pinned.max(end.saturating_sub(KEPT_LOOKED_AT_MAX));
+        let mut jobs = BTreeSet::new();
+        for receipt in self.ledger.range(&facts, first, u64::MAX) {
+            let receipt = receipt?;
+            if receipt.kind() == RequestReceived::KIND {
+                jobs.insert(JobId::of_request(&receipt.statement().author, &receipt.id()));
+            }
+        }
+        Ok(jobs)
     }
 
     /// Seals what an actor or the root key said. What asks Central for something is decided in the same commit.

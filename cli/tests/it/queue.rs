@@ -336,3 +336,31 @@ fn a_tail_tells_each_change_of_the_jobs_of_a_handler() {
     }
     gateway.stop();
 }
+
+#[test]
+fn a_request_may_depend_on_one_that_is_still_kept_on_its_node() {
+    let dir = founded();
+    declare(dir.path(), "say", "cat", "");
+    let gateway = Daemon::start(dir.path(), "gateway");
+    let node = joined(dir.path(), "laptop");
+    // The node's daemon rests: both requests are kept in its own log, and the order knows neither.
+    let first = submit(node.path(), &["say", "--input", "1"]);
+    let second = submit(node.path(), &["say", "--input", "2", "--depends-on", &first]);
+    let nowhere = "0190a7c4-1111-8222-8333-444444444444";
+    bad(
+        node.path(),
+        &["submit", "say", "--depends-on", nowhere],
+        "request.depends-on",
+        65,
+    );
+    let daemon = Daemon::start(node.path(), "node");
+    listed(dir.path(), &second);
+    let told = until(dir.path(), &second, "succeeded");
+    let before = until(dir.path(), &first, "succeeded");
+    assert!(
+        before["changed_at"].as_str() <= told["runs"][0]["claimed_at"].as_str(),
+        "{told}"
+    );
+    daemon.stop();
+    gateway.stop();
+}
