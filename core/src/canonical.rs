@@ -44,7 +44,14 @@ impl Flavor for Same<'_> {
     type Output = bool;
 
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.try_extend(&[byte])
+        // Bytes come one at a time where serde knows no better; a call to compare each would cost more than the rest.
+        match self.rest.split_first() {
+            Some((first, rest)) if *first == byte => {
+                self.rest = rest;
+                Ok(())
+            }
+            _ => Err(postcard::Error::SerializeBufferFull),
+        }
     }
 
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {

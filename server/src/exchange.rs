@@ -38,6 +38,7 @@ pub struct Mark {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Raw {
     /// The record's exact bytes.
+    #[serde(with = "whole")]
     pub record: Vec<u8>,
     /// Its payload.
     pub payload: Option<Payload>,
@@ -52,6 +53,37 @@ impl Raw {
                 .as_ref()
                 .map_or(0, |payload| payload.bytes.len() + 32)
             + 16
+    }
+}
+
+// Bytes at once and not one after the other; on the wire it is the same.
+mod whole {
+    use serde::de::{Deserializer, Error, Visitor};
+    use serde::ser::Serializer;
+    use std::fmt;
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Vec<u8>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(bytes.to_vec())
+            }
+
+            fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
+                Ok(bytes)
+            }
+        }
+        deserializer.deserialize_byte_buf(Bytes)
     }
 }
 
@@ -293,4 +325,21 @@ pub fn decode<T: Serialize + DeserializeOwned>(what: &'static str, body: &[u8]) 
 /// Encodes a body.
 pub fn encode<T: Serialize>(body: &T) -> Vec<u8> {
     canonical::encode(body)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_record_travels_as_a_list_of_its_bytes() {
+        let raw = Raw {
+            record: (0..=255).collect(),
+            payload: None,
+        };
+        let plain: (Vec<u8>, Option<Payload>) = (raw.record.clone(), None);
+        assert_eq!(encode(&raw), encode(&plain));
+        assert_eq!(decode::<Raw>("raw", &encode(&raw)).unwrap(), raw);
+    }
 }

@@ -5,7 +5,7 @@ use super::{claims, evidence as kept, incarnations, joining};
 use crate::cosign;
 use crate::error::ServerError;
 use crate::exchange::{
-    Beat, BeatAnswer, FENCES_MAX, Hello, HelloAnswer, Mark, Pull, PullAnswer, Push, PushAnswer,
+    Beat, BeatAnswer, FENCES_MAX, Hello, HelloAnswer, MARKS_MAX, Mark, Pull, PullAnswer, Push, PushAnswer,
     RUN_BYTES_MAX, RUN_RECORDS_MAX, Raw, WAIT_MS_MAX, WINDOW_BYTES, decode, encode,
 };
 use crate::machine::Machine;
@@ -96,6 +96,9 @@ fn fits(machine: &Machine, log: &LogId, mark: &Mark) -> Result<bool, ServerError
 async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result<HelloAnswer, ServerError> {
     if hello.fences.len() > FENCES_MAX {
         return Err(ServerError::Malformed(format!("more than {FENCES_MAX} fences")));
+    }
+    if hello.logs.len() > MARKS_MAX {
+        return Err(ServerError::Malformed(format!("more than {MARKS_MAX} logs")));
     }
     let snapshot = machine.ledger.snapshot();
     let order = snapshot
