@@ -23,7 +23,7 @@ use ledger::core::limits::NAME_BYTES_MAX;
 use ledger::core::{Draft, MachineId, Stream, Subject};
 use ledger_projections::Place;
 use ledger_projections::health::Gauges;
-use ledger_projections::queue::decide;
+use ledger_projections::queue::decide::{self, Holds};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -467,7 +467,12 @@ async fn begin_work(machine: &Arc<Machine>, jobs: &Arc<Jobs>) -> Result<(), Serv
         .submit(move |tx| -> Result<(), ServerError> {
             let drafts = decide::handler_declared(tx.state(), &own, &declared)?;
             central::put(tx, drafts)?;
-            let drafts = decide::resume(tx.state(), &own, &fences, Place::MAX, tx.now_us())?;
+            let holds = Holds {
+                held: &fences,
+                seen: Place::MAX,
+                incarnation: 1,
+            };
+            let drafts = decide::resume(tx.state(), &own, &holds, tx.now_us())?;
             central::put(tx, drafts)?;
             Ok(())
         })

@@ -1,13 +1,12 @@
 //! A machine's records come in, and what follows from each; a machine says hello, and its claims are settled.
 
 use super::{OrderTx, StepError, put};
-use crate::order::{Place, pin};
-use crate::queue::decide;
+use crate::order::pin;
+use crate::queue::decide::{self, Holds};
 use crate::{Policy, notices, uptime};
 use ledger::{LedgerError, Receipt};
 use ledger_core::kinds::{
-    Detail, Erased, Fence, HandlerDeclared, InadmissibleReason, PinnedRange, ReceiptInadmissible,
-    RequestReceived,
+    Detail, Erased, HandlerDeclared, InadmissibleReason, PinnedRange, ReceiptInadmissible, RequestReceived,
 };
 use ledger_core::limits::DRIFT_MS_MAX;
 use ledger_core::{Draft, Hlc, MachineId, Stream, Subject, TreeRoot};
@@ -138,7 +137,7 @@ pub fn repeat_erased<T: OrderTx>(tx: &mut T, receipt: &Receipt, said: Erased) ->
 }
 
 /// A machine is here, and everything that it had to tell is judged: what it runs is declared, and the claims that it holds, or
-/// holds no more, are settled. `seen` is how far it had the order when it said so.
+/// holds no more, are settled.
 ///
 /// # Errors
 /// [`StepError`].
@@ -146,12 +145,11 @@ pub fn greet<T: OrderTx>(
     tx: &mut T,
     node: &MachineId,
     declared: &[HandlerDeclared],
-    fences: &[Fence],
-    seen: Place,
+    holds: &Holds<'_>,
 ) -> Result<(), StepError> {
     let drafts = decide::handler_declared(tx.state(), node, declared)?;
     put(tx, drafts)?;
-    let drafts = decide::resume(tx.state(), node, fences, seen, tx.now_us())?;
+    let drafts = decide::resume(tx.state(), node, holds, tx.now_us())?;
     put(tx, drafts)?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use super::{OrderTx, StepError, put};
 use crate::members::{Machine, MachineStatus};
 use crate::notices::{Standing, Watch};
 use crate::order::Place;
-use crate::queue::decide;
+use crate::queue::decide::{self, Holds};
 use crate::queue::{Phase, Policy};
 use crate::{FleetState, notices, uptime};
 use ledger_core::kinds::Fence;
@@ -141,7 +141,12 @@ pub fn tick<T: OrderTx>(
             .map(|claim| (claim.job, claim.machine == own));
         let Some((job, here)) = claim else { continue };
         if here && !held.contains(fence) {
-            let drafts = decide::resume(tx.state(), &own, held, Place::MAX, now)?;
+            let holds = Holds {
+                held,
+                seen: Place::MAX,
+                incarnation: 1,
+            };
+            let drafts = decide::resume(tx.state(), &own, &holds, now)?;
             put(tx, drafts)?;
         } else if is_over(fence) {
             let drafts = decide::expire_lease(tx.state(), &job, fence, now, policy)?;

@@ -1,11 +1,10 @@
 //! Every row of the table of late results, and that a verdict is final and given once.
 
-use crate::harness::{MINUTE, World, machine, spec};
+use crate::harness::{MINUTE, World, machine, nothing_held, spec};
 use ledger_core::Record;
 use ledger_core::kinds::{
     AnyDetail, Class, ErrorClass, Fence, JobId, LateVerdict, ParkedReason, RunLost, SuccessVerdict,
 };
-use ledger_projections::Place;
 use ledger_projections::queue::{JobState, Phase, RunVerdict, Standing, decide};
 
 fn success(world: &World, job: JobId) -> (Fence, SuccessVerdict) {
@@ -78,7 +77,7 @@ fn an_exclusive_success_under_an_older_fence_is_superseded_and_told() {
     let (old, job) = world.must_claim("studio", "pay");
     world.expire(job, old);
     // Studio comes back and does not hold it: it never started, as far as Central knows.
-    let drafts = decide::resume(&world.state, &machine("studio"), &[], Place::MAX, world.now).unwrap();
+    let drafts = decide::resume(&world.state, &machine("studio"), &nothing_held(), world.now).unwrap();
     world.decide(drafts);
     let (new, _) = world.must_claim("mini", "pay");
     let report = world.succeed("studio", old, job, 1);
@@ -172,7 +171,7 @@ fn a_success_of_a_parked_job_is_adopted_unless_it_is_exclusive() {
         world.policy.losses_max = Some(0);
         let (fence, job) = world.running("studio", handler);
         world.expire(job, fence);
-        let drafts = decide::resume(&world.state, &machine("studio"), &[], Place::MAX, world.now).unwrap();
+        let drafts = decide::resume(&world.state, &machine("studio"), &nothing_held(), world.now).unwrap();
         world.decide(drafts);
         let parked = &world.state.job(&job).unwrap().state;
         assert!(

@@ -1,9 +1,8 @@
 //! Leases end, resume and are lost as the class says; cancellation ends them on demand.
 
-use crate::harness::{MINUTE, World, machine, spec};
+use crate::harness::{MINUTE, World, machine, nothing_held, spec};
 use ledger_core::kinds::{ErrorClass, Fence, ParkedReason};
-use ledger_projections::Place;
-use ledger_projections::queue::{JobState, Phase, RunVerdict, Standing, decide};
+use ledger_projections::queue::{JobState, Phase, RunVerdict, Standing, decide, decide::Holds};
 
 #[test]
 fn a_machine_that_is_back_before_a_backup_claimed_goes_on_under_the_same_fence() {
@@ -232,14 +231,35 @@ fn a_hello_that_was_held_up_says_nothing_about_what_was_claimed_since() {
     // Said before the claim, heard after it: the machine has started an exclusive job meanwhile, which must not start twice.
     let (fence, _) = world.must_claim("studio", "pay");
     world.start("studio", fence);
-    let hello = |world: &World, held: &[Fence], seen: Place| {
-        decide::resume(&world.state, &machine("studio"), held, seen, world.now).unwrap()
+    let hello = |world: &World, seen| {
+        let holds = Holds {
+            seen,
+            ..nothing_held()
+        };
+        decide::resume(&world.state, &machine("studio"), &holds, world.now).unwrap()
     };
-    assert_eq!(hello(&world, &[], seen), []);
+    assert_eq!(hello(&world, seen), []);
     assert_eq!(world.state.standing(&fence), Standing::InForce);
     // As soon as the machine knows of the claim, not holding it means that it never started.
     let claimed = world.state.order().unwrap().head();
-    let drafts = hello(&world, &[], claimed);
+    let drafts = hello(&world, claimed);
     world.decide(drafts);
     assert_eq!(world.state.standing(&fence), Standing::Released);
+}
+
+#[test]
+fn a_machine_whose_data_was_put_back_does_not_know_whether_an_exclusive_claim_started() {
+    for (incarnation, phase) in [(1, Phase::Ready), (2, Phase::Parked)] {
+        let mut world = World::studio();
+        world.submit(spec("pay"));
+        let (_, job) = world.must_claim("studio", "pay");
+        // In its first incarnation it would know; in the second, the receipt of the start may be what was lost.
+        let holds = Holds {
+            incarnation,
+            ..nothing_held()
+        };
+        let drafts = decide::resume(&world.state, &machine("studio"), &holds, world.now).unwrap();
+        world.decide(drafts);
+        assert_eq!(world.state.job(&job).unwrap().phase(), phase);
+    }
 }

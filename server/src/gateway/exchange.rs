@@ -17,6 +17,7 @@ use ledger::{PayloadState, Receipt, Tx};
 use ledger_projections::central::{admit, greet};
 use ledger_projections::health::Gauges;
 use ledger_projections::queue::Policy;
+use ledger_projections::queue::decide::Holds;
 use ledger_projections::{FleetState, Place};
 use std::sync::Arc;
 use std::time::Duration;
@@ -208,7 +209,7 @@ async fn settle(machine: &Arc<Machine>, node: &MachineId, hello: &Hello) -> Resu
             slots: d.slots,
         })
         .collect();
-    let fences = hello.fences.clone();
+    let (fences, incarnation) = (hello.fences.clone(), hello.incarnation);
     let known = hello.order.as_ref().map(|(epoch, _, mark, _)| (*epoch, mark.seq));
     let seen = known.map_or(Place::MIN, |(epoch, seq)| Place { epoch, seq });
     let snapshot = machine.ledger.snapshot();
@@ -220,7 +221,14 @@ async fn settle(machine: &Arc<Machine>, node: &MachineId, hello: &Hello) -> Resu
     }
     machine
         .ledger
-        .submit(move |tx| -> Result<(), ServerError> { Ok(greet(tx, &node, &declared, &fences, seen)?) })
+        .submit(move |tx| -> Result<(), ServerError> {
+            let holds = Holds {
+                held: &fences,
+                seen,
+                incarnation,
+            };
+            Ok(greet(tx, &node, &declared, &holds)?)
+        })
         .await?;
     Ok(())
 }

@@ -9,7 +9,8 @@
 use crate::client::{ClientError, MachineSigner, Signed};
 use crate::config::Config;
 use crate::error::ServerError;
-use crate::exchange::{Mark, Marks, MarksAnswer, Pull, PullAnswer, decode, encode};
+use crate::exchange::{Mark, Marks, MarksAnswer, Pull, PullAnswer, Push, PushAnswer, decode, encode};
+use crate::gateway::exchange::read_run;
 use crate::machine::Machine;
 use ledger::core::{LogId, Stream};
 use ledger::intake::VerifiedRun;
@@ -178,8 +179,13 @@ async fn take_back(machine: &Arc<Machine>, gateway: &Signed, anchor_proves: bool
         }
     };
     let before: u64 = machine.ledger.snapshot().receipts;
-    for (log, _) in &known {
-        let taken = take_log_back(machine, gateway, *log).await;
+    for (log, theirs) in &known {
+        let ahead = mark_of(machine, log).is_some_and(|ours| ours.seq > theirs.seq);
+        let taken = if ahead {
+            give_rest(machine, gateway, *log, *theirs).await
+        } else {
+            take_log_back(machine, gateway, *log).await
+        };
         let chain = machine.ledger.snapshot().logs.get(log).cloned();
         let is_pulse = chain.is_some_and(|chain| chain.genesis().stream == Stream::Pulse);
         match taken {
@@ -223,6 +229,34 @@ pub(crate) async fn succeed(machine: &Arc<Machine>, logs: Vec<LogId>) -> Result<
         Ok(())
     });
     begun.await.map_err(CommitError::into_ledger)?;
+    Ok(())
+}
+
+// What was written here before the copy was made, and never told: the gateway takes no log that continues what it does not have.
+async fn give_rest(
+    machine: &Arc<Machine>,
+    gateway: &Signed,
+    log: LogId,
+    mut theirs: Mark,
+) -> Result<(), ServerError> {
+    while mark_of(machine, &log).is_some_and(|ours| ours.seq > theirs.seq) {
+        let (reader, next) = (Arc::clone(machine), theirs.seq.saturating_add(1));
+        let read = tokio::task::spawn_blocking(move || read_run(&reader, &log, next)).await;
+        let (records, _) = read.expect("reading does not panic")?;
+        let body = encode(&Push { log, records });
+        let answer = match gateway.exchange("push", body, PULL_WITHIN).await {
+            Ok(answer) => decode::<PushAnswer>("push", &answer)?,
+            Err(e) if e.problem().is_some_and(|problem| problem.code == "exchange.fork") => {
+                let said = e.problem().map(|problem| problem.detail.clone());
+                return Err(ServerError::Fork(said.unwrap_or_default()));
+            }
+            Err(e) => {
+                wait_again(&e).await;
+                continue;
+            }
+        };
+        theirs = answer.mark;
+    }
     Ok(())
 }
 

@@ -173,22 +173,38 @@ pub fn failover(
     Ok(vec![about(id, &failed_over, Some(job.request))])
 }
 
+/// What a machine says of the claims that it holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Holds<'a> {
+    /// Those that are running, and those whose end it has not been judged for.
+    pub held: &'a [Fence],
+    /// How far it had the order when it said so.
+    pub seen: Place,
+    /// In which incarnation it says so.
+    pub incarnation: u32,
+}
+
 /// A machine is heard again and says which claims it holds: those that are running, and those whose end it has not been
 /// judged for. Call it after what it pushed before was judged.
 ///
 /// A claim that it holds goes on under the same fence, if nobody else got the job. One that Central waits for and it
-/// does not hold never started, or is lost; but only if the order had reached the machine as far as that claim (`seen`) when it
-/// said so: a word that was held up on its way says nothing about what was claimed since.
+/// does not hold never started, or is lost; but only if the order had reached the machine as far as that claim when it
+/// said so: a word that was held up on its way says nothing about what was claimed since. A later incarnation does not know
+/// whether a claim of an earlier one started, since its data was put back: it counts as started.
 ///
 /// # Errors
 /// [`Refusal::MachineUnknown`] or [`Refusal::MachineRetired`].
 pub fn resume(
     state: &FleetState,
     machine: &MachineId,
-    held: &[Fence],
-    seen: Place,
+    holds: &Holds<'_>,
     now: i64,
 ) -> Result<Vec<OrderDraft>, Refusal> {
+    let Holds {
+        held,
+        seen,
+        incarnation,
+    } = *holds;
     working_machine(state, machine)?;
     let mut drafts = Vec::new();
     for job in state.jobs_on(machine) {
@@ -198,15 +214,8 @@ pub fn resume(
             if (Place { epoch, seq }) > seen {
                 continue;
             }
-            drafts.extend(after_loss(
-                state,
-                job,
-                lease.fence,
-                lease.started,
-                None,
-                None,
-                now,
-            ));
+            let started = lease.started || lease.incarnation < incarnation;
+            drafts.extend(after_loss(state, job, lease.fence, started, None, None, now));
         } else if job.phase() == Phase::Suspect {
             drafts.push(resumed(job, lease.fence));
         }

@@ -9,7 +9,7 @@ mod nodes;
 mod rows;
 
 pub(crate) use central::spec;
-pub(crate) use nodes::joined;
+pub(crate) use nodes::{joined, nothing_held};
 pub(crate) use rows::{MemoryRows, apply, load};
 
 use ledger::{Changes, Position, Receipt, State, StateContext};

@@ -6,7 +6,7 @@ use ledger_core::kinds::*;
 use ledger_core::{
     ContentDigest, Detail, Draft, LogId, PublicKey, ReceiptId, SigningKey, Stream, Subject, digest, signature,
 };
-use ledger_projections::queue::decide;
+use ledger_projections::queue::decide::{self, Holds};
 use ledger_projections::{Place, members, order};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -175,7 +175,11 @@ impl World {
     pub(crate) fn hello(&mut self, name: &str) -> Vec<Receipt> {
         self.push(name);
         let held: Vec<Fence> = self.nodes[name].held.keys().copied().collect();
-        let drafts = decide::resume(&self.state, &machine(name), &held, Place::MAX, self.now).unwrap();
+        let holds = Holds {
+            held: &held,
+            ..nothing_held()
+        };
+        let drafts = decide::resume(&self.state, &machine(name), &holds, self.now).unwrap();
         self.decide(drafts)
     }
 
@@ -214,4 +218,13 @@ pub(crate) fn joined(
     joined.machine_proof = signature::sign_join(key, &digest);
     joined.actor_proof = signature::sign_join(actor, &digest);
     joined
+}
+
+/// A machine that knows the whole order says that it holds nothing.
+pub(crate) fn nothing_held() -> Holds<'static> {
+    Holds {
+        held: &[],
+        seen: Place::MAX,
+        incarnation: 1,
+    }
 }
