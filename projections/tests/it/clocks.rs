@@ -39,7 +39,7 @@ fn noted(world: &mut World, off: i64) -> (Vec<InadmissibleReason>, bool) {
     world.now = right;
     let note = world.take(note);
     let before = world.journal.len();
-    let policy = world.policy.clone();
+    let policy = world.policy;
     let new = [note.clone()];
     admit(
         &mut Commit(world),

@@ -124,7 +124,7 @@ impl Bytes {
         if self.counted.0 < last {
             for bytes in read(self.counted.0, last - 1) {
                 self.counted = (self.counted.0 + 1, self.counted.1 + bytes);
-                if self.counted.0 % SUM_EVERY == 0 {
+                if self.counted.0.is_multiple_of(SUM_EVERY) {
                     self.sums.push_back(self.counted);
                 }
             }

@@ -64,7 +64,7 @@ pub enum ScheduleSaid {
     /// Signed by the author.
     Signed(SignedBody),
     /// To be signed by the local actor.
-    Plain(ScheduleBody),
+    Plain(Box<ScheduleBody>),
 }
 
 /// What became of a nominal time, or of several that were missed together.
