@@ -144,7 +144,7 @@ fn a_backlog_goes_on_where_it_was_after_a_kill_of_either_side() {
     }
     until("all of it is there", || there() >= BACKLOG);
     until("nothing is waiting", || {
-        good(&studio, &["status"])["outbox"]["receipts"] == Value::from(0)
+        good(&studio, &["status"])["outbox"]["receipts"] == 0
     });
     node.stop();
     running.stop();

@@ -256,11 +256,9 @@ async fn machines_cosign_each_other_and_a_node_lets_go_only_what_its_gateway_cos
     let mut stopped_too = stopped.clone();
     let (dir, config) = (gateway.clone(), quick());
     let running = tokio::spawn(async move {
-        run_gateway(
-            &dir,
-            config,
-            async move { drop(stopped.wait_for(|stop| *stop).await) },
-        )
+        run_gateway(&dir, config, async move {
+            drop(stopped.wait_for(|stop| *stop).await);
+        })
         .await
     });
     let all = async {
@@ -282,7 +280,7 @@ async fn machines_cosign_each_other_and_a_node_lets_go_only_what_its_gateway_cos
         let dir = node.clone();
         let ended = tokio::spawn(async move {
             run_node(&dir, config, async move {
-                drop(stopped_too.wait_for(|stop| *stop).await)
+                drop(stopped_too.wait_for(|stop| *stop).await);
             })
             .await
         });
@@ -330,9 +328,9 @@ async fn machines_cosign_each_other_and_a_node_lets_go_only_what_its_gateway_cos
         {
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
-        ended
+        [ended]
     };
-    let ended = tokio::time::timeout(SOON, all).await.unwrap();
+    let [ended] = tokio::time::timeout(SOON, all).await.unwrap();
     stop.send_replace(true);
     ended.await.unwrap().unwrap();
     running.await.unwrap().unwrap();
