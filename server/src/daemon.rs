@@ -355,7 +355,9 @@ fn pulse_from_own_thread(
             let rested = machine
                 .resting()
                 .is_some_and(|since| slept_ms >= period_ms || now_ms.saturating_sub(since) >= lost_after_ms);
-            if rested || slept_ms >= lost_after_ms {
+            // Until the marks are known a gateway may be an old copy of itself: it says nothing.
+            let says = !machine.is_gateway() || machine.central.is_serving();
+            if says && (rested || slept_ms >= lost_after_ms) {
                 let waking = Draft::of(&NodeWaking { slept_ms }, subject.clone());
                 match machine.ledger.append_to(Stream::Facts, waking) {
                     Ok(_) => drop(machine.rest(None)),
@@ -395,9 +397,10 @@ fn pulse_from_own_thread(
                     heard_at: machine.now_us(),
                 },
             );
-            if let Err(e) = machine
-                .ledger
-                .append_to(Stream::Pulse, Draft::of(&pulse, subject.clone()))
+            if says
+                && let Err(e) = machine
+                    .ledger
+                    .append_to(Stream::Pulse, Draft::of(&pulse, subject.clone()))
             {
                 tracing::error!(code = e.code(), error = %e, kind = NodePulse3::KIND, "a heartbeat could not be kept");
             }

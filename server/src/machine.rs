@@ -437,6 +437,9 @@ impl Machine {
         if stream == Stream::Order && !self.decides().await? {
             // Says what to do: the daemon does not run.
             self.central.wait_until_serving().await?;
+        } else if self.is_gateway() && !self.central.is_idle() {
+            // Until the marks are known this store may be an old copy, and what it says a second record for one seq.
+            self.central.wait_until_serving().await?;
         }
         let node = !self.is_gateway();
         let policy = self.config.policy();

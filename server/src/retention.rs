@@ -329,8 +329,11 @@ pub(crate) async fn keep_forever(machine: Arc<Machine>, mut stop: watch::Receive
             () = tokio::time::sleep(period) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
+        // Until the marks are known this store may be an old copy: it says nothing.
+        if machine.is_gateway() && !machine.central.is_serving() {
+            continue;
+        }
         if machine.is_gateway()
-            && machine.central.is_serving()
             && let Err(e) = say_as_central(&machine, &mut due.cited).await
         {
             tracing::error!(code = e.code(), error = %e, "what Central says of witnesses and pulses could not be kept");

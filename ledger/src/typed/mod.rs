@@ -4,7 +4,7 @@
 //! schema, is a parameter of the media type (`application/json; schema=3`; without one it is 1), since the statement of
 //! a custom kind has schema 1 for ever. Decoding and upcasting are pure: the same bytes give the same value on every
 //! path, whether they come from a store, a range, a tail or somewhere else ([`Content::parse`]). Does not know what the
-//! content means, and never lets it into a [`State`]: content can be erased, and no fold may depend on what can go.
+//! content means, and never lets it into a [`State`](crate::State): content can be erased, and no fold may depend on what can go.
 //!
 //! ```
 //! use ledger::core::Subject;
