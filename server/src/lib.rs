@@ -26,6 +26,7 @@ mod outside;
 pub mod reserve;
 mod rest;
 pub mod retention;
+mod say;
 pub mod setup;
 mod standing;
 pub mod vault;
