@@ -103,6 +103,8 @@ pub struct Declared {
 /// "Here I am": the first exchange, and again whenever everything was pushed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Hello {
+    /// The process that says it: a random number that it drew when it began.
+    pub process: [u8; 16],
     /// Which set of logs.
     pub incarnation: u32,
     /// Heads of the own logs.
@@ -150,6 +152,8 @@ pub struct HelloAnswer {
 /// Asks what the gateway has of the caller's own logs, of all incarnations, and of others. Changes nothing.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Marks {
+    /// The process that asks, when it takes its machine's own tail back: what earlier ones pushed is not taken in any more.
+    pub taking_back: Option<[u8; 16]>,
     /// The others, at most [`MARKS_MAX`].
     pub logs: Vec<LogId>,
 }
@@ -166,6 +170,8 @@ pub struct MarksAnswer {
 /// A contiguous run of one log.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Push {
+    /// The process that pushes, as its hello named it.
+    pub process: [u8; 16],
     /// The log.
     pub log: LogId,
     /// Its records.

@@ -27,6 +27,8 @@ pub struct Machine {
     pub config: Config,
     /// Names this run of the process: 32 hex characters.
     pub boot: String,
+    /// The same, as the gateway is told it.
+    pub(crate) process: [u8; 16],
     /// What a gateway has beside the store; idle on a node.
     pub central: Central,
     pub(crate) vault: VaultReader,
@@ -141,6 +143,7 @@ impl Machine {
             ledger,
             config,
             boot: data_encoding::HEXLOWER.encode(&boot),
+            process: boot,
             central,
             gauges: RwLock::default(),
             link: Mutex::new(link),

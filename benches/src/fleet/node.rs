@@ -160,6 +160,7 @@ impl Node {
         let logs = [Stream::Work, Stream::Facts, Stream::Pulse];
         let logs = logs.map(|stream| self.own(stream).map(|log| (log, self.mark(&log))));
         let hello = Hello {
+            process: [0; 16],
             incarnation: 1,
             logs: logs.into_iter().collect::<Result<_, _>>()?,
             order: Some((order.epoch, order.log, mark, proof.record.bytes().to_vec())),
@@ -201,7 +202,16 @@ impl Node {
             return Ok(0);
         }
         let sent = records.len();
-        let answer: PushAnswer = self.exchange("push", encode(&Push { log, records })).await?;
+        let answer: PushAnswer = self
+            .exchange(
+                "push",
+                encode(&Push {
+                    process: [0; 16],
+                    log,
+                    records,
+                }),
+            )
+            .await?;
         self.acknowledged.store(answer.mark.seq + 1, Ordering::Release);
         self.told.succeeded.fetch_add(ends, Ordering::AcqRel);
         self.told.moved.notify_waiters();

@@ -236,6 +236,7 @@ impl Member {
         let draft = Draft::of(&gauges, Subject::new(&format!("node/{}", self.machine))?);
         let record = self.pulse.seal(draft, random())?;
         let push = Push {
+            process: [0; 16],
             log: self.pulse.id,
             records: vec![Raw {
                 record: record.bytes().to_vec(),

@@ -42,6 +42,7 @@ fn exchanges() -> Vec<Vec<u8>> {
         payload: None,
     };
     let hello = Hello {
+        process: [4; 16],
         incarnation: 1,
         logs: vec![(log, Some(mark)), (LogId([8; 32]), None)],
         order: Some((1, log, mark, vec![1; 30])),
@@ -56,6 +57,7 @@ fn exchanges() -> Vec<Vec<u8>> {
         now: 1_700_000_000_000_000,
     };
     let push = Push {
+        process: [4; 16],
         log,
         records: vec![raw.clone(), raw.clone()],
     };

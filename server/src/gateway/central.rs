@@ -8,6 +8,7 @@ use super::lanes::Lanes;
 use crate::clock::running_ms;
 use crate::config::Config;
 use crate::error::ServerError;
+use crate::gateway::processes::Processes;
 use ledger::core::kinds::{Fence, PinnedRange};
 use ledger::core::{LogId, MachineId, Stream};
 use ledger::{BatchHook, Receipt, Tx};
@@ -51,6 +52,7 @@ pub struct Central {
     pub(super) backlogs: Mutex<Backlogs>,
     /// Whose push comes next.
     pub(crate) lanes: Lanes,
+    pub(super) processes: Processes,
     lost_after_ms: u64,
     pub(crate) started_ms: u64,
 }
@@ -68,6 +70,7 @@ impl Central {
             absences: Mutex::default(),
             backlogs: Mutex::default(),
             lanes: Lanes::new(),
+            processes: Processes::default(),
             lost_after_ms: config.timing.lost_after_ms,
             started_ms: running_ms(),
         }

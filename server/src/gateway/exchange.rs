@@ -55,7 +55,7 @@ pub async fn exchange(
     machine.central.hear(&node, machine.now_us());
     let answer = match op {
         "hello" => encode(&hello(machine, &node, decode("hello", &body)?).await?),
-        "marks" => encode(&incarnations::marks(machine, &node, &decode("marks", &body)?)?),
+        "marks" => encode(&incarnations::marks(machine, &node, &decode("marks", &body)?).await?),
         "push" => encode(&push(machine, &node, decode("push", &body)?).await?),
         "pull" => encode(&pull(machine, &node, decode("pull", &body)?).await?),
         "claim" => encode(&claims::claim(machine, &node, decode("claim", &body)?).await?),
@@ -101,6 +101,7 @@ async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result
     if hello.logs.len() > MARKS_MAX {
         return Err(ServerError::Malformed(format!("more than {MARKS_MAX} logs")));
     }
+    machine.central.processes.hear(node, hello.process);
     let snapshot = machine.ledger.snapshot();
     let order = snapshot
         .state
@@ -251,7 +252,7 @@ async fn push(machine: &Arc<Machine>, node: &MachineId, push: Push) -> Result<Pu
         .machine(node)
         .ok_or_else(|| ServerError::Forbidden(format!("{node} is unknown")))?;
     let chain = snapshot.logs.get(&push.log).cloned();
-    let (log, lanes) = (push.log, &machine.central.lanes);
+    let (log, process, lanes) = (push.log, push.process, &machine.central.lanes);
     // Given back before its turn comes: whoever waits for one before it must not keep that one out.
     let room = lanes.room(push.records.len()).await?;
     let raw = push.records.into_iter().map(|r| (r.record, r.payload)).collect();
@@ -271,14 +272,19 @@ async fn push(machine: &Arc<Machine>, node: &MachineId, push: Push) -> Result<Pu
     }
     incarnations::may_push(&snapshot, row, &run)?;
     let (run, node_id, policy) = (Arc::new(run), node.clone(), machine.config.policy());
-    let taken = Arc::clone(&run);
+    let (taken, central) = (Arc::clone(&run), Arc::clone(machine));
     let next = |machine: &Machine| mark_of(machine, &log).map_or(0, |mark| mark.seq.saturating_add(1));
     let first = run.records().first().map_or(0, |(record, _)| record.seal().seq);
     let end = first.saturating_add(u64::try_from(run.records().len()).unwrap_or(u64::MAX));
     lanes.turn(&log, first, next(machine)).await;
-    let taking = machine
-        .ledger
-        .submit(move |tx| take_in(tx, &taken, &node_id, &policy));
+    let taking = machine.ledger.submit(move |tx| {
+        if central.central.processes.is_barred(&node_id, &process) {
+            return Err(ServerError::Fork(format!(
+                "{node_id} took its own tail back since: what an earlier process pushed comes too late"
+            )));
+        }
+        take_in(tx, &taken, &node_id, &policy)
+    });
     lanes.admitted(&log, end);
     let committed = match taking.await.map_err(ServerError::from) {
         Ok(committed) => committed,

@@ -18,9 +18,19 @@ use ledger_projections::members;
 ///
 /// # Errors
 /// [`ServerError::Forbidden`] for a machine that is none of the fleet; [`ServerError::Malformed`] for too many logs.
-pub(super) fn marks(machine: &Machine, node: &MachineId, asked: &Marks) -> Result<MarksAnswer, ServerError> {
+pub(super) async fn marks(
+    machine: &Machine,
+    node: &MachineId,
+    asked: &Marks,
+) -> Result<MarksAnswer, ServerError> {
     if asked.logs.len() > MARKS_MAX {
         return Err(ServerError::Malformed(format!("more than {MARKS_MAX} logs")));
+    }
+    if let Some(process) = asked.taking_back {
+        machine.central.processes.takes_back(node, process);
+        // What was handed to the committer before that is in the answer.
+        let settled = machine.ledger.submit(|_| -> Result<(), ServerError> { Ok(()) });
+        settled.await?;
     }
     let snapshot = machine.ledger.snapshot();
     let row = snapshot.state.machine(node);

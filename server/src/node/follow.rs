@@ -11,7 +11,10 @@ use std::sync::Arc;
 // What is here of the gateway's own logs, and not there any more: its work and facts first, then the order, epoch by epoch.
 pub(super) async fn offer_all(link: &Arc<Link>) -> Result<(), ServerError> {
     let logs = logs_of_central(link.machine());
-    let asked = Marks { logs };
+    let asked = Marks {
+        taking_back: None,
+        logs,
+    };
     let theirs: MarksAnswer = link.exchange("marks", encode(&asked), EXCHANGE_TIMEOUT).await?;
     for mut entry in theirs.others {
         let (log, mark) = entry;
@@ -62,7 +65,10 @@ pub(super) async fn follow_epoch(link: &Arc<Link>, before: LogId, next: LogId) -
 
 /// The gateway has, of a log of ours, what we do not: what stands here instead is shown to it, so that there is a proof.
 pub(super) async fn show_fork(link: &Arc<Link>) -> Result<(), ServerError> {
-    let asked = Marks { logs: Vec::new() };
+    let asked = Marks {
+        taking_back: None,
+        logs: Vec::new(),
+    };
     let theirs: MarksAnswer = link.exchange("marks", encode(&asked), EXCHANGE_TIMEOUT).await?;
     let own = link.own_logs();
     for (log, mark) in theirs.own.iter().filter(|(log, _)| own.contains(log)) {
@@ -75,7 +81,12 @@ pub(super) async fn show_fork(link: &Arc<Link>) -> Result<(), ServerError> {
             continue;
         }
         let records = vec![raw_of(link.machine(), &stands)?];
-        let push = encode(&Push { log: *log, records });
+        let process = link.machine().process;
+        let push = encode(&Push {
+            process,
+            log: *log,
+            records,
+        });
         // It cannot be taken in, and that is the point.
         if let Err(e) = link.exchange::<PushAnswer>("push", push, EXCHANGE_TIMEOUT).await {
             tracing::debug!(%log, error = %e, "what stands here was shown");
@@ -96,8 +107,17 @@ async fn push_one(link: &Arc<Link>, entry: &mut (LogId, Option<Mark>)) -> Result
             "log {log} has nothing behind seq {next}, but the gateway lacks it"
         )));
     }
+    let process = link.machine().process;
     let answer: PushAnswer = link
-        .exchange("push", encode(&Push { log, records }), EXCHANGE_TIMEOUT)
+        .exchange(
+            "push",
+            encode(&Push {
+                process,
+                log,
+                records,
+            }),
+            EXCHANGE_TIMEOUT,
+        )
         .await?;
     if mark.is_some_and(|mark| answer.mark.seq <= mark.seq) {
         return Err(ServerError::Fork(format!(

@@ -303,6 +303,7 @@ impl Link {
             None => None,
         };
         let hello = Hello {
+            process: self.machine.process,
             incarnation: self.incarnation(),
             logs: self
                 .own_logs()

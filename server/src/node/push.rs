@@ -206,5 +206,13 @@ fn read(machine: &Machine, log: LogId, first: u64) -> Result<(Vec<u8>, u64), Ser
             break;
         }
     }
-    Ok((encode(&Push { log, records }), end))
+    let process = machine.process;
+    Ok((
+        encode(&Push {
+            process,
+            log,
+            records,
+        }),
+        end,
+    ))
 }

@@ -149,13 +149,17 @@ fn mark_of(machine: &Machine, log: &LogId) -> Option<Mark> {
     })
 }
 
-/// What the gateway has of this machine's own logs, and of others.
+/// What the gateway has of this machine's own logs; whether this process takes them back.
 pub(crate) async fn marks(
     gateway: &Signed,
-    logs: Vec<LogId>,
+    taking_back: Option<[u8; 16]>,
     within: Duration,
 ) -> Result<MarksAnswer, ClientError> {
-    let answer = gateway.exchange("marks", encode(&Marks { logs }), within).await?;
+    let asked = Marks {
+        taking_back,
+        logs: Vec::new(),
+    };
+    let answer = gateway.exchange("marks", encode(&asked), within).await?;
     decode("marks", &answer).map_err(|e| ClientError::Malformed {
         to: "the gateway".into(),
         why: e.to_string(),
@@ -165,7 +169,7 @@ pub(crate) async fn marks(
 // The first of our logs of which the gateway has more.
 async fn has_more(machine: &Machine, gateway: &Signed) -> Result<Option<LogId>, ClientError> {
     let more = |log: &LogId, theirs: &Mark| mark_of(machine, log).is_none_or(|ours| ours.seq < theirs.seq);
-    let answer = marks(gateway, Vec::new(), ASK_WITHIN).await?;
+    let answer = marks(gateway, None, ASK_WITHIN).await?;
     let found = answer.own.iter().find(|(log, theirs)| more(log, theirs));
     Ok(found.map(|(log, _)| *log))
 }
@@ -173,7 +177,7 @@ async fn has_more(machine: &Machine, gateway: &Signed) -> Result<Option<LogId>, 
 // Everything that the gateway has of our logs, then successors of the newest.
 async fn take_back(machine: &Arc<Machine>, gateway: &Signed, anchor_proves: bool) -> Result<(), ServerError> {
     let known = loop {
-        match marks(gateway, Vec::new(), PULL_WITHIN).await {
+        match marks(gateway, Some(machine.process), PULL_WITHIN).await {
             Ok(answer) => break answer.own,
             Err(e) => wait_again(&e).await,
         }
@@ -182,7 +186,7 @@ async fn take_back(machine: &Arc<Machine>, gateway: &Signed, anchor_proves: bool
     for (log, theirs) in &known {
         let ahead = mark_of(machine, log).is_some_and(|ours| ours.seq > theirs.seq);
         let taken = if ahead {
-            give_rest(machine, gateway, *log, *theirs).await
+            give_rest(machine, gateway, *log, Some(*theirs)).await
         } else {
             take_log_back(machine, gateway, *log).await
         };
@@ -196,20 +200,33 @@ async fn take_back(machine: &Arc<Machine>, gateway: &Signed, anchor_proves: bool
             taken => taken?,
         }
     }
+    // Logs of which the gateway has nothing: begun here, and never told.
+    for log in own_logs(machine) {
+        if known.iter().all(|(of, _)| *of != log) {
+            give_rest(machine, gateway, log, None).await?;
+        }
+    }
     let taken = machine.ledger.snapshot().receipts.saturating_sub(before);
     let newest = machine.ledger.written_logs().into_values();
-    // What the gateway does not know was begun by a run that ended in the middle of this, and never written.
-    let open: Vec<LogId> = newest
-        .filter(|log| {
-            known.iter().any(|(of, _)| of == log) && !(anchor_proves && machine.ledger.is_exact(log))
-        })
-        .collect();
+    let is_open = |log: &LogId| !(anchor_proves && machine.ledger.is_exact(log));
+    let open: Vec<LogId> = newest.filter(is_open).collect();
     tracing::info!(
         receipts = taken,
         succeeded = open.len(),
         "this machine's own tail is here again"
     );
     succeed(machine, open).await
+}
+
+// This machine's own logs of all incarnations, older ones first.
+fn own_logs(machine: &Machine) -> Vec<LogId> {
+    let (snapshot, key) = (machine.ledger.snapshot(), machine.ledger.context().machine_key);
+    let own = snapshot.logs.values().filter(|chain| chain.machine_key() == key);
+    let mut own: Vec<_> = own
+        .map(|chain| (chain.genesis().incarnation, chain.log()))
+        .collect();
+    own.sort_unstable();
+    own.into_iter().map(|(_, log)| log).collect()
 }
 
 async fn wait_again(error: &ClientError) {
@@ -237,13 +254,23 @@ async fn give_rest(
     machine: &Arc<Machine>,
     gateway: &Signed,
     log: LogId,
-    mut theirs: Mark,
+    mut theirs: Option<Mark>,
 ) -> Result<(), ServerError> {
-    while mark_of(machine, &log).is_some_and(|ours| ours.seq > theirs.seq) {
-        let (reader, next) = (Arc::clone(machine), theirs.seq.saturating_add(1));
+    let is_behind = |theirs: &Option<Mark>| {
+        let ours = mark_of(machine, &log);
+        ours.is_some_and(|ours| theirs.is_none_or(|theirs| ours.seq > theirs.seq))
+    };
+    while is_behind(&theirs) {
+        let next = theirs.map_or(0, |theirs| theirs.seq.saturating_add(1));
+        let reader = Arc::clone(machine);
         let read = tokio::task::spawn_blocking(move || read_run(&reader, &log, next)).await;
         let (records, _) = read.expect("reading does not panic")?;
-        let body = encode(&Push { log, records });
+        let process = machine.process;
+        let body = encode(&Push {
+            process,
+            log,
+            records,
+        });
         let answer = match gateway.exchange("push", body, PULL_WITHIN).await {
             Ok(answer) => decode::<PushAnswer>("push", &answer)?,
             Err(e) if e.problem().is_some_and(|problem| problem.code == "exchange.fork") => {
@@ -255,7 +282,7 @@ async fn give_rest(
                 continue;
             }
         };
-        theirs = answer.mark;
+        theirs = Some(answer.mark);
     }
     Ok(())
 }
