@@ -217,17 +217,23 @@ impl Fleet {
 
     /// Waits until a machine has a receipt of this kind about this job.
     pub(super) fn until(&self, machine: &str, kind: &str, job: &str) {
+        let said = format!("{kind} of {job} at {machine}");
+        until(&said, || self.has(machine, kind, job));
+    }
+
+    /// The same, for a shorter time; whether it came to that.
+    pub(super) fn comes_to(&self, machine: &str, kind: &str, job: &str, within: Duration) -> bool {
+        came(within, || self.has(machine, kind, job))
+    }
+
+    fn has(&self, machine: &str, kind: &str, job: &str) -> bool {
         let query = ReceiptsQuery {
             kind: vec![kind.to_owned()],
             subject: Some(format!("job/{job}")),
             ..ReceiptsQuery::default()
         };
-        let api = self.api(machine);
-        let said = format!("{kind} of {job} at {machine}");
-        until(&said, || {
-            let page = self.runtime.block_on(api.receipts(&query));
-            page.is_ok_and(|page| !page.items.is_empty())
-        });
+        let page = self.runtime.block_on(self.api(machine).receipts(&query));
+        page.is_ok_and(|page| !page.items.is_empty())
     }
 
     /// Waits until the gateway takes a machine for this.
@@ -263,11 +269,18 @@ impl Fleet {
 
 /// Waits for something, within a bound.
 fn until(what: &str, is_so: impl Fn() -> bool) {
+    assert!(came(WITHIN, is_so), "not within {WITHIN:?}: {what}");
+}
+
+fn came(within: Duration, is_so: impl Fn() -> bool) -> bool {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < WITHIN, "not within {WITHIN:?}: {what}");
+        if began.elapsed() >= within {
+            return false;
+        }
         std::thread::sleep(Duration::from_millis(20));
     }
+    true
 }
 
 // What any store has of a log that another writes is the same, record by record.
