@@ -8,8 +8,8 @@ use crate::cosign::cosign_forever;
 use crate::doors::{Doors, listen};
 use crate::error::ServerError;
 use crate::gateway;
-use crate::gateway::central::{self};
 use crate::gateway::epochs::{Lost, collect};
+use crate::gateway::worker::{until_serving, work_here};
 use crate::heartbeat::{Sampler, os_boot_id};
 use crate::jobs::Jobs;
 use crate::machine::Machine;
@@ -18,12 +18,10 @@ use crate::node::{Link, beat_from_own_thread, link_forever, may_be_behind, open_
 use crate::rest;
 use crate::retention::keep_forever;
 use ledger::clock::{Entropy, SystemEntropy};
-use ledger::core::kinds::{Boot, Detail, HandlerDeclared, NodeBooted, NodePulse3, NodeWaking, RestReason};
+use ledger::core::kinds::{Boot, Detail, NodeBooted, NodePulse3, NodeWaking, RestReason};
 use ledger::core::limits::NAME_BYTES_MAX;
 use ledger::core::{Draft, MachineId, Stream, Subject};
-use ledger_projections::Place;
 use ledger_projections::health::Gauges;
-use ledger_projections::queue::decide::{self, Holds};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -36,8 +34,6 @@ pub use crate::found::{RunFile, run_file, socket};
 
 /// How long a stopping daemon waits for its tasks.
 const STOP_WAIT: Duration = Duration::from_secs(10);
-/// How often the gateway's own worker looks for work when nothing changed.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 // What every daemon has.
 struct Daemon {
@@ -413,91 +409,4 @@ fn pulse_from_own_thread(
             "starting the thread of heartbeats in",
             Path::new("."),
         ))
-}
-
-// Until Central decides: then it is known that nothing of this machine's own logs is elsewhere and not here.
-async fn until_serving(machine: &Machine) {
-    while machine.central.wait_until_serving().await.is_err() {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-// The gateway's own worker: an ordinary claim of its own machine, without the wire.
-async fn work_here(machine: Arc<Machine>, jobs: Arc<Jobs>, mut stop: watch::Receiver<bool>) {
-    tokio::select! {
-        () = until_serving(&machine) => {}
-        _ = stop.wait_for(|stop| *stop) => return,
-    }
-    if let Err(e) = begin_work(&machine, &jobs).await {
-        tracing::error!(code = e.code(), error = %e, "the gateway's own worker could not begin");
-    }
-    let mut changed = machine.changed();
-    loop {
-        changed.mark_unchanged();
-        if machine.central.is_serving()
-            && let Err(e) = claim_here(&machine, &jobs).await
-        {
-            tracing::error!(code = e.code(), error = %e, "the gateway's own worker could not claim");
-        }
-        let opens = gateway::opens_in(&machine, machine.id(), &jobs.free());
-        tokio::select! {
-            _ = changed.changed() => {}
-            () = jobs.wait_for_room() => {}
-            () = tokio::time::sleep(opens.map_or(LOOK_EVERY, |opens| opens.min(LOOK_EVERY))) => {}
-            _ = stop.wait_for(|stop| *stop) => return,
-        }
-    }
-}
-
-// What an earlier process left here is told, then what it claimed and never began is given back.
-async fn begin_work(machine: &Arc<Machine>, jobs: &Arc<Jobs>) -> Result<(), ServerError> {
-    jobs.recover().await?;
-    let own = machine.id().clone();
-    let declared: Vec<HandlerDeclared> = jobs
-        .declared()
-        .into_iter()
-        .map(|d| HandlerDeclared {
-            machine: own.clone(),
-            handler: d.handler,
-            class: d.class,
-            labels: d.labels,
-            slots: d.slots,
-        })
-        .collect();
-    let fences = jobs.fences();
-    machine
-        .ledger
-        .submit(move |tx| -> Result<(), ServerError> {
-            let drafts = decide::handler_declared(tx.state(), &own, &declared)?;
-            central::put(tx, drafts)?;
-            let holds = Holds {
-                held: &fences,
-                seen: Place::MAX,
-                incarnation: 1,
-            };
-            let drafts = decide::resume(tx.state(), &own, &holds, tx.now_us())?;
-            central::put(tx, drafts)?;
-            Ok(())
-        })
-        .await?;
-    Ok(())
-}
-
-async fn claim_here(machine: &Arc<Machine>, jobs: &Arc<Jobs>) -> Result<(), ServerError> {
-    let free = jobs.free();
-    if free.is_empty() || jobs.is_stopping() || machine.has_room().is_err() {
-        return Ok(());
-    }
-    let mut claim = [0; 16];
-    SystemEntropy.fill(&mut claim);
-    let claim = crate::exchange::Claim {
-        claim,
-        incarnation: 1,
-        free,
-        wait_ms: 0,
-    };
-    for claimed in gateway::claim_now(machine, machine.id(), &claim, None).await? {
-        jobs.take(claimed).await;
-    }
-    Ok(())
 }

@@ -161,6 +161,14 @@ impl Machine {
         self.gateway
     }
 
+    /// Which set of logs it writes, from 1 on.
+    pub(crate) fn incarnation(&self) -> u32 {
+        let snapshot = self.ledger.snapshot();
+        let own = self.ledger.own_log(Stream::Work);
+        own.and_then(|log| snapshot.logs.get(&log).map(|chain| chain.genesis().incarnation))
+            .unwrap_or(1)
+    }
+
     /// This machine's name.
     pub fn id(&self) -> &MachineId {
         &self.ledger.context().machine

@@ -15,6 +15,7 @@ pub(crate) mod processes;
 pub(crate) mod schedules;
 mod sinks;
 mod ticker;
+pub(crate) mod worker;
 
 pub(crate) use claims::{claim_now, opens_in};
 pub(crate) use notices::deliver_forever;

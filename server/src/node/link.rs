@@ -4,12 +4,13 @@
 //! work before facts before pulses, then hello again so that fences are judged), *pull* (the order, then the gateway's own
 //! work and facts), *claim* (only after everything was judged, only for free slots).
 
+use super::claiming::claim_round;
 use super::follow::{follow_epoch, offer_all, show_fork};
 use super::push::Pushes;
 use crate::client::{ClientError, Signed};
 use crate::clock::running_ms;
 use crate::error::ServerError;
-use crate::exchange::{Claim, ClaimAnswer, Hello, HelloAnswer, Mark, Pull, PullAnswer, decode, encode};
+use crate::exchange::{Hello, HelloAnswer, Mark, Pull, PullAnswer, decode, encode};
 use crate::jobs::Jobs;
 use crate::machine::Machine;
 use ledger::core::{LogId, Stream};
@@ -22,7 +23,7 @@ use tokio::sync::watch;
 /// How long an exchange without waiting may take.
 pub(super) const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between two looks whether Central decides again.
-const HEALING_WAIT: Duration = Duration::from_millis(250);
+pub(super) const HEALING_WAIT: Duration = Duration::from_millis(250);
 /// The shortest time between two tries.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 
@@ -34,18 +35,18 @@ pub(crate) struct Link {
     // The last answer to a hello that judged everything; none while the link is down.
     pub(super) synced: watch::Sender<Option<HelloAnswer>>,
     // Raised whenever the link failed, so that hello comes first again.
-    failures: watch::Sender<u64>,
+    pub(super) failures: watch::Sender<u64>,
     // The order log that the gateway writes, as it last said.
-    order: watch::Sender<Option<LogId>>,
+    pub(super) order: watch::Sender<Option<LogId>>,
     // Whether the gateway, which lost the end of its logs, was offered what is here of them.
     offered: AtomicBool,
     // A hello that settles fences and a claim exclude each other: a claim whose answer is still on its way is in no
     // hello, and Central would take it for one that never started.
-    claiming: tokio::sync::Mutex<()>,
+    pub(super) claiming: tokio::sync::Mutex<()>,
     // Hellos that wait for a claim's long poll, which gives way to them.
-    greeting: watch::Sender<u32>,
+    pub(super) greeting: watch::Sender<u32>,
     // The id of a claim that was dropped without an answer, to be asked again under the same id.
-    unanswered: std::sync::Mutex<Option<[u8; 16]>>,
+    pub(super) unanswered: std::sync::Mutex<Option<[u8; 16]>>,
     /// When the last acknowledged beat was sent, by the clock that counts sleep.
     pub(crate) beat_ms: AtomicU64,
     /// A lease's term as the gateway says, milliseconds; 0 while it is not known.
@@ -253,15 +254,8 @@ impl Link {
             .map(|order| order.log)
     }
 
-    fn incarnation(&self) -> u32 {
-        let snapshot = self.machine.ledger.snapshot();
-        let own = self.machine.ledger.own_log(Stream::Work);
-        own.and_then(|log| snapshot.logs.get(&log).map(|chain| chain.genesis().incarnation))
-            .unwrap_or(1)
-    }
-
     /// Whether the node may start something: the last acknowledged beat or hello was sent less than 80 % of a term ago.
-    fn is_leased(&self, term_ms: u32) -> bool {
+    pub(super) fn is_leased(&self, term_ms: u32) -> bool {
         let age = running_ms().saturating_sub(self.beat_ms.load(Ordering::Acquire));
         age < u64::from(term_ms) * 8 / 10
     }
@@ -304,7 +298,7 @@ impl Link {
         };
         let hello = Hello {
             process: self.machine.process,
-            incarnation: self.incarnation(),
+            incarnation: self.machine.incarnation(),
             logs: self
                 .own_logs()
                 .into_iter()
@@ -465,76 +459,6 @@ async fn pull_order(link: &Arc<Link>) -> Result<(), ServerError> {
         return follow_epoch(link, log, next).await;
     }
     while pull_log(link, log, wait_ms(link)).await? {}
-    Ok(())
-}
-
-// Claims work for free slots by long poll.
-async fn claim_round(link: &Arc<Link>) -> Result<(), ServerError> {
-    let mut synced = link.synced.subscribe();
-    let ready = synced.wait_for(Option::is_some).await;
-    let term_ms = ready
-        .ok()
-        .and_then(|answer| answer.as_ref().map(|a| a.term_ms))
-        .unwrap_or_default();
-    let mut failures = link.failures.subscribe();
-    failures.mark_unchanged();
-    let mut greeting = link.greeting.subscribe();
-    let no_hello = link.claiming.lock().await;
-    if link.synced.borrow().is_none() {
-        return Ok(());
-    }
-    if *link.order.borrow() != link.follows() {
-        // A claim in an order that is not here yet could not be checked.
-        drop(no_hello);
-        tokio::time::sleep(HEALING_WAIT).await;
-        return Ok(());
-    }
-    let free = link.jobs.free();
-    if free.is_empty() || !link.is_leased(term_ms) || link.machine.has_room().is_err() {
-        drop(no_hello);
-        tokio::select! {
-            () = link.jobs.wait_for_room() => {}
-            () = tokio::time::sleep(Duration::from_millis(link.machine.config.timing.beat_ms)) => {}
-        }
-        return Ok(());
-    }
-    let id = *link
-        .unanswered
-        .lock()
-        .expect("claim lock")
-        .get_or_insert_with(|| {
-            let mut id = [0; 16];
-            ledger::clock::Entropy::fill(&ledger::clock::SystemEntropy, &mut id);
-            id
-        });
-    let wait = wait_ms(link);
-    let claim = Claim {
-        claim: id,
-        incarnation: link.incarnation(),
-        free,
-        wait_ms: wait,
-    };
-    let timeout = EXCHANGE_TIMEOUT + Duration::from_millis(wait.into());
-    let answer: ClaimAnswer = tokio::select! {
-        answer = link.exchange("claim", encode(&claim), timeout) => answer?,
-        // The link failed: an answer that still comes is not heeded, and hello says that we hold nothing of it.
-        _ = failures.changed() => {
-            *link.unanswered.lock().expect("claim lock") = None;
-            return Ok(());
-        }
-        // Hello comes first, and voids it: nothing that anybody says waits for a claim that waits for work.
-        _ = greeting.wait_for(|waiting| *waiting > 0) => {
-            *link.unanswered.lock().expect("claim lock") = None;
-            return Ok(());
-        }
-        // A slot became free: the claim is asked again with it, under the same id.
-        () = link.jobs.wait_for_room() => return Ok(()),
-    };
-    *link.unanswered.lock().expect("claim lock") = None;
-    for claimed in answer.jobs {
-        link.jobs.take(claimed).await;
-    }
-    drop(no_hello);
     Ok(())
 }
 

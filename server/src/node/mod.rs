@@ -1,6 +1,7 @@
 //! What a machine does that joined: dial the gateway, push what it wrote, mirror the order, claim work, beat.
 
 mod beats;
+mod claiming;
 mod follow;
 mod link;
 mod mirror;

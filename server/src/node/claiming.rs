@@ -1,0 +1,77 @@
+//! Claims work for free slots by long poll: only after everything was judged, never while hello is said.
+
+use super::link::{EXCHANGE_TIMEOUT, HEALING_WAIT, Link, wait_ms};
+use crate::error::ServerError;
+use crate::exchange::{Claim, ClaimAnswer, encode};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Claims what there is, or waits for it.
+pub(super) async fn claim_round(link: &Arc<Link>) -> Result<(), ServerError> {
+    let mut synced = link.synced.subscribe();
+    let ready = synced.wait_for(Option::is_some).await;
+    let term_ms = ready
+        .ok()
+        .and_then(|answer| answer.as_ref().map(|a| a.term_ms))
+        .unwrap_or_default();
+    let mut failures = link.failures.subscribe();
+    failures.mark_unchanged();
+    let mut greeting = link.greeting.subscribe();
+    let no_hello = link.claiming.lock().await;
+    if link.synced.borrow().is_none() {
+        return Ok(());
+    }
+    if *link.order.borrow() != link.follows() {
+        // A claim in an order that is not here yet could not be checked.
+        drop(no_hello);
+        tokio::time::sleep(HEALING_WAIT).await;
+        return Ok(());
+    }
+    let free = link.jobs().free();
+    if free.is_empty() || !link.is_leased(term_ms) || link.machine().has_room().is_err() {
+        drop(no_hello);
+        tokio::select! {
+            () = link.jobs().wait_for_room() => {}
+            () = tokio::time::sleep(Duration::from_millis(link.machine().config.timing.beat_ms)) => {}
+        }
+        return Ok(());
+    }
+    let id = *link
+        .unanswered
+        .lock()
+        .expect("claim lock")
+        .get_or_insert_with(|| {
+            let mut id = [0; 16];
+            ledger::clock::Entropy::fill(&ledger::clock::SystemEntropy, &mut id);
+            id
+        });
+    let wait = wait_ms(link);
+    let claim = Claim {
+        claim: id,
+        incarnation: link.machine().incarnation(),
+        free,
+        wait_ms: wait,
+    };
+    let timeout = EXCHANGE_TIMEOUT + Duration::from_millis(wait.into());
+    let answer: ClaimAnswer = tokio::select! {
+        answer = link.exchange("claim", encode(&claim), timeout) => answer?,
+        // The link failed: an answer that still comes is not heeded, and hello says that we hold nothing of it.
+        _ = failures.changed() => {
+            *link.unanswered.lock().expect("claim lock") = None;
+            return Ok(());
+        }
+        // Hello comes first, and voids it: nothing that anybody says waits for a claim that waits for work.
+        _ = greeting.wait_for(|waiting| *waiting > 0) => {
+            *link.unanswered.lock().expect("claim lock") = None;
+            return Ok(());
+        }
+        // A slot became free: the claim is asked again with it, under the same id.
+        () = link.jobs().wait_for_room() => return Ok(()),
+    };
+    *link.unanswered.lock().expect("claim lock") = None;
+    for claimed in answer.jobs {
+        link.jobs().take(claimed).await;
+    }
+    drop(no_hello);
+    Ok(())
+}
