@@ -2,8 +2,8 @@
 
 use crate::disk::{Disk, Fault};
 use crate::stores::{
-    Counter, Failing, Faults, assert_clean, copy, fact, fact_with, found, found_with, join, open, raw,
-    subject, take_in, temp,
+    Counter, Failing, assert_clean, copy, fact, fact_with, found, found_with, join, open, raw, subject,
+    take_in, temp,
 };
 use ledger::clock::SystemEntropy;
 use ledger::core::kinds::{Detail, Erased};
@@ -208,8 +208,8 @@ fn copies_that_recovery_left_behind_are_erased_too() {
         .unwrap();
     // As a kill leaves it: nothing proves the newest batch, however long we take, so that recovery copies it.
     let (moved, torn) = (temp(), temp());
+    faults.set_behind(SECRET);
     let receipt = ledger.append_signed(said.clone()).unwrap();
-    faults.set(Faults::WRITE);
     let salt = salt_of(&ledger, &receipt);
     copy(dir.path(), moved.path());
     copy(dir.path(), torn.path());

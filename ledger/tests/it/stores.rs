@@ -226,6 +226,8 @@ impl Numbers {
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     now: Mutex<u8>,
+    // What the last write that succeeds carries.
+    last: Mutex<Option<Vec<u8>>>,
     // Syncs that are held up.
     held: Mutex<u32>,
     changed: Condvar,
@@ -246,6 +248,22 @@ impl Faults {
     pub(crate) fn set(&self, fault: u8) {
         *self.now.lock().unwrap() = fault;
         self.changed.notify_all();
+    }
+
+    /// No write succeeds after the one that carries `bytes`.
+    pub(crate) fn set_behind(&self, bytes: &[u8]) {
+        *self.last.lock().unwrap() = Some(bytes.to_vec());
+    }
+
+    fn wrote(&self, bytes: &[u8]) {
+        let mut last = self.last.lock().unwrap();
+        if last
+            .as_ref()
+            .is_some_and(|last| bytes.windows(last.len()).any(|w| w == last))
+        {
+            *last = None;
+            self.set(Self::WRITE);
+        }
     }
 
     /// Waits until a sync is held up.
@@ -308,7 +326,9 @@ impl StorageFile for FailingFile {
         if self.faults.is(Faults::WRITE) {
             return Err(io::Error::other("injected"));
         }
-        self.file.write_at(offset, bytes)
+        self.file.write_at(offset, bytes)?;
+        self.faults.wrote(bytes);
+        Ok(())
     }
     fn sync_data(&self) -> io::Result<()> {
         self.faults.pass();
