@@ -222,7 +222,7 @@ impl Numbers {
     }
 }
 
-/// What the next write to a segment meets.
+/// What the next write meets, to a segment if nothing else is said.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     now: Mutex<u8>,
@@ -237,6 +237,8 @@ impl Faults {
     pub(crate) const NONE: u8 = 0;
     /// The write fails, and nothing was written.
     pub(crate) const WRITE: u8 = 1;
+    /// A write to any file of the store fails, and nothing was written.
+    pub(crate) const ANY_WRITE: u8 = 5;
     /// The write succeeds, and the sync behind it fails.
     pub(crate) const SYNC: u8 = 2;
 
@@ -250,7 +252,7 @@ impl Faults {
         self.changed.notify_all();
     }
 
-    /// No write succeeds after the one that carries `bytes`.
+    /// No write to any file of the store succeeds after the one that carries `bytes`.
     pub(crate) fn set_behind(&self, bytes: &[u8]) {
         *self.last.lock().unwrap() = Some(bytes.to_vec());
     }
@@ -262,7 +264,7 @@ impl Faults {
             .is_some_and(|last| bytes.windows(last.len()).any(|w| w == last))
         {
             *last = None;
-            self.set(Self::WRITE);
+            self.set(Self::ANY_WRITE);
         }
     }
 
@@ -288,7 +290,7 @@ impl Faults {
     }
 }
 
-/// The real disk, whose segments can be made to fail.
+/// The real disk, which can be made to fail.
 #[derive(Debug, Default)]
 pub(crate) struct Failing {
     disk: DiskStorage,
@@ -299,31 +301,29 @@ pub(crate) struct Failing {
 struct FailingFile {
     file: Arc<dyn StorageFile>,
     faults: Arc<Faults>,
+    is_segment: bool,
 }
 
 impl Failing {
     fn wrap(&self, path: &Path, file: Arc<dyn StorageFile>) -> Arc<dyn StorageFile> {
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "seg" || extension == "new")
-        {
-            let faults = Arc::clone(&self.faults);
-            Arc::new(FailingFile { file, faults })
-        } else {
-            file
-        }
+        let extension = path.extension();
+        Arc::new(FailingFile {
+            file,
+            faults: Arc::clone(&self.faults),
+            is_segment: extension.is_some_and(|extension| extension == "seg" || extension == "new"),
+        })
     }
 }
 
 impl StorageFile for FailingFile {
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
-        if self.faults.is(Faults::READ) {
+        if self.is_segment && self.faults.is(Faults::READ) {
             return Err(io::Error::other("injected"));
         }
         self.file.read_at(offset, into)
     }
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        if self.faults.is(Faults::WRITE) {
+        if self.faults.is(Faults::ANY_WRITE) || self.is_segment && self.faults.is(Faults::WRITE) {
             return Err(io::Error::other("injected"));
         }
         self.file.write_at(offset, bytes)?;
@@ -331,9 +331,11 @@ impl StorageFile for FailingFile {
         Ok(())
     }
     fn sync_data(&self) -> io::Result<()> {
-        self.faults.pass();
-        if self.faults.is(Faults::SYNC) {
-            return Err(io::Error::other("injected"));
+        if self.is_segment {
+            self.faults.pass();
+            if self.faults.is(Faults::SYNC) {
+                return Err(io::Error::other("injected"));
+            }
         }
         self.file.sync_data()
     }
