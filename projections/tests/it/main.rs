@@ -15,6 +15,7 @@ mod leases;
 mod limits;
 mod members;
 mod notices;
+mod proven_claims;
 mod random;
 mod routing;
 mod schedules;

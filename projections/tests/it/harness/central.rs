@@ -160,6 +160,12 @@ impl World {
     }
 }
 
+/// The claim and the verdict of a job's success.
+pub(crate) fn success(world: &World, job: JobId) -> (Fence, SuccessVerdict) {
+    let success = world.state.job(&job).unwrap().success().expect("succeeded");
+    (success.fence, success.verdict)
+}
+
 pub(crate) fn spec(handler: &str) -> JobSpec {
     JobSpec {
         handler: handler.into(),

@@ -8,7 +8,7 @@ mod central;
 mod nodes;
 mod rows;
 
-pub(crate) use central::spec;
+pub(crate) use central::{spec, success};
 pub(crate) use nodes::{joined, nothing_held};
 pub(crate) use rows::{MemoryRows, apply, load};
 
