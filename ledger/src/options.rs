@@ -96,6 +96,9 @@ impl<S: State> OpenOptions<S> {
     }
 }
 
+/// The folder of the cosigned checkpoints in a store's data.
+pub(crate) const COSIGNED_DIR: &str = "cosigned";
+
 /// The directories of one machine's store.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Paths {
@@ -142,6 +145,11 @@ impl Paths {
     /// The lock of the one process that has the store open.
     pub fn lock(&self) -> PathBuf {
         self.data().join("lock")
+    }
+
+    /// The newest checkpoint of each log that others cosigned; they come again.
+    pub(crate) fn cosigned(&self) -> PathBuf {
+        self.data().join(COSIGNED_DIR)
     }
 
     /// Proofs that a machine's key was used in two places.

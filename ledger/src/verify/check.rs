@@ -10,6 +10,7 @@ mod finish;
 use super::Options;
 use super::authority::Authority;
 use super::chunk::Chunk;
+use super::cosigned::CosignedNotes;
 use super::cover::{Cover, Mark};
 use super::excused::Excused;
 use super::heads::{Book, By, Head};
@@ -24,14 +25,19 @@ use crate::Position;
 use crate::anchor::Anchor;
 use crate::error::LedgerError;
 use crate::receipt::Receipt;
-use ledger_core::kinds::{Detail, Erased, LogPinned, LogPruned, ReceiptInadmissible};
+use ledger_core::kinds::{
+    Detail, Erased, KeyAnnounced, KeyJoined, LogCited, LogPinned, LogPruned, ReceiptInadmissible,
+};
 use ledger_core::{FleetId, LogId, PublicKey, VerifyKey};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 /// Kinds that say something about other records which a verification takes up.
-pub(super) const HEARD: [&str; 4] = [
+pub(super) const HEARD: [&str; 7] = [
     Erased::KIND,
+    KeyAnnounced::KIND,
+    KeyJoined::KIND,
+    LogCited::KIND,
     LogPinned::KIND,
     LogPruned::KIND,
     ReceiptInadmissible::KIND,
@@ -56,6 +62,7 @@ pub(super) struct Check<'a> {
     excused: Excused,
     judge: Option<Box<dyn Authority>>,
     pub(super) pruned: PrunedLogs,
+    pub(super) cosigned: CosignedNotes,
     scope: Arc<Scope>,
     pub(super) cover: Cover,
     // The newest mark behind which nothing is held.
@@ -83,7 +90,6 @@ impl<'a> Check<'a> {
     pub(super) fn new(
         options: &'a Options,
         report: Report,
-        anchor: Option<&Anchor>,
         (scope, cover): (Scope, Cover),
     ) -> Result<Self, LedgerError> {
         let pool = (options.threads > 0)
@@ -99,7 +105,7 @@ impl<'a> Check<'a> {
                 source: std::io::Error::other(e),
             })?
             .map(Arc::new);
-        let mut check = Self {
+        Ok(Self {
             options,
             report,
             logs: BTreeMap::new(),
@@ -112,6 +118,7 @@ impl<'a> Check<'a> {
             excused: Excused::default(),
             judge: options.authority.as_ref().map(|make| make()),
             pruned: PrunedLogs::default(),
+            cosigned: CosignedNotes::default(),
             scope: Arc::new(scope),
             cover,
             mark: None,
@@ -120,23 +127,27 @@ impl<'a> Check<'a> {
             pool,
             held: VecDeque::new(),
             ticket: 0,
-        };
+        })
+    }
+
+    /// Notes what must be here, before anything is read.
+    pub(super) fn expect(&mut self, anchor: Option<&Anchor>) {
         for anchored in anchor.iter().flat_map(|anchor| &anchor.logs) {
-            check.anchored.insert(anchored.log);
-            if options.wants(&anchored.log) {
+            self.anchored.insert(anchored.log);
+            if self.options.wants(&anchored.log) {
                 let size = anchored.checkpoint_size;
-                check.seen.note(CheckpointFrom::Anchor, anchored.log, size);
+                self.seen.note(CheckpointFrom::Anchor, anchored.log, size);
                 let head = Head {
                     seal: Some(anchored.head.seal),
                     root: Some(anchored.head.root),
                     by: By::Anchor,
                 };
                 // Nothing was read yet, so it only waits.
-                let _ = check.book.say(anchored.log, anchored.head.seq, head, None);
+                let _ = self.book.say(anchored.log, anchored.head.seq, head, None, None);
             }
         }
-        for given in &options.checkpoints {
-            check.seen.note(CheckpointFrom::Given, given.log, given.tree_size);
+        for given in &self.options.checkpoints {
+            self.seen.note(CheckpointFrom::Given, given.log, given.tree_size);
             // A tree of no records says nothing.
             let Some(seq) = given.tree_size.checked_sub(1) else {
                 continue;
@@ -146,9 +157,12 @@ impl<'a> Check<'a> {
                 root: Some(given.root),
                 by: By::Checkpoint,
             };
-            let _ = check.book.say(given.log, seq, head, None);
+            let floor = self.pruned.floor(&given.log);
+            let said = self.book.say(given.log, seq, head, None, floor.as_deref());
+            said.into_iter().for_each(|finding| self.report.found(finding));
         }
-        Ok(check)
+        let said = self.cosigned.expect(&mut self.book, &self.pruned);
+        said.into_iter().for_each(|finding| self.report.found(finding));
     }
 
     fn on_pool<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
@@ -202,10 +216,9 @@ impl<'a> Check<'a> {
         }
         for (position, record) in std::mem::take(&mut chunk.heard) {
             self.hear(&record);
-            let log = record.seal().log;
-            if record.statement().kind.as_str() == LogPinned::KIND && self.options.wants(&log) {
+            if self.options.wants(&record.seal().log) {
                 let mut found = Vec::new();
-                self.pins(0, position, &record, &mut found);
+                self.heads(0, position, &record, &mut found);
                 found.into_iter().for_each(|(_, finding)| self.found(finding));
             }
         }

@@ -1,13 +1,16 @@
-//! Heads that somebody else has seen: what the anchor and the order's pins say must be here.
+//! Heads that somebody else has seen: what the anchor, what the order pins and cites, and what cosigned checkpoints say must be here.
 //!
 //! A head is compared when the log gets there, when it is said a little later, or in a second reading of the journal when
-//! it is said much later. Memory is bounded by [`HEADS_MAX`]; what goes past it is counted and told.
+//! it is said much later. A head over records that were pruned is counted, unless it is the very last of them. Memory is bounded
+//! by [`HEADS_MAX`]; what goes past it is counted and told.
 
 use super::log::{Compared, LogState};
 use super::report::{Aspect, Finding};
 use crate::Position;
+use crate::prune::book::Floor;
 use ledger_core::{LogId, Record, SealDigest, TreeRoot, tree};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// Heads that wait for a comparison at most: about 30 MiB.
 const HEADS_MAX: usize = 200_000;
@@ -18,14 +21,26 @@ pub(super) enum By {
     Anchor,
     /// A signed checkpoint that the caller brought.
     Checkpoint,
-    /// A `log.pinned` at this place of an order log.
-    Pin {
+    /// A checkpoint that the store keeps with the cosignatures of others.
+    Cosigned,
+    /// A `log.pinned` or `log.cited` at this place of an order log.
+    Order {
+        word: Word,
         order: LogId,
         seq: u64,
         position: Position,
-        /// Whether this store itself writes that order, so that it had what it pinned.
+        /// Whether this store itself writes that order, so that it had what it pinned or cited.
         own: bool,
     },
+}
+
+/// How an order says it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Word {
+    /// By a pin.
+    Pinned,
+    /// By citing the head of a log that it does not pin.
+    Cited,
 }
 
 /// One head.
@@ -38,6 +53,20 @@ pub(super) struct Head {
 }
 
 impl Head {
+    /// Compares it with what is here; an unknown root is not compared.
+    fn compare(&self, seal: &SealDigest, root: Option<&TreeRoot>) -> Compared {
+        if self.seal.is_some_and(|wanted| wanted != *seal) {
+            Compared::OtherSeal
+        } else if self
+            .root
+            .is_some_and(|wanted| root.is_some_and(|root| wanted != *root))
+        {
+            Compared::OtherRoot
+        } else {
+            Compared::Same
+        }
+    }
+
     pub(super) fn finding(&self, log: LogId, seq: u64, compared: Compared) -> Option<Finding> {
         let (code, what) = match compared {
             Compared::Same | Compared::NotNow => return None,
@@ -54,9 +83,17 @@ impl Head {
                 "checkpoint.root",
                 "than the checkpoint that was given says".to_owned(),
             ),
-            (By::Pin { order, seq, .. }, code) => {
-                let said = format!("than the pin at seq {seq} of order {} says", order.short());
-                (if code == "seal" { "pin.seal" } else { "pin.root" }, said)
+            (By::Cosigned, _) => (
+                "cosigned.root",
+                "than the cosigned checkpoint that is kept here says".to_owned(),
+            ),
+            (By::Order { word, order, seq, .. }, code) => {
+                let (noun, codes) = match word {
+                    Word::Pinned => ("pin", ["pin.seal", "pin.root"]),
+                    Word::Cited => ("citation", ["cited.seal", "cited.root"]),
+                };
+                let said = format!("than the {noun} at seq {seq} of order {} says", order.short());
+                (codes[usize::from(code != "seal")], said)
             }
         };
         Some(self.finding_of(code, Aspect::Integrity, log, seq, format!("{what} {said}")))
@@ -72,18 +109,26 @@ impl Head {
                 "checkpoint.missing",
                 "the checkpoint that was given covers this record, and it is not here".to_owned(),
             ),
-            By::Pin { order, seq, .. } => (
-                "pin.missing",
-                format!("pinned at seq {seq} of order {}, and not here", order.short()),
+            By::Cosigned => (
+                "cosigned.missing",
+                "a cosigned checkpoint that is kept here covers this record, and it is not here".to_owned(),
             ),
+            By::Order { word, order, seq, .. } => {
+                let (code, said) = match word {
+                    Word::Pinned => ("pin.missing", "pinned"),
+                    Word::Cited => ("cited.missing", "cited"),
+                };
+                let text = format!("{said} at seq {seq} of order {}, and not here", order.short());
+                (code, text)
+            }
         };
         self.finding_of(code, Aspect::Completeness, log, seq, text)
     }
 
     fn finding_of(&self, code: &'static str, aspect: Aspect, log: LogId, seq: u64, text: String) -> Finding {
         let position = match self.by {
-            By::Anchor | By::Checkpoint => None,
-            By::Pin { position, .. } => Some(position),
+            By::Anchor | By::Checkpoint | By::Cosigned => None,
+            By::Order { position, .. } => Some(position),
         };
         Finding {
             code,
@@ -108,25 +153,37 @@ pub(super) struct Book {
     late: Heads,
     held: usize,
     dropped: u64,
+    pruned: u64,
     compared: u64,
 }
 
 impl Book {
-    /// Notes a head; compares it at once when that is possible.
+    /// Notes a head; compares it at once when that is possible. `floor`: below what its log is pruned.
     pub(super) fn say(
         &mut self,
         log: LogId,
         seq: u64,
         head: Head,
         state: Option<&mut LogState>,
+        floor: Option<&Floor>,
     ) -> Option<Finding> {
-        let Some(state) = state.filter(|state| state.reaches(seq)) else {
-            self.hold(true, log, seq, head);
-            return None;
-        };
-        let compared = state.compare(seq, head.seal.as_ref(), head.root.as_ref());
+        let state = state.filter(|state| state.reaches(seq));
+        let reached = state.is_some();
+        let mut compared = state.map_or(Compared::NotNow, |state| {
+            state.compare(seq, head.seal.as_ref(), head.root.as_ref())
+        });
+        if compared == Compared::NotNow
+            && let Some(floor) = floor.filter(|floor| floor.covers(seq))
+        {
+            // Of what went, the receipt about it says the last seal and the tree.
+            if seq != floor.said.last {
+                self.pruned += 1;
+                return None;
+            }
+            compared = head.compare(&floor.said.seal, Some(&floor.tree().root()));
+        }
         if compared == Compared::NotNow {
-            self.hold(false, log, seq, head);
+            self.hold(!reached, log, seq, head);
             return None;
         }
         self.compared += 1;
@@ -168,7 +225,7 @@ impl Book {
         waiting.is_some_and(|seqs| first <= last && seqs.range(first..=last).next().is_some())
     }
 
-    /// What nobody brought. A pin of another machine's order may run ahead of the copies of logs here; it is then only
+    /// What nobody brought. A pin or citation of another machine's order may run ahead of the copies of logs here; it is then only
     /// counted, unless the log is this store's own.
     pub(super) fn missing(&mut self, is_own: impl Fn(&LogId) -> bool) -> (Vec<Finding>, u64) {
         let (mut findings, mut ahead) = (Vec::new(), 0);
@@ -176,8 +233,8 @@ impl Book {
             for (seq, heads) in seqs {
                 for head in heads {
                     let must = match head.by {
-                        By::Anchor | By::Checkpoint => true,
-                        By::Pin { own, .. } => own || is_own(&log),
+                        By::Anchor | By::Checkpoint | By::Cosigned => true,
+                        By::Order { own, .. } => own || is_own(&log),
                     };
                     if must {
                         findings.push(head.missing(log, seq));
@@ -192,10 +249,11 @@ impl Book {
     }
 
     /// Takes what needs a second reading.
-    pub(super) fn take_late(&mut self) -> SecondReading {
+    pub(super) fn take_late(&mut self, floors: BTreeMap<LogId, Arc<Floor>>) -> SecondReading {
         SecondReading {
             heads: std::mem::take(&mut self.late),
             trees: HashMap::new(),
+            floors,
             compared: 0,
         }
     }
@@ -203,6 +261,11 @@ impl Book {
     /// Heads that were compared.
     pub(super) fn compared(&self) -> u64 {
         self.compared
+    }
+
+    /// Heads over records that were pruned.
+    pub(super) fn pruned(&self) -> u64 {
+        self.pruned
     }
 
     /// Heads that went past the bound.
@@ -216,6 +279,7 @@ impl Book {
 pub(super) struct SecondReading {
     heads: Heads,
     trees: HashMap<LogId, tree::Tree>,
+    floors: BTreeMap<LogId, Arc<Floor>>,
     pub(super) compared: u64,
 }
 
@@ -235,6 +299,10 @@ impl SecondReading {
             return Vec::new();
         };
         let tree = self.trees.entry(log).or_default();
+        let first_kept = |floor: &&Arc<Floor>| floor.first_kept() == seq && tree.size() < seq;
+        if let Some(floor) = self.floors.get(&log).filter(first_kept) {
+            *tree = floor.tree();
+        }
         if tree.size() == seq {
             tree.push(tree::leaf_hash(bytes));
         }
@@ -245,16 +313,7 @@ impl SecondReading {
         let root = (seq.checked_add(1) == Some(tree.size())).then(|| tree.root());
         let mut findings = Vec::new();
         for head in heads {
-            let compared = if head.seal.is_some_and(|seal| seal != record.seal_digest()) {
-                Compared::OtherSeal
-            } else if head
-                .root
-                .is_some_and(|wanted| root.is_some_and(|root| wanted != root))
-            {
-                Compared::OtherRoot
-            } else {
-                Compared::Same
-            };
+            let compared = head.compare(&record.seal_digest(), root.as_ref());
             self.compared += 1;
             findings.extend(head.finding(log, seq, compared));
         }

@@ -1,14 +1,14 @@
 //! One log during a verification: its chain, its tree, and how it goes on after records that could not be read.
 //!
-//! Holds no records. Of the newest records of a log that may be pinned it keeps leaf hash and seal digest, since a pin
+//! Holds no records. Of the newest records of a log that may be pinned or cited it keeps leaf hash and seal digest, since a pin
 //! comes a little later than what it pins.
 
 use super::report::{Aspect, LogReport};
-use super::window::Window;
+use super::window::{WINDOW_PULSES, WINDOW_RECORDS, Window};
 use crate::prune::book::{Floor, Place};
 use ledger_core::chain::Run;
 use ledger_core::error::ChainError;
-use ledger_core::tree::Hash;
+use ledger_core::tree::{Hash, Tree};
 use ledger_core::{Chain, Hlc, LogId, PublicKey, Record, SealDigest, Stream, TreeRoot, VerifyKey};
 use std::sync::Arc;
 
@@ -100,9 +100,15 @@ impl LogState {
         match Chain::start(record) {
             Ok(chain) => {
                 state.whole = true;
-                // The order and the pulse are never pinned.
-                if matches!(chain.genesis().stream, Stream::Work | Stream::Facts) {
-                    state.window = Some(Window::begin(leaf, record.seal_digest()));
+                let keeps = match chain.genesis().stream {
+                    Stream::Work | Stream::Facts => Some(WINDOW_RECORDS),
+                    Stream::Pulse => Some(WINDOW_PULSES),
+                    // Nobody pins or cites an order.
+                    Stream::Order => None,
+                };
+                state.window = keeps.map(|keeps| Window::behind(Tree::new(), keeps));
+                if let Some(window) = &mut state.window {
+                    window.push(leaf, record.seal_digest());
                 }
                 state.chain = Some(chain);
                 (state, None)
@@ -131,6 +137,9 @@ impl LogState {
         {
             (self.next, self.named) = (floor.first_kept(), 0);
             (self.last_seal, self.last_time) = (floor.said.seal, floor.said.time);
+            if let Some(window) = &mut self.window {
+                window.jump(floor.tree());
+            }
         }
         false
     }

@@ -10,6 +10,7 @@ mod authority;
 mod bundle;
 mod check;
 mod chunk;
+mod cosigned;
 mod cover;
 mod entry;
 mod excused;

@@ -61,6 +61,11 @@ impl PrunedLogs {
         self.floors.get(log).cloned()
     }
 
+    /// Below what each log is pruned.
+    pub(super) fn floors(&self) -> BTreeMap<LogId, Arc<Floor>> {
+        self.floors.clone()
+    }
+
     /// Notes a `log.pruned`, wherever it stands.
     pub(super) fn hear(&mut self, record: &Record) {
         let seal = record.seal();

@@ -106,8 +106,10 @@ pub struct Counts {
     pub excused: u64,
     /// Receipts of which it was judged whether their keys were permitted to say them.
     pub judged: u64,
-    /// Heads of the anchor, of pins and of given checkpoints that were compared with what is here.
+    /// Heads of the anchor, of pins, of citations, and of given and cosigned checkpoints that were compared with what is here.
     pub heads_compared: u64,
+    /// Cosignatures by known witnesses, of the checkpoints that the store keeps, that were verified.
+    pub cosignatures: u64,
     /// Segments of the journal; 0 for a bundle.
     pub segments: u64,
     /// Bytes that were read.

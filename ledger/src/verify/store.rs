@@ -1,6 +1,7 @@
 //! Verification of a store's journal, item by item, and of what the anchor beside it knows.
 
 use super::check::Check;
+use super::cosigned::CosignedNotes;
 use super::cover::Cover;
 use super::pruned::PrunedLogs;
 use super::report::{Aspect, Finding, Report};
@@ -14,7 +15,7 @@ use crate::anchor::Anchor;
 use crate::error::LedgerError;
 use crate::evidence::{EXTENSION, ForkEvidence};
 use crate::journal::{StoreId, WalkItem, walk};
-use crate::options::Paths;
+use crate::options::{COSIGNED_DIR, Paths};
 use crate::storage::Access;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub(super) struct Place {
     pub(super) journal: PathBuf,
     anchor_path: Option<PathBuf>,
     evidence: Option<PathBuf>,
+    cosigned: Option<PathBuf>,
 }
 
 /// Verifies the store in a directory: a machine's directory, its `data`, a journal folder, or a copy of any of them.
@@ -96,15 +98,20 @@ fn locate(dir: &Path, options: &Options) -> Result<Place, LedgerError> {
             journal: paths.journal(),
             anchor_path: Some(paths.anchor()),
             evidence: Some(paths.evidence()),
+            cosigned: Some(paths.cosigned()),
         });
     }
-    for journal in [dir.join("journal"), dir.to_owned()] {
+    for (journal, cosigned) in [
+        (dir.join("journal"), Some(dir.join(COSIGNED_DIR))),
+        (dir.to_owned(), None),
+    ] {
         let names = options.storage.list(&journal).unwrap_or_default();
         if names.iter().any(|name| name.ends_with(".seg")) {
             return Ok(Place {
                 journal,
                 anchor_path: None,
                 evidence: None,
+                cosigned,
             });
         }
     }
@@ -142,8 +149,10 @@ fn run(
     let mut scope = Scope::new(options);
     let cover = Cover::new(options.resume.is_some(), earlier, &mut scope);
     let report = Report::new(dir.to_owned(), options.full);
-    let mut check = Check::new(options, report, anchor, (scope, cover))?;
+    let mut check = Check::new(options, report, (scope, cover))?;
     check.pruned = PrunedLogs::load(&options.storage, &place.journal, &mut check.report)?;
+    check.cosigned = CosignedNotes::load(place.cosigned.as_deref(), options, &mut check.report)?;
+    check.expect(anchor);
     let done = Work::new(options, place, anchor, check, told)?.run(progress)?;
     if done.differs {
         return Ok(None);
@@ -287,9 +296,9 @@ fn foreign_anchor(check: &mut Check<'_>, anchor: Option<&Anchor>, store: Option<
     }
 }
 
-// What anchor and pins say must be here, and could not be compared along the way.
+// What anchor, pins, citations and cosigned checkpoints say must be here, and could not be compared along the way.
 fn heads(check: &mut Check<'_>, place: &Place, options: &Options) -> Result<(), LedgerError> {
-    let mut late = check.book.take_late();
+    let mut late = check.book.take_late(check.pruned.floors());
     if !late.is_done() {
         for item in walk(Arc::clone(&options.storage), &place.journal)? {
             if let WalkItem::Entry { entry, .. } = item? {
@@ -305,12 +314,17 @@ fn heads(check: &mut Check<'_>, place: &Place, options: &Options) -> Result<(), 
     check.report.counts.heads_compared += late.compared;
     let mut book = std::mem::take(&mut check.book);
     let (missing, ahead) = book.missing(|log| check.is_own(log));
-    let dropped = book.dropped();
+    let (dropped, pruned) = (book.dropped(), book.pruned());
     check.book = book;
     missing.into_iter().for_each(|finding| check.found(finding));
     if ahead > 0 {
         check.report.note(format!(
-            "{ahead} pins of other machines' logs are ahead of the copies here, or of logs that are not here"
+            "{ahead} pins and citations of other machines' logs are ahead of the copies here, or of logs that are not here"
+        ));
+    }
+    if pruned > 0 {
+        check.report.note(format!(
+            "{pruned} heads that were pinned, cited or cosigned lie in what was pruned, and could not be compared"
         ));
     }
     if dropped > 0 {

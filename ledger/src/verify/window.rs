@@ -1,7 +1,7 @@
 //! The newest records of a log, kept to be compared with pins, which come a little later than what they pin.
 //!
 //! Keeps leaf hash and seal digest of each, and the tree before each stretch of them, so that a root is computed only for what is
-//! pinned. Memory: about [`WINDOW_RECORDS`] times 64 bytes.
+//! pinned or cited. Memory: about [`WINDOW_RECORDS`] times 64 bytes.
 
 use super::log::Compared;
 use ledger_core::tree::{Hash, Tree};
@@ -9,7 +9,9 @@ use ledger_core::{SealDigest, TreeRoot};
 use std::collections::VecDeque;
 
 /// Records of a log that stay comparable with a pin that comes later: 4 MiB. Older ones need a second reading.
-const WINDOW_RECORDS: usize = 65_536;
+pub(super) const WINDOW_RECORDS: usize = 65_536;
+/// The same of a pulse, whose heads are cited by who just had them as the newest: 64 KiB.
+pub(super) const WINDOW_PULSES: usize = 1024;
 /// Records of a stretch that grows one by one.
 const STRETCH_RECORDS: usize = 1024;
 
@@ -17,8 +19,9 @@ const STRETCH_RECORDS: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Window {
     stretches: VecDeque<Stretch>,
-    // Records in all of them.
+    // Records in all of them, and how many stay.
     held: usize,
+    keeps: usize,
     // The tree up to the last pin that was compared: the next one is mostly a little later.
     reached: Tree,
 }
@@ -38,17 +41,23 @@ impl Stretch {
 }
 
 impl Window {
-    /// Begins with the genesis.
-    pub(super) fn begin(leaf: Hash, seal: SealDigest) -> Self {
+    /// Begins behind a tree; so many records stay at least.
+    pub(super) fn behind(before: Tree, keeps: usize) -> Self {
         let first = Stretch {
-            before: Tree::new(),
-            records: vec![(leaf, seal)],
+            before,
+            records: Vec::new(),
         };
         Self {
             stretches: VecDeque::from([first]),
-            held: 1,
+            held: 0,
+            keeps,
             reached: Tree::new(),
         }
+    }
+
+    /// Goes on behind a tree, of whose records none is known.
+    pub(super) fn jump(&mut self, before: Tree) {
+        *self = Self::behind(before, self.keeps);
     }
 
     /// Takes in the next record.
@@ -72,7 +81,7 @@ impl Window {
         self.held += records.len();
         self.stretches.push_back(Stretch { before, records });
         while let Some(first) = self.stretches.front() {
-            if self.held - first.records.len() < WINDOW_RECORDS {
+            if self.held - first.records.len() < self.keeps {
                 break;
             }
             self.held -= first.records.len();
@@ -142,7 +151,8 @@ mod tests {
         let mut roots = Vec::new();
         let mut tree = Tree::new();
         let (leaf, seal) = record(0);
-        let mut window = Window::begin(leaf, seal);
+        let mut window = Window::behind(Tree::new(), WINDOW_RECORDS);
+        window.push(leaf, seal);
         tree.push(leaf);
         roots.push(tree.root());
         let mut next = 1;

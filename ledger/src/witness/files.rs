@@ -67,7 +67,7 @@ impl Places {
     pub(super) fn new(paths: &crate::options::Paths, log: LogId) -> Self {
         Self {
             seen_dir: paths.keys().join("witness"),
-            cosigned_dir: paths.data().join("cosigned"),
+            cosigned_dir: paths.cosigned(),
             log,
         }
     }

@@ -7,6 +7,7 @@
 
 mod bitflip;
 mod bundle;
+mod cited;
 mod damage;
 mod disk;
 mod embedding;

@@ -7,7 +7,7 @@ use ledger::sync::{Replica, Source};
 use ledger::{Fleet, Ledger, NewStore, OpenOptions, Paths, Pruning};
 use std::path::Path;
 
-fn store(dir: &Path, machine: &str, fleet: Fleet, streams: Vec<Stream>) -> Ledger {
+pub(crate) fn store(dir: &Path, machine: &str, fleet: Fleet, streams: Vec<Stream>) -> Ledger {
     let new = NewStore {
         machine: MachineId::new(machine).unwrap(),
         streams,
@@ -21,7 +21,7 @@ fn store(dir: &Path, machine: &str, fleet: Fleet, streams: Vec<Stream>) -> Ledge
     .unwrap()
 }
 
-fn pair(gateway: &Path, node: &Path) -> (Ledger, Ledger) {
+pub(crate) fn pair(gateway: &Path, node: &Path) -> (Ledger, Ledger) {
     let key = |seed| SigningKey::from_seed([seed; 32]).public();
     let founded = Fleet::Found {
         root_key: key(1),
@@ -33,7 +33,7 @@ fn pair(gateway: &Path, node: &Path) -> (Ledger, Ledger) {
     (gateway, node)
 }
 
-fn beat(ledger: &Ledger, count: usize) {
+pub(crate) fn beat(ledger: &Ledger, count: usize) {
     for _ in 0..count {
         let draft = Draft::custom(Kind::new("x.pulse").unwrap(), Subject::new("beat").unwrap());
         ledger.append_to(Stream::Pulse, draft).unwrap();
@@ -41,7 +41,7 @@ fn beat(ledger: &Ledger, count: usize) {
     }
 }
 
-fn follow(gateway: &Ledger, node: &Ledger, stream: Stream) {
+pub(crate) fn follow(gateway: &Ledger, node: &Ledger, stream: Stream) {
     let log = node.own_log(stream).unwrap();
     let mut replica = Replica::new(gateway.clone(), log).unwrap();
     let source = Source::new(node.clone());

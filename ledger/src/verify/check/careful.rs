@@ -5,7 +5,7 @@ use crate::Position;
 use crate::journal::StoredEntry;
 use crate::receipt::Receipt;
 use crate::verify::entry::{Prepared, finding, prepare};
-use crate::verify::heads::{By, Head};
+use crate::verify::heads::{By, Head, Word};
 use crate::verify::log::LogState;
 use crate::verify::payloads;
 use crate::verify::report::{Aspect, Finding};
@@ -13,8 +13,8 @@ use crate::verify::scope::Duty;
 use crate::verify::signed;
 use crate::verify::suspect::Suspect;
 use ledger_core::error::RecordError;
-use ledger_core::kinds::{Detail, LogPinned};
-use ledger_core::{Chain, LogId, Record, Stream, VerifyKey};
+use ledger_core::kinds::{Detail, LogCited, LogPinned};
+use ledger_core::{Chain, LogId, Record, SealDigest, Stream, TreeRoot, VerifyKey};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -134,9 +134,7 @@ impl Check<'_> {
             }
             _ => {}
         }
-        if record.statement().kind.as_str() == LogPinned::KIND {
-            self.pins(index, entry.position, record, found);
-        }
+        self.heads(index, entry.position, record, found);
         let own = self.is_homes(&log);
         let judge = |(code, aspect, text): payloads::Fault| {
             finding(code, aspect, entry.position, record, text.to_owned())
@@ -156,6 +154,7 @@ impl Check<'_> {
         let chain = self.logs.get(&record.seal().log).and_then(LogState::chain);
         if chain.is_some_and(orders) {
             self.excused.hear(record);
+            self.cosigned.hear(record);
         }
     }
 
@@ -178,14 +177,19 @@ impl Check<'_> {
         })
     }
 
-    // What a record of an order log pins.
-    pub(super) fn pins(
+    // What heads of other logs a record of an order log says.
+    pub(super) fn heads(
         &mut self,
         index: usize,
         position: Position,
         record: &Record,
         found: &mut Vec<(usize, Finding)>,
     ) {
+        let word = match record.statement().kind.as_str() {
+            LogPinned::KIND => Word::Pinned,
+            LogCited::KIND => Word::Cited,
+            _ => return,
+        };
         let order = record.seal().log;
         let is_order = |chain: &Chain| chain.genesis().stream == Stream::Order;
         if !self
@@ -196,30 +200,24 @@ impl Check<'_> {
         {
             return;
         }
-        let pinned = match LogPinned::decode(&record.statement().detail) {
-            Ok(pinned) if record.statement().schema == LogPinned::SCHEMA => pinned,
-            // A newer schema, or a record without sense: whoever folds the order tells.
-            _ => return,
+        let by = By::Order {
+            word,
+            order,
+            seq: record.seal().seq,
+            position,
+            own: self.is_homes(&order),
         };
-        let own = self.is_homes(&order);
-        for range in pinned.ranges {
-            if !self.options.wants(&range.log) {
+        for (log, seq, seal, root) in said_heads(word, record) {
+            if !self.options.wants(&log) {
                 continue;
             }
-            let head = Head {
-                seal: Some(range.seal),
-                root: range.root,
-                by: By::Pin {
-                    order,
-                    seq: record.seal().seq,
-                    position,
-                    own,
-                },
-            };
-            let state = self.logs.get_mut(&range.log);
-            if let Some(finding) = self.book.say(range.log, range.last, head, state) {
-                found.push((index, finding));
-            }
+            let seal = Some(seal);
+            let floor = self.pruned.floor(&log);
+            let state = self.logs.get_mut(&log);
+            let said = self
+                .book
+                .say(log, seq, Head { seal, root, by }, state, floor.as_deref());
+            found.extend(said.map(|finding| (index, finding)));
         }
     }
 
@@ -254,5 +252,27 @@ impl Check<'_> {
             position: Some(position),
             text: error.to_string(),
         }
+    }
+}
+
+// A newer schema, or a record without sense, says nothing: whoever folds the order tells.
+fn said_heads(word: Word, record: &Record) -> Vec<(LogId, u64, SealDigest, Option<TreeRoot>)> {
+    let statement = record.statement();
+    match word {
+        Word::Pinned if statement.schema == LogPinned::SCHEMA => {
+            let ranges = LogPinned::decode(&statement.detail).map(|pinned| pinned.ranges);
+            let ranges = ranges.unwrap_or_default().into_iter();
+            ranges
+                .map(|range| (range.log, range.last, range.seal, range.root))
+                .collect()
+        }
+        Word::Cited if statement.schema == LogCited::SCHEMA => {
+            let heads = LogCited::decode(&statement.detail).map(|cited| cited.heads);
+            let heads = heads.unwrap_or_default().into_iter();
+            heads
+                .map(|cited| (cited.log, cited.head.seq, cited.head.seal, Some(cited.head.root)))
+                .collect()
+        }
+        Word::Pinned | Word::Cited => Vec::new(),
     }
 }

@@ -83,6 +83,8 @@ impl Check<'_> {
         self.excused.judge(&mut self.report);
         self.judge_authority();
         self.pruned.judge(self.home, &mut self.report);
+        self.cosigned
+            .judge(&self.logs, &self.options.keys, &mut self.report);
         self.judge_range();
         self.judge_logs();
         self.report.resumed = self.cover.report();
