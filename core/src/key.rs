@@ -1,5 +1,6 @@
 //! Ed25519 keys. Seeds are zeroized and never printed; weak keys are refused where they enter.
 
+use crate::comb;
 use crate::error::KeyError;
 use crate::signature::Signature;
 use ed25519_dalek::Signer;
@@ -72,6 +73,9 @@ impl VerifyKey {
 
     /// Strict verification (`verify_strict` of ed25519-dalek; the predicate is spelled out in `docs/FORMAT.md`).
     pub(crate) fn verify_strict(&self, message: &[u8], signature: &Signature) -> bool {
+        if let Some(comb) = comb::kept(&self.bytes, || self.key.to_edwards()) {
+            return comb::verifies(&comb, &self.bytes.0, message, signature);
+        }
         let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
         self.key.verify_strict(message, &signature).is_ok()
     }

@@ -25,6 +25,7 @@ pub mod bundle;
 pub mod canonical;
 pub mod chain;
 pub mod checkpoint;
+mod comb;
 pub mod cosignature;
 pub mod digest;
 pub mod error;

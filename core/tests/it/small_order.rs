@@ -101,7 +101,8 @@ fn every_small_order_r_is_refused_even_where_the_equation_holds() {
         let loose = ed25519_dalek::Signature::from_bytes(&signature);
         assert!(ed25519_dalek::Verifier::verify(&key, &message, &loose).is_ok());
         let strict = PublicKey(key.to_bytes()).verifier().unwrap();
-        assert!(!strict.verify_http_base(&message, &Signature(signature)));
+        // Often enough for the key to have its table on the way.
+        assert!((0..80).all(|_| !strict.verify_http_base(&message, &Signature(signature))));
     }
     let key = SigningKey::from_seed([1; 32]);
     for hex in CANONICAL.iter().chain(&NON_CANONICAL) {

