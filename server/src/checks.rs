@@ -108,6 +108,11 @@ impl Services {
         states.iter().map(gauge).collect()
     }
 
+    /// Whether the newest looks at it found it up.
+    pub(crate) fn is_up(&self, service: &str) -> bool {
+        self.0.lock().expect("services lock").get(service) == Some(&ServiceState::Up)
+    }
+
     fn set(&self, service: &str, state: ServiceState) {
         self.0
             .lock()

@@ -39,6 +39,7 @@ const STOP_WAIT: Duration = Duration::from_secs(10);
 struct Daemon {
     machine: Arc<Machine>,
     jobs: Arc<Jobs>,
+    services: Arc<Services>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     threads: Vec<std::thread::JoinHandle<()>>,
@@ -135,6 +136,7 @@ async fn serve(
     daemon.tasks.spawn(gateway::tick_forever(
         Arc::clone(&daemon.machine),
         Arc::clone(&daemon.jobs),
+        Arc::clone(&daemon.services),
         ticker,
     ));
     daemon
@@ -246,7 +248,12 @@ impl Daemon {
         } else {
             tasks.spawn(checks);
         }
-        let pulses = pulse_from_own_thread(Arc::clone(&machine), Arc::clone(&jobs), services, pulse_stopped)?;
+        let pulses = pulse_from_own_thread(
+            Arc::clone(&machine),
+            Arc::clone(&jobs),
+            Arc::clone(&services),
+            pulse_stopped,
+        )?;
         tasks.spawn(Arc::clone(&jobs).heed_forever(stop.subscribe()));
         jobs.sweep();
         tasks.spawn(verify_nightly(Arc::clone(&machine), stop.subscribe()));
@@ -254,6 +261,7 @@ impl Daemon {
         let daemon = Self {
             machine,
             jobs,
+            services,
             stop,
             tasks,
             threads: vec![pulses],

@@ -116,12 +116,15 @@ fn describe(answer: &Answer<Status>, daemon: bool) -> String {
 
 fn fleet(status: &Status) -> String {
     let id = status.fleet.get(..16).unwrap_or(&status.fleet);
-    let machines = count(status.counts.machines);
+    let machines = match status.counts.machines {
+        1 => "1 machine".to_owned(),
+        several => format!("{} machines", count(several)),
+    };
     match (&status.central, status.epoch) {
         (Some(central), Some(epoch)) => {
-            format!("{id}…  {machines} machines, {central} is Central, epoch {epoch}")
+            format!("{id}…  {machines}, {central} is Central, epoch {epoch}")
         }
-        _ => format!("{id}…  {machines} machines"),
+        _ => format!("{id}…  {machines}"),
     }
 }
 

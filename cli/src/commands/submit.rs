@@ -48,7 +48,7 @@ pub(crate) struct SubmitArgs {
     /// Jobs with one key run one at a time, or as many as the key's limit says
     #[arg(long, value_name = "KEY")]
     concurrency_key: Option<String>,
-    /// Only after this job succeeded; repeatable
+    /// Only after this job succeeded, named by its id or a part of it; repeatable
     #[arg(long, value_name = "JOB")]
     depends_on: Vec<String>,
     /// Hold instead of cancel when one of those ends without success
@@ -76,11 +76,14 @@ pub(crate) struct SubmitArgs {
 
 /// Asks.
 pub(crate) async fn run(context: &Context, args: &SubmitArgs) -> Result<Exit, CliError> {
-    let body = body_of(context, args)?;
+    let mut body = body_of(context, args)?;
     let timeout = times::parse_span(&args.timeout)?;
     let timeout =
         Duration::try_from(timeout).map_err(|e| CliError::new("time.malformed", e.to_string(), ""))?;
     let store = context.store().await?;
+    for job in &mut body.depends_on {
+        *job = jobs::resolve(&store.api, job).await?;
+    }
     let cursor = if args.wait {
         Some(cursor_now(&store).await?)
     } else {

@@ -67,6 +67,30 @@ fn a_request_made_without_a_daemon_is_done_when_one_runs() {
 }
 
 #[test]
+fn the_next_attempt_gets_the_last_checkpoint_and_every_run_its_trace() {
+    let dir = founded();
+    let shell = "[ x$LEDGER_CHECKPOINT != x ] || { printf 'checkpoint 6\\ncheckpoint frame=7\\n' >> $LEDGER_REPORT; exit 1; }; \
+                 cat $LEDGER_CHECKPOINT; echo; echo $LEDGER_TRACEPARENT";
+    declare(dir.path(), "long", "heavy", shell);
+    let gateway = Daemon::start(dir.path(), "gateway");
+    let asked = ["submit", "long", "--attempts", "2", "--wait", "--timeout", "50s"];
+    let done = good(dir.path(), &asked);
+    let said = done["result"]["json"]["stdout_tail"].as_str().unwrap();
+    let (checkpoint, trace) = said.trim_end().split_once('\n').unwrap();
+    assert_eq!(checkpoint, "frame=7", "{done}");
+    // W3C: version, trace, parent, flags. The trace is the job's own, the parent the claim.
+    let job = done["id"].as_str().unwrap().replace('-', "");
+    let fence = done["runs"][1]["fence"]
+        .as_str()
+        .unwrap()
+        .rsplit('-')
+        .next()
+        .unwrap();
+    assert_eq!(trace, format!("00-{job}-{}-01", &fence[..16]), "{done}");
+    gateway.stop();
+}
+
+#[test]
 fn a_job_is_cancelled_while_it_runs() {
     let dir = founded();
     declare(dir.path(), "long", "light", "sleep 600");

@@ -158,7 +158,14 @@ fn jobs_wait_for_others_for_a_release_and_for_a_paused_handler() {
         &["handlers", "pause", "say", "--reason", "not yet", "--until", "1h"],
     );
     let first = submit(home, &["say", "--input", "1"]);
-    let second = submit(home, &["say", "--input", "2", "--depends-on", &first]);
+    // A part of an id names its job here as everywhere.
+    let second = submit(home, &["say", "--input", "2", "--depends-on", &first[24..]]);
+    bad(
+        home,
+        &["submit", "say", "--depends-on", "ffffffff"],
+        "job.unknown",
+        66,
+    );
     let held = submit(home, &["say", "--input", "3"]);
     good(home, &["jobs", "hold", &held, "--reason", "look first"]);
     let listed = good(home, &["jobs", "list", "--handler", "say", "--state", "held"]);

@@ -92,6 +92,7 @@ fn a_gateway_tells_its_standing_with_and_without_its_daemon() {
         "verified",
         "disk",
         "root.on-machine",
+        " 1 machine,",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }

@@ -35,6 +35,8 @@ pub struct Due {
     pub absences: Vec<(i64, i64)>,
     /// Since when Central watches without a pause, microseconds since 1970: silence before that is not told to anybody.
     pub watched_since: i64,
+    /// Whether a probe of the world outside answers: then Central is not the one that is cut off, though it hears no other machine.
+    pub outside: bool,
     /// What heartbeats and hellos show, and a person should know.
     pub standing: Vec<Standing>,
 }
@@ -48,7 +50,7 @@ impl Due {
             || !self.over.is_empty()
             || !self.absences.is_empty();
         !found
-            && decide::failovers_due(state, now).is_empty()
+            && decide::failovers_due(state, now, self.outside).is_empty()
             && decide::due(state, now, policy).is_empty()
             && self.notices(state, now, policy).is_empty()
     }
@@ -153,8 +155,8 @@ pub fn tick<T: OrderTx>(
             put(tx, drafts)?;
         }
     }
-    for job in decide::failovers_due(tx.state(), now) {
-        let drafts = decide::failover(tx.state(), &job, now, policy)?;
+    for job in decide::failovers_due(tx.state(), now, due.outside) {
+        let drafts = decide::failover(tx.state(), &job, now, policy, due.outside)?;
         put(tx, drafts)?;
     }
     let drafts = decide::due(tx.state(), now, policy);

@@ -1,6 +1,6 @@
 //! Where a job stands, as a submitter is told.
 
-use super::decide::candidates;
+use super::decide::{candidates, hindrance};
 use super::job::JobState;
 use super::table::Phase;
 use crate::FleetState;
@@ -67,6 +67,8 @@ pub enum Answer {
         since: i64,
         /// When a backup may run it, microseconds since 1970.
         failover_at: Option<i64>,
+        /// What else that waits for.
+        hindrance: Option<&'static str>,
     },
     /// An attempt failed, another follows.
     Retrying {
@@ -195,6 +197,7 @@ impl fmt::Display for Answer {
                 machine,
                 since,
                 failover_at,
+                hindrance,
             } => {
                 let since = crate::notices::clock_text(*since);
                 write!(f, "on {machine}, which is not heard since {since}")?;
@@ -205,6 +208,10 @@ impl fmt::Display for Answer {
                         crate::notices::clock_text(*at)
                     ),
                     None => f.write_str("; it waits for that machine"),
+                }?;
+                match hindrance.filter(|_| failover_at.is_some()) {
+                    Some(why) => write!(f, ", but not yet: {why}"),
+                    None => Ok(()),
                 }
             }
             Self::Retrying { .. } => f.write_str("failed, and will be tried again"),
@@ -290,6 +297,7 @@ pub fn answer_for(state: &FleetState, job: &JobId) -> Option<Answer> {
             machine: lease.machine.clone(),
             since: *since,
             failover_at: *failover_at,
+            hindrance: hindrance(state, job, lease, false),
         },
         JobState::Backoff { retry_at, .. } => Answer::Retrying { retry_at: *retry_at },
         JobState::Parked(reason) => Answer::Parked {

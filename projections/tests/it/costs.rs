@@ -89,7 +89,7 @@ fn a_late_success_is_adopted_a_second_one_is_late_and_both_cost() {
     world.expire(job, old);
     world.now += 6 * MINUTE;
     world.silence("studio");
-    let drafts = decide::failover(&world.state, &job, world.now, &world.policy).unwrap();
+    let drafts = decide::failover(&world.state, &job, world.now, &world.policy, false).unwrap();
     world.decide(drafts);
     let (new, _) = begin(&mut world, "mini", "render");
     world.push("studio");

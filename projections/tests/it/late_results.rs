@@ -87,6 +87,35 @@ fn an_exclusive_success_under_an_older_fence_is_superseded_and_told() {
 }
 
 #[test]
+fn an_exclusive_success_under_an_older_fence_is_superseded_while_the_job_is_ready_too() {
+    let mut world = World::studio();
+    world.submit(spec("pay"));
+    let (old, job) = world.must_claim("studio", "pay");
+    let never_started = |world: &mut World, name: &str| {
+        let drafts = decide::resume(&world.state, &machine(name), &nothing_held(), world.now).unwrap();
+        world.decide(drafts);
+    };
+    never_started(&mut world, "studio");
+    let (last, _) = world.must_claim("mini", "pay");
+    never_started(&mut world, "mini");
+    assert_eq!(world.state.job(&job).unwrap().phase(), Phase::Ready);
+    let report = world.succeed("studio", old, job, 1);
+    world.push("studio");
+    assert_eq!(
+        (
+            world.state.verdict(&old, &report.id()),
+            world.state.job(&job).unwrap().phase(),
+            world.state.notices().count()
+        ),
+        (Some(RunVerdict::Late(LateVerdict::Superseded)), Phase::Ready, 1)
+    );
+    // Of the last claim it stands: nobody was given the job since.
+    world.succeed("mini", last, job, 2);
+    world.push("mini");
+    assert_eq!(success(&world, job), (last, SuccessVerdict::Adopted));
+}
+
+#[test]
 fn an_equal_success_again_is_a_duplicate_that_agrees() {
     let mut world = World::studio();
     let (old, new, job) = world.failed_over();

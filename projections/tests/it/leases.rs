@@ -90,7 +90,7 @@ fn an_exclusive_run_that_is_lost_waits_for_a_person() {
     let mut world = World::studio();
     let (fence, job) = world.running("studio", "pay");
     world.expire(job, fence);
-    assert_eq!(decide::failovers_due(&world.state, i64::MAX), []);
+    assert_eq!(decide::failovers_due(&world.state, i64::MAX, false), []);
     let report = world.lose("studio", fence, job);
     world.push("studio");
     assert_eq!(

@@ -8,6 +8,7 @@ mod clocks;
 mod costs;
 mod deadlines;
 mod dependencies;
+mod failover;
 mod harness;
 mod health;
 mod late_results;

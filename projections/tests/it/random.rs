@@ -193,8 +193,8 @@ fn cancel_some(world: &mut World, choice: u8) {
 
 fn tick(world: &mut World) {
     world.tick();
-    for job in decide::failovers_due(&world.state, world.now) {
-        if let Ok(drafts) = decide::failover(&world.state, &job, world.now, &world.policy) {
+    for job in decide::failovers_due(&world.state, world.now, false) {
+        if let Ok(drafts) = decide::failover(&world.state, &job, world.now, &world.policy, false) {
             world.decide(drafts);
         }
     }

@@ -83,14 +83,14 @@ fn after_the_failover_the_backup_gets_the_job_and_its_machine_does_not() {
         "suspect jobs are nobody's"
     );
     assert_eq!(
-        decide::failover(&world.state, &job, world.now, &world.policy)
+        decide::failover(&world.state, &job, world.now, &world.policy, false)
             .unwrap_err()
             .code(),
         "job.no-failover"
     );
     world.now += 5 * MINUTE;
-    assert_eq!(decide::failovers_due(&world.state, world.now), [job]);
-    let drafts = decide::failover(&world.state, &job, world.now, &world.policy).unwrap();
+    assert_eq!(decide::failovers_due(&world.state, world.now, false), [job]);
+    let drafts = decide::failover(&world.state, &job, world.now, &world.policy, false).unwrap();
     world.decide(drafts);
     world.back("studio");
     assert!(world.claim("studio", "render").is_none());
@@ -113,16 +113,16 @@ fn failover_stands_still_while_central_sees_nobody() {
     world.silence("studio");
     world.silence("mini");
     world.now += 60 * MINUTE;
-    let refusal = decide::failover(&world.state, &job, world.now, &world.policy).unwrap_err();
+    let refusal = decide::failover(&world.state, &job, world.now, &world.policy, false).unwrap_err();
     assert!(refusal.to_string().contains("cut off"), "{refusal}");
     assert_eq!(
-        decide::failovers_due(&world.state, world.now),
+        decide::failovers_due(&world.state, world.now, false),
         [],
         "nothing to write while it stands still"
     );
     world.back("mini");
     assert_eq!(
-        decide::failover(&world.state, &job, world.now, &world.policy)
+        decide::failover(&world.state, &job, world.now, &world.policy, false)
             .unwrap()
             .len(),
         1

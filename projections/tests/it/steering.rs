@@ -253,7 +253,7 @@ fn a_backlog_that_was_given_up_still_adopts_nothing() {
     world.push("studio");
     world.expire(job, fence);
     world.now += 6 * MINUTE;
-    let drafts = decide::failover(&world.state, &job, world.now, &world.policy).unwrap();
+    let drafts = decide::failover(&world.state, &job, world.now, &world.policy, false).unwrap();
     world.decide(drafts);
     let drafts = decide::drain(&world.state, "render", "stale").unwrap();
     world.decide(drafts);

@@ -44,6 +44,7 @@ pub const KEYS: &[&str] = &[
     "queue.failovers_max",
     "queue.stop_grace_ms",
     "queue.unique_states",
+    "queue.outside_probe",
     "vault.dir",
     "disk.reserve",
     "notices.command",
@@ -143,7 +144,7 @@ impl Config {
                 "the handlers have {slots} slots in all; at most {SLOTS_MAX} are possible"
             ));
         }
-        self.queue.check()?;
+        self.queue.check(&self.checks, self.timing.failover_after_ms)?;
         crate::nightly::parse_at(&self.verify.at).ok_or_else(|| {
             format!(
                 "verify.at = {:?}: a time of day as HH:MM is expected",

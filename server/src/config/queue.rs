@@ -1,5 +1,6 @@
 //! The section `queue`: how jobs wait, age and are bounded. What the deciders go by is [`Policy`].
 
+use crate::checks::CheckConfig;
 use ledger_projections::queue::{Phase, Phases, Policy};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,10 @@ pub struct QueueConfig {
     pub stop_grace_ms: u64,
     /// The states in which a job holds its unique key.
     pub unique_states: Vec<String>,
+    /// A check of the gateway (`[[check]]`) that looks at something outside. While it is up, Central is not the one that is cut off,
+    /// though it hears no other machine, and failovers go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outside_probe: Option<String>,
 }
 
 /// The states that can hold a unique key; a job passes `accepted` within one commit, and holds it there always.
@@ -48,13 +53,30 @@ impl Default for QueueConfig {
             failovers_max: policy.failovers_max.unwrap_or(u16::MAX),
             stop_grace_ms: policy.stop_grace_ms,
             unique_states: holding().map(|phase| phase.as_str().to_owned()).collect(),
+            outside_probe: None,
         }
     }
 }
 
 impl QueueConfig {
-    /// What is wrong with it, when something is.
-    pub(super) fn check(&self) -> Result<(), String> {
+    /// What is wrong with it, when something is. A probe must be among the machine's checks, and must be known to be down before a
+    /// silence leads to a failover.
+    pub(super) fn check(&self, checks: &[CheckConfig], failover_after_ms: u64) -> Result<(), String> {
+        if let Some(probe) = &self.outside_probe {
+            let Some(check) = checks.iter().find(|check| check.name == *probe) else {
+                return Err(format!(
+                    "queue.outside_probe = {probe:?}: the name of a [[check]] of this machine is expected"
+                ));
+            };
+            let known_ms = check.every_ms.saturating_add(check.timeout_ms);
+            let known_ms = known_ms.saturating_mul(u64::from(check.failures));
+            if known_ms >= failover_after_ms {
+                return Err(format!(
+                    "queue.outside_probe = {probe:?}: it is known to be down after {known_ms} ms; less than timing.failover_after_ms, \
+                     which is {failover_after_ms}, is expected"
+                ));
+            }
+        }
         for (name, value) in [
             ("queue.backoff_first_ms", self.backoff_first_ms),
             ("queue.backoff_max_ms", self.backoff_max_ms),
@@ -111,12 +133,17 @@ mod tests {
     #[test]
     fn what_is_not_set_is_the_policys_own_default() {
         assert_eq!(QueueConfig::default().policy(), Policy::default());
-        assert_eq!(QueueConfig::default().check(), Ok(()));
+        assert_eq!(QueueConfig::default().check(&[], 1), Ok(()));
     }
 
     #[test]
     fn what_cannot_be_is_named_with_what_was_expected() {
         let base = QueueConfig::default;
+        let probed = |check: &str| QueueConfig {
+            outside_probe: Some(check.to_owned()),
+            ..base()
+        };
+        let nas: CheckConfig = toml::from_str("name = \"nas\"\ntcp = \"127.0.0.1:1\"").expect("a check");
         for (wrong, named) in [
             (
                 QueueConfig {
@@ -139,15 +166,19 @@ mod tests {
                 },
                 "unique_states",
             ),
+            (probed("nowhere"), "[[check]]"),
+            (probed("nas"), "failover_after_ms"),
         ] {
-            assert!(wrong.check().unwrap_err().contains(named));
+            assert!(wrong.check(&[nas.clone()], 69_999).unwrap_err().contains(named));
         }
+        // Every 30 s, 5 s each, twice in a row.
+        assert_eq!(probed("nas").check(&[nas], 70_001), Ok(()));
         let only_ready = QueueConfig {
             unique_states: vec!["ready".into()],
             key_running_max: 0,
             ..base()
         };
-        assert_eq!(only_ready.check(), Ok(()));
+        assert_eq!(only_ready.check(&[], 1), Ok(()));
         let policy = only_ready.policy();
         assert!(policy.unique_over.contains(Phase::Ready) && !policy.unique_over.contains(Phase::Held));
         assert_eq!(policy.key_running_max, None);

@@ -1,6 +1,7 @@
 //! The gateway's ticker: what depends on time passing becomes a receipt here, and nowhere else.
 
 use super::{central, schedules};
+use crate::checks::Services;
 use crate::clock::running_ms;
 use crate::error::ServerError;
 use crate::jobs::Jobs;
@@ -30,6 +31,7 @@ const HEAL_WAIT_MS: u64 = 60_000;
 pub(crate) async fn tick_forever(
     machine: Arc<Machine>,
     jobs: Arc<Jobs>,
+    services: Arc<Services>,
     mut stop: tokio::sync::watch::Receiver<bool>,
 ) {
     let timing = &machine.config.timing;
@@ -83,7 +85,7 @@ pub(crate) async fn tick_forever(
         }
         let mut wait = period;
         if machine.central.is_serving() {
-            if let Err(e) = tick(&machine, &jobs, watched_since).await {
+            if let Err(e) = tick(&machine, &jobs, &services, watched_since).await {
                 tracing::error!(code = e.code(), error = %e, "the ticker could not write what time brought");
             }
             schedules::look(&machine, &mut timetable).await;
@@ -152,7 +154,12 @@ async fn accept_kept(machine: &Arc<Machine>, kept: Vec<Receipt>) -> Result<(), S
 }
 
 // What has come due. Looked for in what readers see; decided again inside the commit, where beats have their say.
-async fn tick(machine: &Arc<Machine>, jobs: &Jobs, watched_since: i64) -> Result<(), ServerError> {
+async fn tick(
+    machine: &Arc<Machine>,
+    jobs: &Jobs,
+    services: &Services,
+    watched_since: i64,
+) -> Result<(), ServerError> {
     let policy = machine.config.policy();
     let (now_us, now_ms) = (machine.now_us(), running_ms());
     let snapshot = machine.ledger.snapshot();
@@ -175,6 +182,8 @@ async fn tick(machine: &Arc<Machine>, jobs: &Jobs, watched_since: i64) -> Result
     due.over = machine.central.overdue(state, &held);
     due.absences = machine.central.absences();
     due.watched_since = watched_since;
+    let probe = machine.config.queue.outside_probe.as_ref();
+    due.outside = probe.is_some_and(|check| services.is_up(check));
     due.standing = standing(machine, state, now_us);
     if due.is_quiet(state, now_us, &policy) {
         return Ok(());

@@ -24,6 +24,8 @@ impl Jobs {
             attempt,
             handler,
             input,
+            checkpoint,
+            traceparent,
         } = work;
         let Some(config) = self
             .machine
@@ -50,8 +52,9 @@ impl Jobs {
             handler: config.clone(),
             job: job.to_string(),
             fence: fence.to_string(),
-            traceparent: None,
+            traceparent: Some(traceparent),
             input,
+            checkpoint,
         };
         let prepared = {
             let dir = dir.clone();

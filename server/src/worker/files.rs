@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `spec.json` | daemon, renamed in last | the run is prepared |
 //! | `input.json` | daemon | the handler's input |
+//! | `checkpoint` | daemon, when there is one | the last checkpoint of an earlier run |
 //! | `report` | handler | progress, checkpoints, costs |
 //! | `out/` | handler | its outputs |
 //! | `alive.lock` | supervisor holds an exclusive lock | something of the run may be alive; holds the supervisor's pid |
@@ -150,6 +151,10 @@ impl RunFiles {
 
     pub(super) fn input(&self) -> PathBuf {
         self.dir.join("input.json")
+    }
+
+    pub(super) fn checkpoint(&self) -> PathBuf {
+        self.dir.join("checkpoint")
     }
 
     pub(super) fn report(&self) -> PathBuf {

@@ -44,6 +44,9 @@ pub struct RunRequest {
     pub traceparent: Option<String>,
     /// JSON, given on standard input and as the file `LEDGER_INPUT`; at most [`INPUT_BYTES_MAX`] bytes.
     pub input: Vec<u8>,
+    /// What an earlier run of the job reported as its last checkpoint, given as the file `LEDGER_CHECKPOINT` if there is one; at most
+    /// [`INPUT_BYTES_MAX`] bytes.
+    pub checkpoint: Option<Vec<u8>>,
 }
 
 /// Makes `run_dir` ready for [`start`]: creates it (and its parents) and writes the private files. Starts nothing.
@@ -62,6 +65,9 @@ pub fn prepare(run_dir: &Path, request: &RunRequest) -> Result<(), WorkerError> 
         });
     }
     files.write_durably(&files.input(), &request.input)?;
+    if let Some(checkpoint) = &request.checkpoint {
+        files.write_durably(&files.checkpoint(), checkpoint)?;
+    }
     create_private(&files.report()).map_err(WorkerError::io("create", &files.report()))?;
     files.write_spec(&spec)
 }
@@ -82,11 +88,14 @@ fn spec_of(request: &RunRequest) -> Result<RunSpec, WorkerError> {
             )));
         }
     }
-    if request.input.len() > INPUT_BYTES_MAX {
-        return Err(bad(format!(
-            "the input has {} bytes; at most {INPUT_BYTES_MAX}",
-            request.input.len()
-        )));
+    let checkpoint = request.checkpoint.as_deref().unwrap_or_default();
+    for (what, bytes) in [("input", request.input.as_slice()), ("checkpoint", checkpoint)] {
+        if bytes.len() > INPUT_BYTES_MAX {
+            let found = bytes.len();
+            return Err(bad(format!(
+                "the {what} has {found} bytes; at most {INPUT_BYTES_MAX}"
+            )));
+        }
     }
     Ok(RunSpec {
         job: request.job.clone(),

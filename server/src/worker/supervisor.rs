@@ -223,6 +223,9 @@ fn environment(files: &RunFiles, spec: &RunSpec) -> BTreeMap<OsString, OsString>
         ("LEDGER_REPORT", files.report().into()),
     ];
     environment.extend(own.map(|(name, value)| (OsString::from(name), value)));
+    if files.checkpoint().exists() {
+        environment.insert("LEDGER_CHECKPOINT".into(), files.checkpoint().into());
+    }
     if let Some(traceparent) = &spec.traceparent {
         environment.insert("LEDGER_TRACEPARENT".into(), traceparent.into());
     }

@@ -69,6 +69,7 @@ impl Bench {
             fence: "1.42.abcdef".to_owned(),
             traceparent: Some("00-aa-bb-01".to_owned()),
             input: br#"{"path": "notes.txt"}"#.to_vec(),
+            checkpoint: None,
         };
         prepare(&self.run_dir(), &request).unwrap();
     }
@@ -436,6 +437,7 @@ fn a_run_directory_serves_one_run_and_a_broken_binary_is_told() {
         fence: "f".to_owned(),
         traceparent: None,
         input: Vec::new(),
+        checkpoint: None,
     };
     assert_eq!(
         prepare(&bench.run_dir(), &again).unwrap_err().code(),

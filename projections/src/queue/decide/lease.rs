@@ -103,17 +103,23 @@ pub fn sees_another(state: &FleetState, machine: &MachineId) -> bool {
         .any(|row| row.id != *machine && Some(&row.id) != central && row.is_online())
 }
 
-/// The suspect jobs for which [`failover`] has something to write at `now`: due, and not standing still.
-pub fn failovers_due(state: &FleetState, now: i64) -> Vec<JobId> {
+/// The suspect jobs for which [`failover`] has something to write at `now`: due, and not standing still. `outside` is whether a probe of
+/// the world outside answers Central.
+pub fn failovers_due(state: &FleetState, now: i64, outside: bool) -> Vec<JobId> {
     let due = state
         .queue()
         .timed_until(now)
-        .filter(|job| may_fail_over(state, job, now).is_ok());
+        .filter(|job| may_fail_over(state, job, now, outside).is_ok());
     due.map(|job| job.id).take(DUE_MAX).collect()
 }
 
 /// The lease that a failover would end, or what it waits for.
-fn may_fail_over<'a>(state: &FleetState, job: &'a Job, now: i64) -> Result<&'a Lease, &'static str> {
+fn may_fail_over<'a>(
+    state: &FleetState,
+    job: &'a Job,
+    now: i64,
+    outside: bool,
+) -> Result<&'a Lease, &'static str> {
     let JobState::Suspect {
         lease, failover_at, ..
     } = &job.state
@@ -125,21 +131,28 @@ fn may_fail_over<'a>(state: &FleetState, job: &'a Job, now: i64) -> Result<&'a L
         Some(at) if *at > now => return Err("its time has not come"),
         Some(_) => {}
     }
-    if !sees_another(state, &lease.machine) {
-        return Err("no other machine is heard: Central itself may be the one that is cut off");
+    match hindrance(state, job, lease, outside) {
+        Some(why) => Err(why),
+        None => Ok(lease),
+    }
+}
+
+/// What keeps a suspect job from failing over whatever the time is.
+pub(crate) fn hindrance(state: &FleetState, job: &Job, lease: &Lease, outside: bool) -> Option<&'static str> {
+    if !outside && !sees_another(state, &lease.machine) {
+        return Some(
+            "no other machine is heard; unless a probe answers, Central itself may be the one that is cut off",
+        );
     }
     let elsewhere = routing::fitting(state, &job.spec).any(|(machine, _)| {
         *machine != lease.machine && state.machine(machine).is_some_and(Machine::is_online)
     });
-    if job.cancel_asked || elsewhere {
-        Ok(lease)
-    } else {
-        Err("no other machine that is heard declares the handler")
-    }
+    let none = "no other machine that is heard declares the handler";
+    (!job.cancel_asked && !elsewhere).then_some(none)
 }
 
 /// A heavy job whose machine stays silent goes to the backups, with its last progress checkpoint; beyond the cap it is
-/// parked. It stays where it is while Central sees nobody else, and while no other machine could run it.
+/// parked. It stays where it is while Central sees nobody else and nothing `outside` answers it, and while no other machine could run it.
 ///
 /// # Errors
 /// [`Refusal::JobUnknown`], or [`Refusal::NoFailover`] saying what it waits for.
@@ -148,9 +161,11 @@ pub fn failover(
     id: &JobId,
     now: i64,
     policy: &Policy,
+    outside: bool,
 ) -> Result<Vec<OrderDraft>, Refusal> {
     let job = job(state, id)?;
-    let lease = may_fail_over(state, job, now).map_err(|why| Refusal::NoFailover { job: *id, why })?;
+    let lease =
+        may_fail_over(state, job, now, outside).map_err(|why| Refusal::NoFailover { job: *id, why })?;
     if job.cancel_asked {
         return Ok(stopped(job, lease.fence, None, None, now));
     }

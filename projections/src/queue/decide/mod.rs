@@ -23,6 +23,7 @@ pub use cancel::{cancel, cancel_asked};
 pub use claim::{CLAIM_SCAN_MAX, ClaimCommand, ClaimDecision, claim, nth_claim_id, opens_at, points};
 pub use dependencies::settle;
 pub use handlers::{HANDLERS_MAX, handler_declared};
+pub(crate) use lease::hindrance;
 pub use lease::{Holds, expire_lease, failover, failovers_due, give_up_on, resume, sees_another, stand_down};
 pub use prove::prove_claim;
 pub use report::report;

@@ -1,9 +1,11 @@
 //! What Central does in a test's fleet: accept, claim, judge, tick.
 
 use super::{Held, MINUTE, World, machine};
-use ledger::Receipt;
+use ledger::{LedgerError, Receipt};
 use ledger_core::kinds::*;
 use ledger_core::{Draft, Subject};
+use ledger_projections::FleetState;
+use ledger_projections::central::OrderTx;
 use ledger_projections::queue::decide::{self, ClaimCommand, ClaimDecision};
 
 impl World {
@@ -140,7 +142,7 @@ impl World {
 
     /// The ticker's failover of a job that is due.
     pub(crate) fn fail_over(&mut self, job: JobId) {
-        let drafts = decide::failover(&self.state, &job, self.now, &self.policy).unwrap();
+        let drafts = decide::failover(&self.state, &job, self.now, &self.policy, false).unwrap();
         self.decide(drafts);
     }
 
@@ -157,6 +159,25 @@ impl World {
             .filter(about)
             .map(|r| r.kind().to_owned())
             .collect()
+    }
+}
+
+/// Every decision is a commit of its own.
+impl OrderTx for World {
+    fn state(&self) -> &FleetState {
+        &self.state
+    }
+
+    fn now_us(&self) -> i64 {
+        self.now
+    }
+
+    fn decide(&mut self, draft: Draft) -> Result<Receipt, LedgerError> {
+        Ok(self.write(vec![draft]).remove(0))
+    }
+
+    fn is_erased(&self, _: &Evidence) -> Result<bool, LedgerError> {
+        Ok(false)
     }
 }
 
