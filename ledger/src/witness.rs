@@ -9,6 +9,7 @@ mod files;
 
 use crate::clock;
 use crate::error::LedgerError;
+use crate::evidence::{ForkEvidence, ForkKind};
 use crate::ledger::Ledger;
 use crate::state::State;
 use files::Places;
@@ -111,7 +112,8 @@ impl<S: State> Ledger<S> {
     ///
     /// # Errors
     /// [`LedgerError::NotCosigned`] when the witness's signature is missing or not valid, or the checkpoint is none of this
-    /// log's; [`LedgerError::NoCheckpointKey`] for another machine's log; [`LedgerError::Io`].
+    /// log's; [`LedgerError::RootDiffers`] when the one that is kept gives as many records another root: a fork;
+    /// [`LedgerError::NoCheckpointKey`] for another machine's log; [`LedgerError::Io`].
     pub fn keep_cosignature(&self, note: &str, witness: &VerifierKey) -> Result<Cosignature, LedgerError> {
         let _turn = turn();
         let unverified = Checkpoint::read_unverified(note);
@@ -142,6 +144,24 @@ impl<S: State> Ledger<S> {
         let checkpoint = Checkpoint::open(&note, log, &own).ok();
         let checkpoint = checkpoint.filter(|checkpoint| checkpoint.tree_size <= chain.tree().size());
         Ok(checkpoint.map(|checkpoint| Cosigned { checkpoint, note }))
+    }
+
+    /// What proves that the machine of a log signed two roots over equally many records: the cosigned checkpoint that is kept
+    /// here, and this one. `None` when both can be, or nothing is kept.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownLog`]; [`LedgerError::Io`], [`LedgerError::Journal`] when the disk fails.
+    pub fn two_roots(&self, log: &LogId, signed: &str) -> Result<Option<ForkEvidence>, LedgerError> {
+        let (Some(kept), Some(genesis)) = (self.cosigned(log)?, self.get(log, 0)?) else {
+            return Ok(None);
+        };
+        let evidence = ForkEvidence {
+            kind: ForkKind::Roots,
+            genesis: genesis.record.bytes().to_vec(),
+            one: kept.note.into_bytes(),
+            other: signed.as_bytes().to_vec(),
+        };
+        Ok(evidence.check().is_ok().then_some(evidence))
     }
 
     /// Compares a copy with what was cosigned of it, as far as it reaches, before its oldest records go.
@@ -205,6 +225,11 @@ impl<S: State> Ledger<S> {
             Some(before) if before.checkpoint.tree_size > checkpoint.tree_size => return Ok(()),
             Some(before) if before.checkpoint == checkpoint => cosignature::merge(&before.note, note)
                 .map_err(|error| self.refuse(log, &format!("{error}")))?,
+            Some(before) if before.checkpoint.tree_size == checkpoint.tree_size => {
+                let (expected, found) = (before.checkpoint.root, checkpoint.root);
+                let log = *log;
+                return Err(LedgerError::RootDiffers { log, expected, found });
+            }
             _ => note.to_owned(),
         };
         Places::new(self.paths(), *log).keep_cosigned(&note)

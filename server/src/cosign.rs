@@ -2,18 +2,23 @@
 //!
 //! The node begins the exchange, as every one. Contract: what is cosigned was compared with the copy on this disk first
 //! (`ledger::Ledger::cosign`), so the gateway's cosignature says that it has exactly these records, durably, and serves them.
-//! It fails open: nothing waits for a witness, and how far each lags is told. What a crash leaves: what was cosigned before.
+//! It fails open: nothing waits for a witness, and how far each lags is told. What a crash leaves: what was cosigned before. Two
+//! roots over equally many records, both signed by a log's own key, are kept as evidence of a fork.
 
 use crate::clock::running_ms;
 use crate::error::ServerError;
+use crate::evidence::keep;
 use crate::exchange::{Cosign, CosignAnswer, NOTES_MAX, encode};
+use crate::gateway;
 use crate::machine::Machine;
 use crate::node::Link;
+use ledger::LedgerError;
 use ledger::core::checkpoint::Checkpoint;
 use ledger::core::cosignature::{self, Cosignature};
 use ledger::core::kinds::KeyAnnounced;
 use ledger::core::note::VerifierKey;
 use ledger::core::{Chain, Draft, LogId, MachineId, Stream, Subject};
+use ledger::evidence::ProvenFork;
 use ledger_projections::FleetState;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -108,12 +113,17 @@ pub(crate) async fn answer(
         let why = format!("more than {NOTES_MAX} checkpoints in one exchange");
         return Err(ServerError::Malformed(why));
     }
-    let (machine, node) = (Arc::clone(machine), node.clone());
-    blocking(move || {
+    let (compared, of_node) = (Arc::clone(machine), node.clone());
+    let (answer, forks) = blocking(move || {
+        let (machine, node) = (compared, of_node);
         let snapshot = machine.ledger.snapshot();
         let key = snapshot.state.machine(&node).map(|row| row.machine_key);
         let of_node = |chain: &Chain| chain.genesis().machine == node && Some(chain.machine_key()) == key;
-        let (cosigned, refused) = cosign_all(&machine, &asked.checkpoints, of_node);
+        let Outcome {
+            cosigned,
+            refused,
+            forks,
+        } = cosign_all(&machine, &asked.checkpoints, of_node);
         if let Some(pin) = pin_of(&snapshot.state, &node) {
             keep_all(&machine, &asked.cosigned, &pin);
         }
@@ -122,22 +132,32 @@ pub(crate) async fn answer(
             tracing::error!(code = error.code(), %error, "no checkpoints of this machine go out");
             Vec::new()
         });
-        Ok(CosignAnswer {
+        let answer = CosignAnswer {
             cosigned,
             refused,
             checkpoints,
-        })
+        };
+        Ok((answer, forks))
     })
-    .await
+    .await?;
+    for fork in &forks {
+        gateway::forked(machine, node, fork).await;
+    }
+    Ok(answer)
+}
+
+// What came of checkpoints that others brought.
+#[derive(Default)]
+struct Outcome {
+    cosigned: Vec<String>,
+    refused: Vec<(LogId, String)>,
+    forks: Vec<ProvenFork>,
 }
 
 // Cosigns what may be cosigned; the rest with its reason.
-fn cosign_all(
-    machine: &Machine,
-    notes: &[String],
-    permitted: impl Fn(&Chain) -> bool,
-) -> (Vec<String>, Vec<(LogId, String)>) {
-    let (mut cosigned, mut refused) = (Vec::new(), Vec::new());
+fn cosign_all(machine: &Machine, notes: &[String], permitted: impl Fn(&Chain) -> bool) -> Outcome {
+    let mut outcome = Outcome::default();
+    let (cosigned, refused) = (&mut outcome.cosigned, &mut outcome.refused);
     for note in notes {
         let Ok(checkpoint) = Checkpoint::read_unverified(note) else {
             continue;
@@ -156,20 +176,39 @@ fn cosign_all(
             Ok(Ok(note)) => cosigned.push(note),
             Ok(Err(error)) => refused.push((log, error.to_string())),
             Err(error) => {
-                if matches!(error, ledger::LedgerError::RootDiffers { .. }) {
+                if matches!(error, LedgerError::RootDiffers { .. }) {
                     tracing::error!(code = error.code(), %error, "a checkpoint that another history gives");
                 }
+                // Also one that is older than what was compared may contradict what is kept.
+                outcome.forks.extend(two_roots(machine, &log, note));
                 refused.push((log, error.to_string()));
             }
         }
     }
-    (cosigned, refused)
+    outcome
+}
+
+// Keeps the proof when the checkpoint that is kept here and this one cannot both be.
+fn two_roots(machine: &Machine, log: &LogId, note: &str) -> Option<ProvenFork> {
+    let evidence = machine.ledger.two_roots(log, note).map_err(ServerError::from);
+    let kept = evidence.and_then(|evidence| match evidence {
+        Some(evidence) => keep(machine, &evidence),
+        None => Ok(None),
+    });
+    kept.unwrap_or_else(|error| {
+        tracing::error!(code = error.code(), %error, "fork evidence could not be kept");
+        None
+    })
 }
 
 fn keep_all(machine: &Machine, notes: &[String], pin: &VerifierKey) {
     for note in notes {
         if let Err(error) = machine.ledger.keep_cosignature(note, pin) {
             tracing::warn!(code = error.code(), %error, witness = pin.name(), "a cosignature is not kept");
+            if let LedgerError::RootDiffers { log, .. } = error {
+                // Somebody else signs with this machine's keys.
+                two_roots(machine, &log, note);
+            }
         }
     }
 }
@@ -242,7 +281,10 @@ async fn exchange(link: &Arc<Link>) -> Result<(), ServerError> {
         }
         let gateways = |chain: &Chain| state.central() == Some(&chain.genesis().machine);
         let notes = answer.checkpoints.iter().take(NOTES_MAX).cloned();
-        let (cosigned, refused) = cosign_all(&machine, &notes.collect::<Vec<_>>(), gateways);
+        // A fork of the gateway's is kept and told; nobody here can quarantine it.
+        let Outcome {
+            cosigned, refused, ..
+        } = cosign_all(&machine, &notes.collect::<Vec<_>>(), gateways);
         for (log, why) in refused {
             // The mirror may be a moment behind.
             tracing::debug!(log = %log.short(), why, "a checkpoint of the gateway is not cosigned yet");

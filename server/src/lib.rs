@@ -12,6 +12,7 @@ pub mod daemon;
 mod doors;
 mod erase;
 pub mod error;
+mod evidence;
 pub mod exchange;
 mod found;
 pub mod gateway;

@@ -10,7 +10,7 @@ use data_encoding::BASE64;
 use ledger::core::cosignature::{Cosignature, witnesses};
 use ledger::core::note::VerifierKey;
 use ledger::core::proof::{PROOF_BYTES_MAX, Proof, ProofError, Proven, check};
-use ledger::evidence::{self, ForkEvidence};
+use ledger::evidence::{ForkEvidence, ForkKind};
 use serde::Serialize;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -73,7 +73,7 @@ struct Cosigned {
 pub(crate) fn run(context: &Context, args: &CheckArgs) -> Result<Exit, CliError> {
     let pinned = pins::read(&args.keys)?;
     let text = read(&args.file)?;
-    if let Some(text) = text.as_deref().filter(|text| text.starts_with(evidence::HEADER)) {
+    if let Some(text) = text.as_deref().filter(|text| ForkEvidence::is_one(text)) {
         return check_fork(context, text, &pinned);
     }
     let checked = text.ok_or(ProofError::Malformed("a proof is UTF-8 text of at most 512 KiB"));
@@ -117,6 +117,8 @@ pub(crate) fn run(context: &Context, args: &CheckArgs) -> Result<Exit, CliError>
 #[derive(Serialize)]
 struct Forked {
     fork: bool,
+    /// `records` or `roots`: what contradicts each other.
+    by: &'static str,
     log: String,
     machine: String,
     stream: String,
@@ -136,6 +138,10 @@ fn check_fork(context: &Context, text: &str, pinned: &[VerifierKey]) -> Result<E
     };
     let forked = Forked {
         fork: true,
+        by: match proven.kind {
+            ForkKind::Records => "records",
+            ForkKind::Roots => "roots",
+        },
         log: proven.log.to_hex(),
         machine: proven.machine.to_string(),
         stream: proven.stream.to_string(),
@@ -143,10 +149,10 @@ fn check_fork(context: &Context, text: &str, pinned: &[VerifierKey]) -> Result<E
     };
     context.output.result(&forked, &[], || {
         format!(
-            "{}  {} sealed two records of its {} log that cannot both be\n  log      {}\n  seq      {}",
+            "{}  {} {}\n  log      {}\n  seq      {}",
             paint(BAD.bold(), "a fork is proven"),
             forked.machine,
-            forked.stream,
+            proven.what(),
             forked.log,
             forked.seq
         )

@@ -362,12 +362,7 @@ fn tell_forks(place: &Place, report: &mut Report) {
                 seq: Some(fork.seq),
                 id: None,
                 position: None,
-                text: format!(
-                    "{} sealed two records of its {} that cannot both be; {} proves it",
-                    fork.machine,
-                    fork.stream,
-                    path.display()
-                ),
+                text: format!("{} {}; {} proves it", fork.machine, fork.what(), path.display()),
             }),
             Err(why) => report.note(format!("{} proves nothing: {why}", path.display())),
         }

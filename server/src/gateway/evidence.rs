@@ -1,23 +1,20 @@
-//! A machine that cannot be one machine, or whose records do not hold: what proves it is kept as a file that anybody can check, and
-//! the machine gets no work until somebody has looked.
+//! A machine that cannot be one machine, or whose records do not hold: what proves it is kept as a file that anybody can check
+//! ([`crate::evidence`]), and the machine gets no work until somebody has looked.
 //!
-//! Files lie in `DIR/evidence`, one for each fork that was proven; nothing overwrites or removes them. A crash before the
-//! rename leaves nothing; one before the receipt is made up for by the next push, which proves the same.
+//! A crash before the receipt is made up for by the next push, or the next checkpoint, which proves the same.
 
 use super::central;
 use crate::error::ServerError;
+use crate::evidence::keep;
 use crate::machine::Machine;
 use ledger::core::error::ChainError;
 use ledger::core::kinds::{NodeQuarantined, NoticeTopic};
 use ledger::core::limits::NOTE_BYTES_MAX;
 use ledger::core::{Draft, LogId, MachineId, Subject};
-use ledger::evidence::{EXTENSION, ForkEvidence, ProvenFork};
+use ledger::evidence::{ForkEvidence, ForkKind, ProvenFork};
 use ledger::intake::VerifiedRun;
-use ledger::keyring::create_private_dir;
 use ledger::{LedgerError, Receipt};
 use ledger_projections::notices;
-use std::io::Write;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 fn is_broken(error: &LedgerError) -> bool {
@@ -42,15 +39,7 @@ pub(super) async fn judge(machine: &Arc<Machine>, node: &MachineId, run: &Verifi
         None => Ok(None),
     });
     match proven {
-        Ok(Some(proven)) => {
-            let cause = format!(
-                "two records of its {} cannot both be (log {}, seq {}); the proof lies in DIR/evidence",
-                proven.stream,
-                proven.log.short(),
-                proven.seq
-            );
-            quarantine(machine, node, &cause).await;
-        }
+        Ok(Some(proven)) => forked(machine, node, &proven).await,
         Ok(None) => {}
         Err(e) => tracing::error!(%node, code = e.code(), error = %e, "fork evidence could not be kept"),
     }
@@ -62,7 +51,8 @@ pub(super) async fn broken(machine: &Arc<Machine>, node: &MachineId, error: &Led
     if !is_broken(error) {
         return;
     }
-    quarantine(machine, node, &format!("it pushed what does not hold: {error}")).await;
+    let cause = format!("it pushed what does not hold [{}]: {error}", error.code());
+    quarantine(machine, node, &cause).await;
 }
 
 fn bytes_of(receipt: Option<Receipt>) -> Option<Vec<u8>> {
@@ -102,39 +92,22 @@ fn beyond(machine: &Machine, run: &VerifiedRun) -> Result<Option<ForkEvidence>, 
 
 fn evidence(genesis: Option<Vec<u8>>, one: Option<Vec<u8>>, other: Option<Vec<u8>>) -> Option<ForkEvidence> {
     Some(ForkEvidence {
+        kind: ForkKind::Records,
         genesis: genesis?,
         one: one?,
         other: other?,
     })
 }
 
-// Writes a proof under a name of its own; none when it proves nothing.
-fn keep(machine: &Machine, evidence: &ForkEvidence) -> Result<Option<ProvenFork>, ServerError> {
-    let proven = match evidence.check() {
-        Ok(proven) => proven,
-        Err(e) => {
-            tracing::warn!(code = e.code(), error = %e, "two records that do not fit prove no fork");
-            return Ok(None);
-        }
-    };
-    let dir = machine.ledger.paths().evidence();
-    create_private_dir(&dir)?;
-    let name = format!("fork-{}-{}.{EXTENSION}", proven.log.short(), proven.seq);
-    let path: PathBuf = dir.join(&name);
-    if path.exists() {
-        return Ok(Some(proven));
-    }
-    let making = dir.join(format!("{name}.new"));
-    let mut file = std::fs::File::create(&making).map_err(ServerError::io("writing", &making))?;
-    file.write_all(evidence.to_text().as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(ServerError::io("writing", &making))?;
-    std::fs::rename(&making, &path).map_err(ServerError::io("writing", &path))?;
-    std::fs::File::open(&dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(ServerError::io("syncing", &dir))?;
-    tracing::error!(path = %path.display(), "fork evidence is kept");
-    Ok(Some(proven))
+/// Quarantines a machine for a fork that was proven and whose proof is kept.
+pub(crate) async fn forked(machine: &Arc<Machine>, node: &MachineId, proven: &ProvenFork) {
+    let cause = format!(
+        "it {} (log {}, seq {}); the proof lies in DIR/evidence",
+        proven.what(),
+        proven.log.short(),
+        proven.seq
+    );
+    quarantine(machine, node, &cause).await;
 }
 
 async fn quarantine(machine: &Arc<Machine>, node: &MachineId, cause: &str) {

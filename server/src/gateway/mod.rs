@@ -18,5 +18,6 @@ mod ticker;
 pub(crate) mod worker;
 
 pub(crate) use claims::{claim_now, opens_in};
+pub(crate) use evidence::forked;
 pub(crate) use notices::deliver_forever;
 pub(crate) use ticker::tick_forever;
