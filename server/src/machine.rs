@@ -196,11 +196,18 @@ impl Machine {
             .insert(machine.clone(), gauges);
     }
 
-    /// How this machine stands with its gateway. Reads what came into the outbox since the last time.
-    pub fn link(&self) -> LinkView {
+    /// How this machine stands with its gateway, without what waits in its outbox.
+    pub(crate) fn link_without_outbox(&self) -> LinkView {
         let mut view = self.link.lock().expect("link lock").clone();
         view.frozen = self.central.frozen();
         view.healing = self.central.healing();
+        view
+    }
+
+    /// How this machine stands with its gateway. Reads what came into the outbox since the last time, the first time all of it:
+    /// blocks.
+    pub fn link(&self) -> LinkView {
+        let mut view = self.link_without_outbox();
         if !self.is_gateway() {
             match self.outbox.waiting(self) {
                 Ok(waiting) => {

@@ -73,11 +73,20 @@ pub fn authority() -> AuthorityMaker {
     FleetAuthority::maker()
 }
 
+/// What came of a verification.
+#[derive(Debug)]
+pub struct Verified {
+    /// What it found.
+    pub report: Report,
+    /// Whether the outcome is a receipt; a gateway that may be an old copy of itself says nothing.
+    pub kept: bool,
+}
+
 /// Verifies this machine's store from disk, fully, and says what came of it.
 ///
 /// # Errors
 /// [`ServerError::Ledger`] when it could not run or be recorded; what it finds is in the report.
-pub async fn verify_now(machine: &Arc<Machine>) -> Result<Report, ServerError> {
+pub async fn verify_now(machine: &Arc<Machine>) -> Result<Verified, ServerError> {
     let dir = machine.ledger.paths().dir().to_owned();
     // One thread leaves the other cores to the work.
     let options = Options {
@@ -88,24 +97,43 @@ pub async fn verify_now(machine: &Arc<Machine>) -> Result<Report, ServerError> {
     let run = tokio::task::spawn_blocking(move || verify_store(&dir, &options, &mut |_| {})).await;
     let report = run.map_err(|e| ServerError::Malformed(e.to_string()))??;
     let detail: VerifyCompleted = report.to_detail();
-    if machine.is_gateway() && machine.central.healing() {
-        // So that a notice can follow; the outcome is kept in any case.
-        drop(machine.central.wait_until_serving().await);
-    }
-    let subject = Subject::new(&format!("node/{}", machine.id()))?;
-    let said = machine
-        .say(Stream::Facts, vec![Draft::of(&detail, subject)])
-        .await?;
-    if let Some(receipt) = said.into_iter().next() {
-        machine.set_verified(receipt);
-    }
     if !report.is_clean() {
         tracing::error!(
             findings = report.findings_total,
             "the verification of this store found faults; run `ledger verify`"
         );
     }
-    Ok(report)
+    let subject = Subject::new(&format!("node/{}", machine.id()))?;
+    // So that a notice can follow.
+    let may = match machine.is_gateway() && machine.central.healing() {
+        true => machine.central.wait_until_serving().await,
+        false => Ok(()),
+    };
+    let said = match may {
+        Ok(()) => {
+            machine
+                .say(Stream::Facts, vec![Draft::of(&detail, subject)])
+                .await
+        }
+        Err(e) => Err(e),
+    };
+    let kept = match said {
+        Ok(said) => {
+            if let Some(receipt) = said.into_iter().next() {
+                machine.set_verified(receipt);
+            }
+            true
+        }
+        Err(ServerError::NotServing(why)) => {
+            tracing::warn!(
+                why,
+                "the outcome of a verification is not kept: this machine may say nothing"
+            );
+            false
+        }
+        Err(e) => return Err(e),
+    };
+    Ok(Verified { report, kept })
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub(crate) async fn announce(machine: &Machine, reason: RestReason) -> Result<bo
     let said = machine
         .say(Stream::Facts, vec![Draft::of(&NodeSleeping { reason }, subject)])
         .await?;
-    let Some(said) = said.first().filter(|_| machine.link().connected) else {
+    let Some(said) = said.first().filter(|_| machine.link_without_outbox().connected) else {
         return Ok(false);
     };
     let mut changed = machine.changed();

@@ -228,14 +228,33 @@ impl Machine {
         })
     }
 
+    /// Returns when this machine may say something of its own. Until the marks are known the store of a gateway's daemon may be an
+    /// old copy of itself, and what it says a second record for one seq.
+    ///
+    /// # Errors
+    /// [`ServerError::NotServing`] when Central is frozen, or still waits for marks after 20 seconds.
+    pub(crate) async fn wait_until_it_may_say(&self) -> Result<(), ServerError> {
+        let central = &self.central;
+        let may = !self.is_gateway()
+            || central.is_idle()
+            || central.is_serving()
+            || (central.healing() && central.all_marks_told(&self.ledger.snapshot().state));
+        if may {
+            return Ok(());
+        }
+        central.wait_until_serving().await
+    }
+
     /// Says something as this machine. What it says of its own runs is decided in the same commit when it is Central.
     ///
     /// # Errors
-    /// [`ServerError`].
+    /// [`ServerError::NotServing`] on a gateway that may be an old copy of itself.
     pub async fn say(&self, stream: Stream, drafts: Vec<Draft>) -> Result<Vec<Receipt>, ServerError> {
         let decides = self.is_gateway() && stream == Stream::Work;
         if decides {
             self.central.wait_until_serving().await?;
+        } else {
+            self.wait_until_it_may_say().await?;
         }
         // What a node's facts tell is heard when they are taken in; Central's own, here.
         let tells = self.is_gateway() && stream == Stream::Facts && self.central.is_serving();
@@ -343,6 +362,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use ledger::core::MachineId;
+    use std::sync::Arc;
 
     #[tokio::test]
     async fn what_is_said_again_is_answered_with_its_own_receipt_whatever_else_the_commit_appended() {
@@ -366,5 +386,92 @@ mod tests {
         assert!(committed.value.is_repetition());
         let answered = machine.settled(&committed.value, committed.receipts).unwrap();
         assert_eq!((answered.id(), answered.seq()), (first.id(), first.seq()));
+    }
+
+    // A gateway's daemon that has just begun, and the end of each log that it writes.
+    fn begun(home: &std::path::Path) -> Arc<Machine> {
+        crate::setup::init(home, &MachineId::new("mini").unwrap()).unwrap();
+        let machine = Machine::open(home, Config::default()).unwrap();
+        machine.central.begin_healing();
+        machine
+    }
+
+    fn ends(machine: &Machine) -> Vec<Option<u64>> {
+        let own = Stream::ALL.into_iter().filter_map(|s| machine.ledger.own_log(s));
+        own.map(|log| machine.ledger.head(&log).map(|head| head.seq))
+            .collect()
+    }
+
+    fn note() -> Vec<Draft> {
+        let (kind, subject) = (
+            ledger::core::Kind::new("x.note").unwrap(),
+            ledger::core::Subject::new("note").unwrap(),
+        );
+        vec![Draft::custom(kind, subject)]
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_may_be_an_old_copy_of_itself_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        let machine = begun(&home);
+        // Nobody else is there who could know better.
+        machine.say(Stream::Facts, note()).await.unwrap();
+
+        let root = crate::setup::load_root_key(&home, None).unwrap();
+        let studio = ledger::core::kinds::KeyGranted {
+            credential: ledger::core::kinds::Credential::Key(
+                ledger::core::SigningKey::from_seed([9; 32]).public(),
+            ),
+            name: "studio".into(),
+            role: ledger::core::kinds::Role::Node,
+            machine: Some(MachineId::new("studio").unwrap()),
+            may: Vec::new(),
+            until: None,
+        };
+        let fleet = machine.ledger.context().fleet;
+        let subject = ledger::core::Subject::new("node/studio").unwrap();
+        let joined = crate::setup::sign(&root, fleet, Draft::of(&studio, subject)).unwrap();
+        let joined = joined.verify().unwrap();
+        let committed = machine.ledger.submit(move |tx| -> Result<(), ServerError> {
+            tx.append_signed(Stream::Order, &joined)?;
+            Ok(())
+        });
+        committed.await.unwrap();
+        let before = ends(&machine);
+        let waits = std::time::Duration::from_millis(300);
+        for stream in [Stream::Facts, Stream::Pulse] {
+            let said = tokio::time::timeout(waits, machine.say(stream, note())).await;
+            assert!(said.is_err(), "studio has not told its marks: {said:?}");
+        }
+        machine.central.mark_told(&MachineId::new("studio").unwrap());
+        machine.say(Stream::Facts, note()).await.unwrap();
+        let told = ends(&machine);
+        assert_ne!(told, before);
+
+        machine.central.freeze("studio has seen more".into());
+        let api = crate::client::Api::in_process(crate::http::router(
+            Arc::clone(&machine),
+            crate::http::Door::Local,
+        ));
+        let refused = |answer: Result<(), crate::client::ClientError>| {
+            assert_eq!(
+                answer.map_err(|e| e.code().to_owned()),
+                Err("central.not-serving".to_owned())
+            );
+        };
+        for stream in [Stream::Facts, Stream::Pulse] {
+            let said = machine.say(stream, note()).await;
+            assert!(matches!(said, Err(ServerError::NotServing(_))), "{said:?}");
+        }
+        refused(api.run_retention().await.map(drop));
+        std::fs::write(dir.path().join("new"), b"new").unwrap();
+        let scan = crate::http::wire::ScanBody {
+            dir: Some(dir.path().display().to_string()),
+        };
+        refused(api.scan_vault(&scan).await.map(drop));
+        let verified = crate::nightly::verify_now(&machine).await.unwrap();
+        assert!(verified.report.is_clean() && !verified.kept);
+        assert_eq!(ends(&machine), told);
     }
 }

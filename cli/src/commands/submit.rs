@@ -239,7 +239,7 @@ async fn follow(
 }
 
 async fn has_ended(store: &Store, job: &str) -> Result<bool, CliError> {
-    let job = store.api.job(job).await?.item.job;
+    let job = store.api.job_here(job).await?.item.job;
     Ok(job.is_final || job.state == PARKED)
 }
 

@@ -249,10 +249,11 @@ async fn record(context: &Context) -> Result<Exit, CliError> {
     };
     let found = count_of("/findings_total");
     context.output.verdict(found == 0, &report, &[], || {
-        let read = format!(
-            "{} receipts, kept as a receipt",
-            count(count_of("/counts/receipts"))
-        );
+        let kept = match report.get("kept").and_then(Value::as_bool) {
+            Some(false) => "not kept as a receipt: this machine does not know yet whether it lost something",
+            _ => "kept as a receipt",
+        };
+        let read = format!("{} receipts, {kept}", count(count_of("/counts/receipts")));
         if found == 0 {
             return format!("{}  {read}", paint(GOOD.bold(), "clean"));
         }

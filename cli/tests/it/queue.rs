@@ -67,6 +67,7 @@ fn a_job_of_another_machine_is_told_whole_and_what_is_not_to_be_had_is_named() {
     listed(laptop.path(), &job);
     let told = until(laptop.path(), &job, "succeeded");
     assert_eq!(told["absent"], Value::Array(vec![]), "{told}");
+    assert_eq!(told["gateway_answered"], true);
     assert!(told["fetched"].as_u64().unwrap() >= 3, "{told}");
     assert_eq!(
         (&told["input"]["json"]["n"], &told["result"]["json"]["n"]),
@@ -101,6 +102,15 @@ fn a_job_of_another_machine_is_told_whole_and_what_is_not_to_be_had_is_named() {
         text.contains("studio light attempt 1") && text.contains("succeeded"),
         "{text}"
     );
+    // Whoever wants to know how it stands asks for no more than is here.
+    let api = ledger_server::client::Api::unix(laptop.path().join("data/api.sock"));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let here = runtime.block_on(api.job_here(&job)).unwrap().item;
+    assert_eq!(
+        (here.job.is_final, here.fetched, here.gateway_answered),
+        (true, 0, None)
+    );
+    assert!(!here.absent.is_empty());
     // Nobody to ask: the order's own words stay, and what it cites is named as absent.
     working.stop();
     gateway.stop();
@@ -115,6 +125,16 @@ fn a_job_of_another_machine_is_told_whole_and_what_is_not_to_be_had_is_named() {
         "{absent}"
     );
     assert_eq!(told["runs"][0]["ended"], "succeeded");
+    assert_eq!(told["gateway_answered"], false);
+    let text = ledger(laptop.path())
+        .args(["jobs", "show", &job])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(
+        text.contains("not here, and the gateway was not reached") && !text.contains("nor at the gateway"),
+        "{text}"
+    );
     looking.stop();
 }
 

@@ -93,6 +93,14 @@ impl Api {
         self.get(&format!("/v1/jobs/{}", escape(id))).await
     }
 
+    /// `GET /v1/jobs/{id}?evidence=no`: how it stands, as this machine knows it; its gateway is not asked for more.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn job_here(&self, id: &str) -> Result<Answer<JobFull>, ClientError> {
+        self.get(&format!("/v1/jobs/{}?evidence=no", escape(id))).await
+    }
+
     /// `GET /v1/nodes`.
     ///
     /// # Errors

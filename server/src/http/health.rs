@@ -58,7 +58,7 @@ pub(crate) fn not_ready(machine: &Machine) -> Vec<String> {
 
 /// Why appends are not possible; empty when they are.
 pub(crate) fn broken(machine: &Machine) -> Vec<String> {
-    let link = machine.link();
+    let link = machine.link_without_outbox();
     let closed = machine
         .ledger
         .closed()

@@ -3,13 +3,16 @@
 use super::caller::Caller;
 use super::cursor::{Cursor, JobKey};
 use super::extract::{PathId, Query};
+use super::life::Asked;
 use super::limits::PAGE_LOOKED_AT_MAX;
 use super::problem::Problem;
 use super::reply::Reply;
-use super::wire::{self, Answer, JobFull, JobsQuery, Page};
+use super::wire::{self, Answer, JobFull, JobQuery, JobsQuery, Page};
 use super::{Api, life, nodes, select, view};
+use crate::machine::Machine;
 use axum::Extension;
 use axum::extract::State;
+use ledger::Published;
 use ledger::core::MachineId;
 use ledger::core::kinds::JobId;
 use ledger_projections::FleetState;
@@ -133,9 +136,10 @@ fn phase(name: &str) -> Result<Phase, Problem> {
     })
 }
 
-/// A job with its result, outputs and receipts, as far as this store has them.
+/// A job with its result, outputs and receipts, as far as this store has them or its gateway brings them.
 #[utoipa::path(
-    get, path = "/v1/jobs/{id}", operation_id = "show_job", tag = "jobs", params(("id" = String, Path, description = "The job's id")),
+    get, path = "/v1/jobs/{id}", operation_id = "show_job", tag = "jobs",
+    params(("id" = String, Path, description = "The job's id"), JobQuery),
     responses(
         (status = 200, description = "The job", body = Answer<JobFull>),
         (status = "default", description = "A problem", body = wire::Problem, content_type = "application/problem+json"),
@@ -145,17 +149,28 @@ pub(crate) async fn show(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
     PathId(id): PathId,
+    Query(query): Query<JobQuery>,
 ) -> Result<Reply<Answer<JobFull>>, Problem> {
     caller.may_read()?;
     let job = JobId(id);
-    let looked = api.look(move |machine, snapshot| life::absent(machine, &snapshot.state, job));
-    // What this store lacks is asked of the gateway, and named where that does not have it either.
-    let (_, lacking) = looked.await?;
-    let brought = match lacking {
-        true => life::fetch(&api.machine, job).await,
-        false => Vec::new(),
+    let asks = match query.evidence.as_deref() {
+        None => !api.machine.is_gateway(),
+        Some("no") => false,
+        Some(other) => {
+            return Err(Problem::query(format!(
+                "expected `evidence` to be no, found {other:?}"
+            )));
+        }
     };
-    api.item(move |machine, snapshot| life::tell(machine, &snapshot.state, job, brought))
+    let look = move |machine: &Machine, snapshot: &Published<FleetState>| {
+        life::absent(machine, &snapshot.state, job)
+    };
+    // What this store lacks is asked of the gateway, and named where that does not have it either.
+    let asked = match asks && api.look(look).await?.1 {
+        true => Asked::For(life::fetch(&api.machine, job).await),
+        false => Asked::Nothing,
+    };
+    api.item(move |machine, snapshot| life::tell(machine, &snapshot.state, job, asked))
         .await
 }
 

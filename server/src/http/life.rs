@@ -14,7 +14,7 @@ use crate::marks::Standing;
 use data_encoding::{BASE64, HEXLOWER};
 use http::Method;
 use ledger::core::kinds::{AnyDetail, Costs, Evidence, Fence, JobId};
-use ledger::core::{LogId, Payload, Record, Salt, chain};
+use ledger::core::{LogId, Payload, Record, Salt, SealDigest, chain};
 use ledger::{LedgerError, PayloadState, Position, Receipt};
 use ledger_projections::FleetState;
 use ledger_projections::queue::Job;
@@ -102,46 +102,79 @@ pub(super) fn absent(machine: &Machine, state: &FleetState, job: JobId) -> Resul
 pub(super) fn evidence(machine: &Machine, state: &FleetState, job: JobId) -> Result<Vec<RawRecord>, Problem> {
     let job = state.job(&job).ok_or_else(|| jobs::unknown(&job))?;
     let orders: BTreeSet<LogId> = state.epochs().map(|(_, epoch)| epoch.log).collect();
-    let mut left = EVIDENCE_BYTES_MAX;
-    let mut raw = Vec::new();
-    for receipt in of_store(machine, state, job)? {
-        if orders.contains(&receipt.log()) {
-            continue;
-        }
-        let payload = machine.ledger.payload(&receipt)?.present();
-        let bytes = receipt.record.bytes();
-        let size = bytes.len() + payload.as_ref().map_or(0, |payload| payload.bytes.len());
-        let Some(rest) = left.checked_sub(size).filter(|_| raw.len() < JOB_RECEIPTS_MAX) else {
-            break;
+    let receipts = of_store(machine, state, job)?;
+    let cited = cited(job, &receipts);
+    let mut records = Vec::new();
+    for receipt in receipts.iter().filter(|receipt| !orders.contains(&receipt.log())) {
+        let payload = machine.ledger.payload(receipt)?.present();
+        let bytes = receipt.record.bytes().len() + payload.as_ref().map_or(0, |payload| payload.bytes.len());
+        let weight = match cited.contains_key(&(receipt.log(), receipt.seq())) {
+            _ if receipt.id() == job.request => Weight::Request,
+            true => Weight::Cited,
+            false => Weight::Other,
         };
-        left = rest;
-        raw.push(RawRecord {
-            record: BASE64.encode(bytes),
-            payload: payload.map(|payload| SaidPayload {
-                salt: HEXLOWER.encode(&payload.salt.0),
-                bytes: BASE64.encode(&payload.bytes),
-            }),
-        });
+        records.push((weight, bytes, receipt, payload));
     }
-    Ok(raw)
+    let held = held(records.iter().map(|(weight, bytes, ..)| (*weight, *bytes)));
+    let held = records.into_iter().zip(held).filter(|(_, held)| *held);
+    let raw = held.map(|((_, _, receipt, payload), _)| RawRecord {
+        record: BASE64.encode(receipt.record.bytes()),
+        payload: payload.map(|payload| SaidPayload {
+            salt: HEXLOWER.encode(&payload.salt.0),
+            bytes: BASE64.encode(&payload.bytes),
+        }),
+    });
+    Ok(raw.collect())
 }
 
-/// What the gateway has about a job outside the order; nothing when there is none to ask, or it does not answer.
-pub(super) async fn fetch(machine: &Machine, job: JobId) -> Vec<RawRecord> {
-    let Some(gateway) = machine.upstream() else {
-        return Vec::new();
-    };
+/// What a record about a job is for whoever lacks it, the most needed first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Weight {
+    Request,
+    Cited,
+    Other,
+}
+
+// Which records, of those given oldest first, one answer holds: the request, then what the order cites from the newest on, which
+// is what the job ended by, then the others from the oldest on.
+fn held(records: impl Iterator<Item = (Weight, usize)>) -> Vec<bool> {
+    let mut order: Vec<(usize, Weight, usize)> = records
+        .enumerate()
+        .map(|(at, (weight, bytes))| (at, weight, bytes))
+        .collect();
+    let mut held = vec![false; order.len()];
+    order.sort_by_key(|(at, weight, _)| match weight {
+        Weight::Cited => (*weight, usize::MAX - at),
+        _ => (*weight, *at),
+    });
+    let (mut left, mut places) = (EVIDENCE_BYTES_MAX, JOB_RECEIPTS_MAX);
+    for (at, _, bytes) in order {
+        if places == 0 {
+            break;
+        }
+        if let Some(rest) = left.checked_sub(bytes) {
+            (left, places) = (rest, places - 1);
+            held[at] = true;
+        }
+    }
+    held
+}
+
+/// What the gateway has about a job outside the order; nothing when it cannot be asked, or does not answer.
+pub(super) async fn fetch(machine: &Machine, job: JobId) -> Option<Vec<RawRecord>> {
+    let gateway = machine.upstream()?;
     let target = format!("/v1/jobs/{job}/evidence");
     let asking = gateway.call(Method::GET, &target, "", Vec::new());
     let answer = match tokio::time::timeout(EVIDENCE_WITHIN, asking).await {
-        Ok(Ok(body)) => serde_json::from_slice::<wire::Answer<Vec<RawRecord>>>(&body).ok(),
+        Ok(Ok(body)) => serde_json::from_slice::<wire::Answer<Vec<RawRecord>>>(&body)
+            .map_err(|error| tracing::debug!(%job, %error, "the gateway's evidence cannot be read")),
         Ok(Err(error)) => {
             tracing::debug!(%job, %error, "the gateway does not bring evidence");
-            None
+            Err(())
         }
-        Err(_) => None,
+        Err(_) => Err(()),
     };
-    answer.map(|answer| answer.item).unwrap_or_default()
+    answer.map(|answer| answer.item).ok()
 }
 
 // What was brought, when it proves itself.
@@ -185,13 +218,25 @@ fn proven(state: &FleetState, job: &Job, raw: &RawRecord) -> Option<Piece> {
     })
 }
 
+/// What was asked of the gateway for one answer.
+pub(super) enum Asked {
+    /// Nothing: all is here, this is the gateway, or the caller wants no more than this store has.
+    Nothing,
+    /// It has brought this; nothing where it could not be asked or did not answer.
+    For(Option<Vec<RawRecord>>),
+}
+
 /// A job with all there is to say.
 pub(super) fn tell(
     machine: &Machine,
     state: &FleetState,
     job: JobId,
-    brought: Vec<RawRecord>,
+    asked: Asked,
 ) -> Result<JobFull, Problem> {
+    let (gateway_answered, brought) = match asked {
+        Asked::Nothing => (None, Vec::new()),
+        Asked::For(brought) => (Some(brought.is_some()), brought.unwrap_or_default()),
+    };
     let job = state.job(&job).ok_or_else(|| jobs::unknown(&job))?;
     let receipts = of_store(machine, state, job)?;
     let cited = cited(job, &receipts);
@@ -210,11 +255,18 @@ pub(super) fn tell(
     }
     pieces.sort_by_cached_key(|piece| merge_key(&piece.receipt, state));
     let fetched = pieces.iter().filter(|piece| piece.brought.is_some()).count();
-    let had: BTreeSet<(LogId, u64)> = pieces
-        .iter()
-        .map(|piece| (piece.receipt.log(), piece.receipt.seq()))
-        .collect();
-    let absent = cited.iter().filter(|(place, _)| !had.contains(place));
+    let had: BTreeSet<SealDigest> = pieces.iter().map(|piece| piece.receipt.seal_digest()).collect();
+    let mut absent = Vec::new();
+    for (evidence, what) in cited.into_values() {
+        if !had.contains(&evidence.seal) && !is_here(machine, &evidence)? {
+            absent.push(wire::AbsentEvidence {
+                what,
+                log: evidence.log.to_hex(),
+                seq: evidence.seq,
+                seal: evidence.seal.to_hex(),
+            });
+        }
+    }
     let content = |piece: Option<&Piece>| -> Result<Option<wire::Content>, LedgerError> {
         let Some(piece) = piece else { return Ok(None) };
         Ok(view::content(&piece.receipt, piece.payload(machine)?))
@@ -262,14 +314,8 @@ pub(super) fn tell(
             .map(|piece| shown(piece, state))
             .collect(),
         fetched: u32::try_from(fetched).unwrap_or(u32::MAX),
-        absent: absent
-            .map(|((log, seq), (evidence, what))| wire::AbsentEvidence {
-                what: what.clone(),
-                log: log.to_hex(),
-                seq: *seq,
-                seal: evidence.seal.to_hex(),
-            })
-            .collect(),
+        gateway_answered,
+        absent,
     })
 }
 
@@ -385,4 +431,30 @@ fn outputs(pieces: &[Piece], fence: &Fence) -> Vec<wire::Output> {
             size: staged.size,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_holds_the_request_and_what_the_job_ended_by_however_many_records_there_are() {
+        let outputs = JOB_RECEIPTS_MAX + 500;
+        let mut records = vec![(Weight::Request, 100)];
+        records.extend(vec![(Weight::Cited, 100); 700]);
+        records.extend(vec![(Weight::Other, 100); outputs]);
+        records.push((Weight::Cited, 100));
+        let held_of = |records: &[(Weight, usize)]| held(records.iter().copied());
+        let all = held_of(&records);
+        assert_eq!(all.iter().filter(|held| **held).count(), JOB_RECEIPTS_MAX);
+        assert!(all[0] && all[all.len() - 1] && all[701] && !all[all.len() - 2]);
+        // In bytes as well: what is too large leaves room to what is not.
+        let large = held_of(&[
+            (Weight::Other, EVIDENCE_BYTES_MAX),
+            (Weight::Cited, EVIDENCE_BYTES_MAX / 2),
+            (Weight::Cited, EVIDENCE_BYTES_MAX / 2),
+            (Weight::Request, 100),
+        ]);
+        assert_eq!(large, [false, false, true, true]);
+    }
 }

@@ -118,7 +118,7 @@ fn known_until(machine: &Machine, snapshot: &Published<FleetState>, now: i64) ->
         .filter_map(|log| snapshot.logs.get(&log))
         .map(|chain| times::hlc_us(chain.time()));
     let told = newest.max().unwrap_or(i64::MIN);
-    told.max(machine.link().last_contact_us.unwrap_or(i64::MIN))
+    told.max(machine.link_without_outbox().last_contact_us.unwrap_or(i64::MIN))
         .min(now)
 }
 

@@ -26,15 +26,20 @@ pub(crate) async fn rest(
     let machine = &api.machine;
     let rested = match body.what {
         RestWhat::Sleeping => {
-            let heard = rest::announce(machine, RestReason::Sleep).await?;
-            machine.rest(Some(running_ms()));
+            // Before it is said: a hook may be killed while the gateway is waited for, and whatever is said ends with a waking.
+            let before = machine.rest(Some(running_ms()));
+            let heard = rest::announce(machine, RestReason::Sleep)
+                .await
+                .inspect_err(|_| {
+                    machine.rest(before);
+                })?;
             Rested {
                 said: true,
                 heard,
                 slept_ms: None,
             }
         }
-        RestWhat::Waking => match machine.rest(None) {
+        RestWhat::Waking => match machine.resting() {
             // Nobody said that it sleeps, or a heartbeat has told its waking already.
             None => Rested {
                 said: false,
@@ -44,6 +49,7 @@ pub(crate) async fn rest(
             Some(since) => {
                 let slept_ms = running_ms().saturating_sub(since);
                 rest::awake(machine, slept_ms).await?;
+                machine.rest(None);
                 Rested {
                     said: true,
                     heard: false,
@@ -53,4 +59,39 @@ pub(crate) async fn rest(
         },
     };
     api.item(move |_, _| Ok(rested)).await
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::client::Api as Client;
+    use crate::http::{Door, router};
+    use crate::{Config, Machine, setup};
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_hook_that_is_killed_leaves_a_sleep_that_ends_and_a_waking_that_cannot_be_kept_is_said_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        setup::init(&home, &"mini".parse().unwrap()).unwrap();
+        let machine = Machine::open(&home, Config::default()).unwrap();
+        let client = Client::in_process(router(Arc::clone(&machine), Door::Local));
+        let say = |what| {
+            let client = client.clone();
+            async move { client.rest(&RestBody { what }).await }
+        };
+        // Nothing pins it, so the hook waits for a gateway that does not confirm.
+        machine.set_link(|link| link.connected = true);
+        let killed = tokio::time::timeout(Duration::from_millis(500), say(RestWhat::Sleeping)).await;
+        assert!(killed.is_err(), "{killed:?}");
+        assert!(machine.resting().is_some());
+
+        machine.central.begin_healing();
+        machine.central.freeze("somebody has seen more".into());
+        say(RestWhat::Waking).await.unwrap_err();
+        assert!(machine.resting().is_some());
+        say(RestWhat::Sleeping).await.unwrap_err();
+        assert!(machine.resting().is_some(), "what was said before stands");
+    }
 }

@@ -10,6 +10,7 @@ use super::reply::Reply;
 use super::statements::{self, Said};
 use super::wire::{self, Answer, RetentionBody, RetentionSaid};
 use super::{Api, times, view};
+use crate::cosign::blocking;
 use crate::error::ServerError;
 use crate::retention;
 use axum::Extension;
@@ -115,8 +116,11 @@ pub(crate) async fn set(
 pub(crate) async fn run(
     State(api): State<Arc<Api>>,
 ) -> Result<Reply<Answer<Vec<wire::RetentionRun>>>, Problem> {
-    api.item(|machine, _| {
-        let done = retention::run(&machine.ledger)?;
+    // It says what it summed up and what it let go.
+    api.machine.wait_until_it_may_say().await?;
+    let machine = Arc::clone(&api.machine);
+    let done = blocking(move || retention::run(&machine.ledger)).await?;
+    api.item(move |_, _| {
         let told = done.into_iter().map(|done| wire::RetentionRun {
             log: done.log.to_hex(),
             machine: done.machine.to_string(),

@@ -9,7 +9,8 @@ use axum::extract::State;
 use serde_json::Value;
 use std::sync::Arc;
 
-/// Verifies the store from disk and keeps the outcome as a receipt; answers with the report.
+/// Verifies the store from disk and keeps the outcome as a receipt; answers with the report, whose `kept` says whether the
+/// outcome could be kept.
 #[utoipa::path(
     post, path = "/v1/verify", operation_id = "verify_store", tag = "status",
     responses(
@@ -18,7 +19,11 @@ use std::sync::Arc;
     )
 )]
 pub(crate) async fn verify(State(api): State<Arc<Api>>) -> Result<Reply<Answer<Value>>, Problem> {
-    let report = verify_now(&api.machine).await?;
-    let report = serde_json::to_value(&report).map_err(|_| Problem::broken("writing the report"))?;
+    let verified = verify_now(&api.machine).await?;
+    let mut report =
+        serde_json::to_value(&verified.report).map_err(|_| Problem::broken("writing the report"))?;
+    if let Some(report) = report.as_object_mut() {
+        report.insert("kept".to_owned(), Value::Bool(verified.kept));
+    }
     api.item(move |_, _| Ok(report)).await
 }

@@ -80,10 +80,14 @@ pub(crate) fn describe(full: &JobFull, now: &Zoned) -> String {
             receipt.line
         ));
     }
+    let where_not = match full.gateway_answered {
+        Some(false) => "not here, and the gateway was not reached",
+        _ => "neither here nor at the gateway",
+    };
     for absent in &full.absent {
         let place = format!("{}… seq {}", output::short(&absent.log), absent.seq);
         lines.push(format!(
-            "  {}  {}, {place}: neither here nor at the gateway",
+            "  {}  {}, {place}: {where_not}",
             paint(CARE, "absent"),
             absent.what
         ));

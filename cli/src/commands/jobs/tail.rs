@@ -117,7 +117,7 @@ impl Handlers {
         if let Some(known) = self.0.get(id) {
             return Some(known.clone());
         }
-        let told = store.api.job(id).await.ok()?;
+        let told = store.api.job_here(id).await.ok()?;
         let handler = told.item.job.handler;
         if self.0.len() == KNOWN_MAX {
             self.0.pop_first();

@@ -80,6 +80,8 @@ pub struct JobFull {
     pub receipts: Vec<Receipt>,
     /// How many of these the gateway brought for this answer.
     pub fetched: u32,
+    /// Whether the gateway, asked for what this store lacks, answered; absent when it was not asked.
+    pub gateway_answered: Option<bool>,
     /// What the order cites and neither this store nor its gateway has given.
     pub absent: Vec<AbsentEvidence>,
 }

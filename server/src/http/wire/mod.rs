@@ -36,7 +36,7 @@ pub use node::{
 pub use notice::{Notice, NoticeDelivery, NoticesQuery, Seen, SeenBody, SeenSaid};
 pub use problem::Problem;
 pub use proofs::{LogKey, ProveBody, Proved, PublishBody, PublishedLog};
-pub use query::{EventsQuery, JobsQuery, ReceiptsQuery, UptimeQuery, VaultQuery};
+pub use query::{EventsQuery, JobQuery, JobsQuery, ReceiptsQuery, UptimeQuery, VaultQuery};
 pub use receipt::{Content, PayloadView, Receipt, ReceiptFull};
 pub use retention::{Policy, PulseLog, Retention, RetentionBody, RetentionRun, RetentionSaid, RetentionSet};
 pub use said::{
