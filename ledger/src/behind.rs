@@ -16,7 +16,7 @@ use crate::open::{Opening, open, own_logs};
 use crate::options::{OpenOptions, Paths};
 use crate::shared::Shared;
 use crate::state::State;
-use crate::storage::{Access, Storage};
+use crate::storage::Storage;
 use ledger_core::kinds::{LogGenesis, Predecessor};
 use ledger_core::record::Seal;
 use ledger_core::{Chain, Draft, LogId, ReceiptId, Record, Stream, Subject, digest, signature};
@@ -42,10 +42,10 @@ pub(crate) fn put_mark(storage: &dyn Storage, paths: &Paths) -> Result<(), Ledge
         path: path.clone(),
         source,
     };
-    if storage.exists(&path).map_err(io)? {
-        return Ok(());
+    if !storage.exists(&path).map_err(io)? {
+        storage.create_new(&path).map_err(io)?.sync_data().map_err(io)?;
     }
-    storage.create_new(&path).map_err(io)?.sync_data().map_err(io)?;
+    // A process that was killed here before may have left a name that is not on the disk yet.
     storage.sync_dir(&paths.keys()).map_err(io)
 }
 
@@ -62,8 +62,13 @@ pub(crate) fn take_mark(storage: &dyn Storage, paths: &Paths) -> Result<(), Ledg
 }
 
 /// Whether the mark is there.
-pub(crate) fn is_marked(storage: &dyn Storage, paths: &Paths) -> bool {
-    storage.open(&paths.behind(), Access::Read).is_ok()
+pub(crate) fn is_marked(storage: &dyn Storage, paths: &Paths) -> Result<bool, LedgerError> {
+    let path = paths.behind();
+    storage.exists(&path).map_err(|source| LedgerError::Io {
+        what: "looking for",
+        path,
+        source,
+    })
 }
 
 impl<S: State> Ledger<S> {

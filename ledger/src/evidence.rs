@@ -217,8 +217,8 @@ impl ForkEvidence {
             }
         }
         let [one, other] = &records;
-        contradiction(log.log(), one, other)
-            .or_else(|| contradiction(log.log(), other, one))
+        contradiction(log, one, other)
+            .or_else(|| contradiction(log, other, one))
             .ok_or(EvidenceError::NoFork)
     }
 
@@ -254,7 +254,8 @@ impl ForkEvidence {
 }
 
 // The seq at which a record of this log cannot stand beside another.
-fn contradiction(log: LogId, record: &Record, other: &Record) -> Option<u64> {
+fn contradiction(chain: &Chain, record: &Record, other: &Record) -> Option<u64> {
+    let log = chain.log();
     let (seal, beside) = (record.seal(), other.seal());
     if seal.log != log {
         return None;
@@ -265,8 +266,10 @@ fn contradiction(log: LogId, record: &Record, other: &Record) -> Option<u64> {
     if beside.log == log && beside.seq == seal.seq && differ {
         return Some(seal.seq);
     }
+    // A machine that took its tail back may lack heartbeats that were pruned elsewhere: the next log names what it has.
+    let ends = beside.seq == 0 && chain.genesis().stream != Stream::Pulse;
     let ended = match other.statement().any_detail() {
-        Ok(AnyDetail::LogGenesis(genesis)) if beside.seq == 0 => genesis.predecessor,
+        Ok(AnyDetail::LogGenesis(genesis)) if ends => genesis.predecessor,
         _ => None,
     };
     let ended = ended.filter(|Predecessor { log: before, head }| *before == log && seal.seq > head.seq);

@@ -161,7 +161,7 @@ pub(crate) fn open<S: State>(
     let is_behind = opening == Opening::Behind;
     if is_behind {
         behind::put_mark(storage.as_ref(), paths)?;
-    } else if behind::is_marked(storage.as_ref(), paths) {
+    } else if behind::is_marked(storage.as_ref(), paths)? {
         return Err(LedgerError::Behind(paths.dir.clone()));
     }
     let durable = (anchor.durable > Position::START && !is_behind).then_some(anchor.durable);

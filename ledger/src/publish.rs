@@ -221,7 +221,11 @@ impl<S: State> Ledger<S> {
         let checkpoint = self.release_checkpoint(chain, (builder.size(), root))?;
         // What witnesses signed of this very head goes with it.
         let checkpoint = match self.cosigned(&log)? {
-            Some(cosigned) if cosigned.checkpoint.tree_size == builder.size() => cosigned.note,
+            Some(cosigned)
+                if cosigned.checkpoint.tree_size == builder.size() && cosigned.checkpoint.root == root =>
+            {
+                cosigned.note
+            }
             _ => checkpoint,
         };
         files.write(CHECKPOINT_PATH, checkpoint.as_bytes())?;

@@ -71,19 +71,9 @@ pub fn first_day_kept(pulse_days: u32, now_unix_ms: u64) -> u32 {
     day_of(now_unix_ms.saturating_sub(u64::from(pulse_days).saturating_mul(DAY_MS)))
 }
 
-/// A day as people write it: `2026-12-01`. By the Gregorian calendar, in eras of 400 years that begin with March.
+/// A day as people write it: `2026-12-01`.
 pub fn day_text(day: u32) -> String {
-    const ERA_DAYS: u64 = 146_097;
-    // From 0000-03-01 on.
-    let days = u64::from(day) + 719_468;
-    let (era, of_era) = (days / ERA_DAYS, days % ERA_DAYS);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * of_year + 2) / 153;
-    let of_month = of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = (month_from_march + 2) % 12 + 1;
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{of_month:02}")
+    crate::costs::day_text(i32::try_from(day).unwrap_or(i32::MAX))
 }
 
 /// The id of the summary that `author` writes of a day of a log.

@@ -93,6 +93,15 @@ impl FleetState {
             })
     }
 
+    /// The logs that a machine writes or wrote under its present key, as far as they are known here.
+    pub fn logs_of(&self, machine: &Machine) -> impl Iterator<Item = LogId> {
+        let of = |(log, _): &(&LogId, _)| {
+            !machine.logs.is_some_and(|logs| logs.contains(log)) && self.writes(machine, log)
+        };
+        let later = self.order.logs.iter().filter(of).map(|(log, _)| *log);
+        machine.logs.into_iter().flatten().chain(later)
+    }
+
     /// This store's own newest log of a stream.
     pub fn own_log(&self, stream: Stream) -> Option<LogId> {
         self.log_of(&self.context.machine_key, stream)

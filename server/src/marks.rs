@@ -141,9 +141,15 @@ impl Marks {
     /// How far of a log any other machine that counts is known to be, by what is durable here.
     pub(crate) fn written(&self, log: &LogId, counts: impl Fn(&MachineId) -> bool) -> Option<u64> {
         let known = self.lock();
-        // One that was taken back since counts no more.
-        let [heard, written] = [&known.heard, &known.written].map(|all| highest(all, log, &counts));
-        heard.min(written)
+        let marks = known.written.iter().filter(|(machine, _)| counts(machine));
+        marks
+            .filter_map(|(machine, held)| {
+                let written = held.logs.get(log)?.seq;
+                // What a machine took back since counts no more.
+                let heard = known.heard.get(machine)?.logs.get(log)?.seq;
+                Some(written.min(heard))
+            })
+            .max()
     }
 
     /// Makes what was heard durable. Blocks for a sync when there is anything new.

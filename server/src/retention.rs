@@ -9,7 +9,7 @@ use crate::cosign::{announcement, blocking, gateway_pin};
 use crate::error::ServerError;
 use crate::gateway::central;
 use crate::machine::Machine;
-use ledger::core::kinds::CitedHead;
+use ledger::core::kinds::{CitedHead, Detail, LogCited, NodeDaySummary};
 use ledger::core::{Chain, Hlc, LogId, MachineId, ReceiptId, Stream};
 use ledger::{Ledger, LedgerError, Pruning};
 use ledger_projections::FleetState;
@@ -104,6 +104,11 @@ fn is_gateway(ledger: &Store) -> bool {
     ledger.own_log(Stream::Order).is_some()
 }
 
+// Whether these pulses go only under the gateway's cosignature: a node's own. Its copies of others' are at the gateway anyway.
+fn needs_gateway(ledger: &Store, kept: &Kept) -> bool {
+    !is_gateway(ledger) && kept.chain.machine_key() == ledger.context().machine_key
+}
+
 fn now_ms(ledger: &Store) -> u64 {
     u64::try_from(ledger.clock().now_us() / 1000).unwrap_or(0)
 }
@@ -140,10 +145,14 @@ fn sum_up(ledger: &Store, kept: &Kept, before: u32) -> Result<(u64, Option<Recei
             continue;
         }
         let authors = [kept.chain.machine_key(), own_key];
-        let ids = authors.map(|author| retention::summary_id(&author, &log, day));
         let mut there = None;
-        for id in ids {
-            if there.is_none() && !ledger.find(&id)?.is_empty() {
+        for author in authors {
+            let id = retention::summary_id(&author, &log, day);
+            // Ids are their authors' to choose: only this author's summary is one.
+            let found = ledger.find(&id)?.into_iter();
+            let mut said =
+                found.filter(|r| r.kind() == NodeDaySummary::KIND && r.statement().author == author);
+            if there.is_none() && said.next().is_some() {
                 there = Some(id);
             }
         }
@@ -192,7 +201,7 @@ fn limit(ledger: &Store, kept: &Kept, pulse_days: u32) -> Result<Limit, ServerEr
     let wanted = seq_of_day(ledger, &log, day)?.min(kept.chain.tip().0);
     let mut permitted = wanted;
     let mut waits = None;
-    if !is_gateway(ledger) && wanted > ledger.first_kept(&log) {
+    if needs_gateway(ledger, kept) && wanted > ledger.first_kept(&log) {
         let pin = gateway_pin(&ledger.snapshot().state);
         let cosigned = ledger.cosigned(&log)?;
         let cosigned = cosigned.filter(|cosigned| !cosigned.by(pin.as_slice()).is_empty());
@@ -300,7 +309,7 @@ fn let_go(ledger: &Store, kept: &Kept, pulse_days: u32) -> Result<Done, ServerEr
             ledger.checkpoint_for_witnesses(&log)?;
         }
     }
-    if !is_gateway(ledger)
+    if needs_gateway(ledger, kept)
         && let (Some(cosigned), Some(pin)) = (ledger.cosigned(&log)?, gateway_pin(&ledger.snapshot().state))
     {
         wish = wish.cosigned(&cosigned.note, &[pin]);
@@ -383,10 +392,10 @@ async fn say_as_central(machine: &Arc<Machine>, cited: &mut Cited) -> Result<(),
     let order = snapshot.state.order().map(|order| order.log);
     let mut heads = Vec::new();
     if let Some(order) = order.filter(|_| cited.hour != Some(hour)) {
-        let said_before = !machine
-            .ledger
-            .find(&retention::cited_id(&order, hour, 0))?
-            .is_empty();
+        let said = machine.ledger.find(&retention::cited_id(&order, hour, 0))?;
+        let said_before = said
+            .iter()
+            .any(|said| said.log() == order && said.kind() == LogCited::KIND);
         let pulses = pulse_logs(&machine.ledger).into_iter().map(|kept| CitedHead {
             log: kept.log(),
             head: kept.chain.head(),

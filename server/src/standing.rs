@@ -37,7 +37,9 @@ impl Machine {
         };
         let writer = &chain.genesis().machine;
         if writer != self.id() {
-            let there = state.machine(writer).is_some_and(|row| !row.retired);
+            // A machine that joined anew with another key may not have what was written under the one before.
+            let row = state.machine(writer);
+            let there = row.is_some_and(|row| !row.retired && row.machine_key == chain.machine_key());
             return if there {
                 Standing::Replicated
             } else {

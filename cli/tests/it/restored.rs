@@ -175,9 +175,13 @@ impl Drop for Fleet {
 }
 
 fn configure(dir: &Path, more: &str) {
+    append(dir, &format!("{SETTINGS}{more}"));
+}
+
+fn append(dir: &Path, more: &str) {
     let path = dir.join("config.toml");
     let before = std::fs::read_to_string(&path).unwrap_or_default();
-    std::fs::write(path, before + SETTINGS + more).unwrap();
+    std::fs::write(path, before + more).unwrap();
 }
 
 fn until(what: &str, holds: impl Fn() -> bool) {
@@ -274,6 +278,12 @@ fn a_gateway_whose_old_data_is_put_back_collects_the_order_from_its_machines_and
         fleet.dir("gateway").join("keys"),
     );
     let (old_data, old_keys) = (fleet.dir("old-data"), fleet.dir("old-keys"));
+    let told = fleet.dir("told");
+    let script = format!("cat >> {}", told.display());
+    append(
+        &fleet.dir("gateway"),
+        &format!("[notices]\ncommand = [\"sh\", \"-c\", {script:?}]\n"),
+    );
     let gateway = fleet.start("gateway");
     let studio = fleet.start("studio");
     let mini = fleet.start("mini");
@@ -325,6 +335,15 @@ fn a_gateway_whose_old_data_is_put_back_collects_the_order_from_its_machines_and
         );
     }
     fleet.same_order(&["gateway", "studio", "mini"]);
+    // Of each new epoch people are told once, and that they were is on record.
+    until("everybody was told of the epochs", || {
+        let open = good(&fleet.dir("gateway"), &["notices", "list", "--open"]);
+        open["notices"].as_array().is_some_and(Vec::is_empty)
+    });
+    let told = std::fs::read_to_string(&told).unwrap_or_default();
+    for epoch in ["epoch 2 goes on", "epoch 3 goes on"] {
+        assert_eq!(told.matches(epoch).count(), 1, "{epoch}: {told}");
+    }
     for daemon in [studio, mini, gateway] {
         daemon.stop();
     }

@@ -43,7 +43,11 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, LedgerError> {
 fn write(dir: &Path, path: &Path, bytes: &[u8]) -> Result<(), LedgerError> {
     let new = path.with_extension("new");
     let write = || -> std::io::Result<()> {
-        DiskStorage.create_dir_all(dir)?;
+        if !DiskStorage.exists(dir)? {
+            DiskStorage.create_dir_all(dir)?;
+        }
+        // The folder's own name; another process may have been killed before it was on the disk.
+        dir.parent().map_or(Ok(()), |above| DiskStorage.sync_dir(above))?;
         if DiskStorage.exists(&new)? {
             DiskStorage.remove(&new)?;
         }

@@ -1,6 +1,6 @@
 //! Giving jobs out: as many as a machine has room for, in one commit.
 
-use super::{OrderTx, StepError, put};
+use super::{OrderTx, StepError, settle, write};
 use crate::queue::Standing;
 use crate::queue::decide::{self, ClaimCommand, ClaimDecision};
 use crate::{FleetState, Policy};
@@ -87,7 +87,7 @@ pub fn give<T: OrderTx>(
             }
             ClaimDecision::Already { fence, job, .. } => (fence, job),
             ClaimDecision::Claim(draft) => {
-                let given = put(tx, vec![draft])?;
+                let given = write(tx, vec![draft])?;
                 let epoch = tx.state().order().map_or(0, |order| order.epoch);
                 let fence = given
                     .first()
@@ -105,5 +105,6 @@ pub fn give<T: OrderTx>(
             }
         }
     }
+    settle(tx)?;
     Ok(claimed)
 }

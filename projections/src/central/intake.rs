@@ -1,6 +1,6 @@
 //! A machine's records come in, and what follows from each; a machine says hello, and its claims are settled.
 
-use super::{OrderTx, StepError, put};
+use super::{OrderTx, StepError, settle, write};
 use crate::order::pin;
 use crate::queue::decide::{self, Holds};
 use crate::{Policy, notices, uptime};
@@ -44,15 +44,15 @@ pub fn admit<T: OrderTx>(
         seal: last.seal_digest(),
         root,
     };
-    put(tx, pin(&[range]))?;
+    write(tx, pin(&[range]))?;
     for receipt in new {
         if let Some(reason) = inadmissible(tx, receipt, forged, stream) {
-            put(tx, vec![named(receipt, reason)])?;
+            write(tx, vec![named(receipt, reason)])?;
         } else {
             answer(tx, receipt, stream, node, policy)?;
         }
     }
-    Ok(())
+    Ok(settle(tx)?)
 }
 
 fn answer<T: OrderTx>(
@@ -64,18 +64,18 @@ fn answer<T: OrderTx>(
 ) -> Result<(), StepError> {
     let drafts = notices::told_by(tx.state(), receipt, node, policy);
     if !drafts.is_empty() {
-        put(tx, drafts)?;
+        write(tx, drafts)?;
     } else if stream == Stream::Facts && uptime::tells(receipt) {
         let drafts = uptime::told(tx.state(), receipt, node);
-        put(tx, drafts)?;
+        write(tx, drafts)?;
     } else if let Some(said) = ledger::erase::said(receipt) {
         repeat_erased(tx, receipt, said)?;
     } else if receipt.kind() == RequestReceived::KIND {
         let drafts = decide::accept_request(tx.state(), receipt, tx.now_us(), policy)?;
-        put(tx, drafts)?;
+        write(tx, drafts)?;
     } else if stream == Stream::Work {
         let drafts = decide::report(tx.state(), receipt, node, tx.now_us(), policy)?;
-        put(tx, drafts)?;
+        write(tx, drafts)?;
     }
     Ok(())
 }
@@ -132,7 +132,7 @@ pub fn repeat_erased<T: OrderTx>(tx: &mut T, receipt: &Receipt, said: Erased) ->
     } else {
         named(receipt, InadmissibleReason::NotPermitted)
     };
-    put(tx, vec![draft])?;
+    write(tx, vec![draft])?;
     Ok(())
 }
 
@@ -148,8 +148,8 @@ pub fn greet<T: OrderTx>(
     holds: &Holds<'_>,
 ) -> Result<(), StepError> {
     let drafts = decide::handler_declared(tx.state(), node, declared)?;
-    put(tx, drafts)?;
+    write(tx, drafts)?;
     let drafts = decide::resume(tx.state(), node, holds, tx.now_us())?;
-    put(tx, drafts)?;
-    Ok(())
+    write(tx, drafts)?;
+    Ok(settle(tx)?)
 }

@@ -92,14 +92,17 @@ impl StepError {
 /// # Errors
 /// [`LedgerError`] as the engine's.
 pub fn put<T: OrderTx>(tx: &mut T, drafts: Vec<Draft>) -> Result<Vec<Receipt>, LedgerError> {
-    let given: Vec<Receipt> = drafts
-        .into_iter()
-        .map(|draft| tx.decide(draft))
-        .collect::<Result<_, _>>()?;
+    let given = write(tx, drafts)?;
     if !given.is_empty() {
         settle(tx)?;
     }
     Ok(given)
+}
+
+// One decision of a step of many. What waits for ended jobs goes on once, at the step's end, so that the size of a commit is
+// bounded whatever the number of its decisions.
+fn write<T: OrderTx>(tx: &mut T, drafts: Vec<Draft>) -> Result<Vec<Receipt>, LedgerError> {
+    drafts.into_iter().map(|draft| tx.decide(draft)).collect()
 }
 
 /// Makes a claim known that Central gave in the lost tail of an earlier epoch, by the record that proves it; whether it was new.

@@ -1,6 +1,6 @@
 //! Schedules that are due: what is missed, and the ticks that fire with their jobs, all in one commit with what they decide.
 
-use super::{OrderTx, StepError, put};
+use super::{OrderTx, StepError, settle, write};
 use crate::queue::Policy;
 use crate::queue::decide;
 use crate::schedules::{Input, plan, tick};
@@ -39,14 +39,15 @@ pub fn fire<T: OrderTx>(
     };
     let due = plan(row, now);
     let missed = due.missed_draft(row);
-    put(tx, missed.into_iter().collect())?;
+    write(tx, missed.into_iter().collect())?;
     for one in due.ticks {
         let drafts = tick(tx.state(), schedule, one, input, now)?;
-        let given = put(tx, drafts)?;
+        let given = write(tx, drafts)?;
         for request in given.iter().filter(|given| given.kind() == RequestReceived::KIND) {
             let drafts = decide::accept_request(tx.state(), request, now, policy)?;
-            put(tx, drafts)?;
+            write(tx, drafts)?;
         }
     }
+    settle(tx)?;
     Ok(if due.more { Fired::More } else { Fired::All })
 }

@@ -1,10 +1,9 @@
 //! What time brings: machines that fell silent or are back, leases that ran out, failovers, and all that the queue finds due.
 
 use super::leases::Leases;
-use super::{OrderTx, StepError, put};
+use super::{OrderTx, StepError, settle, write};
 use crate::members::{Machine, MachineStatus};
 use crate::notices::{Standing, Watch};
-use crate::order::Place;
 use crate::queue::decide::{self, Holds};
 use crate::queue::{Phase, Policy};
 use crate::{FleetState, notices, uptime};
@@ -111,7 +110,7 @@ pub fn overdue(state: &FleetState, held: &[Fence], leases: &mut Leases, now_ms: 
     over
 }
 
-/// Writes what time brought. `held` is what Central's own machine runs, `is_over` asks the lease table once more: a beat may
+/// Writes what time brought. `own` is what Central's own machine runs, `is_over` asks the lease table once more: a beat may
 /// have come since the look.
 ///
 /// # Errors
@@ -119,49 +118,44 @@ pub fn overdue(state: &FleetState, held: &[Fence], leases: &mut Leases, now_ms: 
 pub fn tick<T: OrderTx>(
     tx: &mut T,
     due: &Due,
-    held: &[Fence],
+    own: &Holds<'_>,
     mut is_over: impl FnMut(&Fence) -> bool,
     policy: &Policy,
 ) -> Result<(), StepError> {
     let now = tx.now_us();
-    let own = tx.state().context().machine.clone();
+    let machine = tx.state().context().machine.clone();
     for (from, until) in &due.absences {
-        put(tx, vec![uptime::absent(*from, *until)])?;
+        write(tx, vec![uptime::absent(*from, *until)])?;
     }
-    for (machine, last_heard) in &due.lost {
-        let drafts = notices::node_lost(tx.state(), machine, *last_heard);
-        put(tx, drafts)?;
+    for (lost, last_heard) in &due.lost {
+        let drafts = notices::node_lost(tx.state(), lost, *last_heard);
+        write(tx, drafts)?;
     }
-    for (machine, first_heard) in &due.back {
-        let drafts = notices::node_back(tx.state(), machine, *first_heard);
-        put(tx, drafts)?;
+    for (back, first_heard) in &due.back {
+        let drafts = notices::node_back(tx.state(), back, *first_heard);
+        write(tx, drafts)?;
     }
     for fence in &due.over {
         let claim = tx
             .state()
             .fence(fence)
-            .map(|claim| (claim.job, claim.machine == own));
+            .map(|claim| (claim.job, claim.machine == machine));
         let Some((job, here)) = claim else { continue };
-        if here && !held.contains(fence) {
-            let holds = Holds {
-                held,
-                seen: Place::MAX,
-                incarnation: 1,
-            };
-            let drafts = decide::resume(tx.state(), &own, &holds, now)?;
-            put(tx, drafts)?;
+        if here && !own.held.contains(fence) {
+            let drafts = decide::resume(tx.state(), &machine, own, now)?;
+            write(tx, drafts)?;
         } else if is_over(fence) {
             let drafts = decide::expire_lease(tx.state(), &job, fence, now, policy)?;
-            put(tx, drafts)?;
+            write(tx, drafts)?;
         }
     }
     for job in decide::failovers_due(tx.state(), now, due.outside) {
         let drafts = decide::failover(tx.state(), &job, now, policy, due.outside)?;
-        put(tx, drafts)?;
+        write(tx, drafts)?;
     }
     let drafts = decide::due(tx.state(), now, policy);
-    put(tx, drafts)?;
+    write(tx, drafts)?;
     let drafts = due.notices(tx.state(), now, policy);
-    put(tx, drafts)?;
-    Ok(())
+    write(tx, drafts)?;
+    Ok(settle(tx)?)
 }

@@ -162,7 +162,12 @@ pub fn told_by(state: &FleetState, receipt: &Receipt, machine: &MachineId, polic
                     && at.saturating_sub(notice.raised_at) < micros(policy.repeat_after_ms)
                     && notice.text.starts_with(&begin)
             };
-            if d.before == ServiceState::Unknown && state.notices().any(|(_, notice)| told(notice)) {
+            let recent = |at_before: i64| at.saturating_sub(at_before) < micros(policy.repeat_after_ms);
+            let latest = state.notices.latest(machine, NoticeTopic::ServiceDown);
+            if d.before == ServiceState::Unknown
+                && latest.is_some_and(recent)
+                && state.notices().any(|(_, notice)| told(notice))
+            {
                 return Vec::new();
             }
             let text = format!("{begin} ({}): {}", check_name(d.check), shown(&d.note));

@@ -1,33 +1,12 @@
 //! A machine's clock that is far off: what it says is kept and pinned; what lies in the future is named and inert.
 
 use crate::harness::{MINUTE, World, machine};
-use ledger::{LedgerError, Receipt};
-use ledger_core::kinds::{AnyDetail, Evidence, InadmissibleReason};
+use ledger::Receipt;
+use ledger_core::kinds::{AnyDetail, InadmissibleReason};
 use ledger_core::{Draft, Kind, Stream, Subject};
-use ledger_projections::FleetState;
-use ledger_projections::central::{OrderTx, admit};
+use ledger_projections::central::admit;
 
 const TWO_DAYS: i64 = 2 * 24 * 60 * MINUTE;
-
-struct Commit<'a>(&'a mut World);
-
-impl OrderTx for Commit<'_> {
-    fn state(&self) -> &FleetState {
-        &self.0.state
-    }
-
-    fn now_us(&self) -> i64 {
-        self.0.now
-    }
-
-    fn decide(&mut self, draft: Draft) -> Result<Receipt, LedgerError> {
-        Ok(self.0.decide(vec![draft]).remove(0))
-    }
-
-    fn is_erased(&self, _: &Evidence) -> Result<bool, LedgerError> {
-        Ok(false)
-    }
-}
 
 // A note that the studio seals while its clock is off, as Central takes it in: the verdicts on it, and whether it is pinned.
 fn noted(world: &mut World, off: i64) -> (Vec<InadmissibleReason>, bool) {
@@ -41,16 +20,7 @@ fn noted(world: &mut World, off: i64) -> (Vec<InadmissibleReason>, bool) {
     let before = world.journal.len();
     let policy = world.policy;
     let new = [note.clone()];
-    admit(
-        &mut Commit(world),
-        &new,
-        &[],
-        Stream::Facts,
-        None,
-        &machine("studio"),
-        &policy,
-    )
-    .unwrap();
+    admit(world, &new, &[], Stream::Facts, None, &machine("studio"), &policy).unwrap();
     let verdict = |receipt: &Receipt| match receipt.statement().any_detail() {
         Ok(AnyDetail::ReceiptInadmissible(said)) if said.record == note.evidence() => Some(said.reason),
         _ => None,

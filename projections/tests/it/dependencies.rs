@@ -1,8 +1,9 @@
 //! Jobs that wait for jobs: only for such as exist, along retries, and never in a circle.
 
-use crate::harness::{MINUTE, World, spec};
+use crate::harness::{MINUTE, World, machine, spec};
 use ledger_core::kinds::{ErrorClass, HeldReason, JobId, JobSpec, RequestReceived};
-use ledger_core::{Draft, ReceiptId, Subject};
+use ledger_core::{Draft, ReceiptId, Stream, Subject};
+use ledger_projections::central::admit;
 use ledger_projections::queue::{Answer, JobState, Phase, answer_for, decide};
 
 fn after(jobs: &[JobId]) -> JobSpec {
@@ -281,4 +282,37 @@ fn a_retry_that_is_refused_leaves_the_job_and_its_dependants_as_they_were() {
     let again = retry(&mut world, letter);
     assert_eq!(world.state.job(&letter).unwrap().retried_as, Some(again));
     assert_eq!(world.inert(), 0);
+}
+
+#[test]
+fn a_push_that_ends_a_job_on_which_very_many_wait_lets_a_bounded_number_go_on_and_the_ticker_the_rest() {
+    const WAITING: usize = 8_500;
+    let mut world = World::studio();
+    let first = world.submit(spec("render"));
+    for _ in 0..WAITING {
+        world.submit(after(&[first]));
+    }
+    let (fence, _) = world.must_claim("studio", "render");
+    let mut run = vec![world.start("studio", fence)];
+    run.push(world.succeed("studio", fence, first, 1));
+    // What follows in the same push leads to decisions as well.
+    run.push(world.succeed("studio", fence, first, 2));
+    world.nodes.get_mut("studio").unwrap().outbox.clear();
+    let run: Vec<_> = run.into_iter().map(|receipt| world.take(receipt)).collect();
+    let (before, policy) = (world.journal.len(), world.policy);
+    admit(
+        &mut world,
+        &run,
+        &[],
+        Stream::Work,
+        None,
+        &machine("studio"),
+        &policy,
+    )
+    .unwrap();
+    let waiting = |world: &World| world.state.jobs_in(Phase::Held).count();
+    assert!(waiting(&world) > 0 && waiting(&world) < WAITING);
+    assert!(world.journal.len() - before < WAITING, "one commit has a bound");
+    world.tick();
+    assert_eq!(waiting(&world), 0);
 }

@@ -1,6 +1,6 @@
 //! Leases by the clock of Central, and what follows when they run out: suspicion, failover, a return, a run that is given back.
 
-use crate::harness::{MINUTE, SECOND, World, machine, spec};
+use crate::harness::{MINUTE, SECOND, World, machine, nothing_held};
 use ledger_core::kinds::{
     AnyDetail, Class, ErrorClass, Fence, JobCancelled, JobId, LateVerdict, ParkedReason, RunCheckpointed,
     RunYielded,
@@ -23,7 +23,14 @@ fn tick(world: &mut World, leases: &mut Leases, now_ms: u64) {
         ..Due::default()
     };
     let policy = world.policy;
-    central::tick(world, &due, &[], |fence| leases.is_over(fence, now_ms), &policy).unwrap();
+    central::tick(
+        world,
+        &due,
+        &nothing_held(),
+        |fence| leases.is_over(fence, now_ms),
+        &policy,
+    )
+    .unwrap();
 }
 
 /// A beat of a machine that says which claims go on.
@@ -71,7 +78,7 @@ fn a_beat_between_the_look_and_the_commit_saves_the_lease() {
     central::tick(
         &mut world,
         &due,
-        &[],
+        &nothing_held(),
         |fence| leases.is_over(fence, TERM_MS),
         &policy,
     )
@@ -211,7 +218,7 @@ fn a_probe_that_answers_stands_for_the_machines_that_are_not_heard() {
     };
     let policy = world.policy;
     assert!(!due.is_quiet(&world.state, world.now, &policy));
-    central::tick(&mut world, &due, &[], |_| false, &policy).unwrap();
+    central::tick(&mut world, &due, &nothing_held(), |_| false, &policy).unwrap();
     assert_eq!(world.must_claim("gateway", "render").1, job);
 }
 

@@ -292,9 +292,12 @@ impl Central {
         self.heard.lock().expect("heard lock").get(machine).copied()
     }
 
-    /// Forgets that a machine was heard, so that the next sign of life is the first.
-    pub(crate) fn unhear(&self, machine: &MachineId) {
-        self.heard.lock().expect("heard lock").remove(machine);
+    /// Forgets that a machine was heard, unless it was since (`last_us`), so that the next sign of life is the first.
+    pub(crate) fn unhear(&self, machine: &MachineId, last_us: i64) {
+        let mut heard = self.heard.lock().expect("heard lock");
+        if heard.get(machine).is_some_and(|heard| heard.last_us <= last_us) {
+            heard.remove(machine);
+        }
     }
 
     /// Begins or renews a lease for one term from now.

@@ -110,6 +110,8 @@ async fn enter(
     }
     let code = *code;
     let name: MachineId = joined.machine.clone();
+    // Under this name another disk may have been known until now.
+    machine.marks.returned(&name, 0);
     machine
         .ledger
         .submit(move |tx| -> Result<(), ServerError> {

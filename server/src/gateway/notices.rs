@@ -54,9 +54,10 @@ async fn tell_forever(machine: Arc<Machine>, sink: Sink) {
     let mut retry_at = Instant::now();
     loop {
         changed.mark_unchanged();
+        let serving = machine.central.is_serving();
         let due = if Instant::now() < retry_at {
             None
-        } else if machine.central.is_serving() {
+        } else if serving {
             next(&machine.ledger.snapshot().state, &sink.destination, failures > 0)
         } else {
             // Nobody writes the order now, so nothing is recorded: told once in each run of the daemon.
@@ -78,7 +79,7 @@ async fn tell_forever(machine: Arc<Machine>, sink: Sink) {
         };
         let told = sink.tell(&id, &notice).await;
         let mut failed = told.is_err();
-        if notice.topic == NoticeTopic::CentralFrozen {
+        if !serving {
             frozen_told = if failed { frozen_told + 1 } else { ATTEMPTS_MAX };
         } else if let Err(e) = record(&machine, &id, &sink.destination, attempt, told).await {
             tracing::error!(code = e.code(), error = %e, "a notice's delivery could not be recorded");

@@ -13,11 +13,14 @@ use ledger_projections::central::{Fired, fire};
 use ledger_projections::queue::decide::names_its_payload;
 use ledger_projections::schedules::{Input, Schedule, Timetable, check, check_removal};
 use ledger_projections::{FleetState, Policy};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Schedules that one look goes through, one commit each; the next look goes on.
 const LOOK_MAX: usize = 64;
+/// Time after which a schedule that could not be decided is looked at again.
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// Steps of what was due before that a new definition waits for.
 const BEFORE_MAX: usize = 64;
 
@@ -52,20 +55,43 @@ impl Read {
     }
 }
 
-/// Decides what is due of all schedules, and follows the state. One that fails is told, looked at again later, and keeps no other
-/// waiting.
-pub(crate) async fn look(machine: &Arc<Machine>, timetable: &mut Timetable) {
-    let snapshot = machine.ledger.snapshot();
-    timetable.follow(&snapshot.state);
-    for name in timetable.due(machine.now_us()).into_iter().take(LOOK_MAX) {
-        let Some(row) = snapshot.state.schedule(&name) else {
-            continue;
-        };
-        if let Err(e) = decide(machine, &name, row).await {
-            tracing::error!(schedule = %name, code = e.code(), error = %e, "a schedule could not be looked at");
+/// The schedules' next times, and those that could not be decided when they were due.
+#[derive(Default)]
+pub(crate) struct Due {
+    timetable: Timetable,
+    // Not looked at before.
+    failed: BTreeMap<String, Instant>,
+}
+
+impl Due {
+    /// Decides what is due of all schedules, and follows the state. One that fails is told, looked at again after
+    /// [`AGAIN_AFTER`], and keeps no other waiting.
+    pub(crate) async fn look(&mut self, machine: &Arc<Machine>) {
+        let snapshot = machine.ledger.snapshot();
+        self.timetable.follow(&snapshot.state);
+        self.failed.retain(|_, until| *until > Instant::now());
+        let due = self.timetable.due(machine.now_us()).into_iter();
+        let due: Vec<String> = due.filter(|name| !self.failed.contains_key(name)).collect();
+        for name in due.into_iter().take(LOOK_MAX) {
+            let Some(row) = snapshot.state.schedule(&name) else {
+                continue;
+            };
+            if let Err(e) = decide(machine, &name, row).await {
+                tracing::error!(schedule = %name, code = e.code(), error = %e, "a schedule could not be looked at");
+                self.failed.insert(name, Instant::now() + AGAIN_AFTER);
+            }
         }
+        self.timetable.follow(&machine.ledger.snapshot().state);
     }
-    timetable.follow(&machine.ledger.snapshot().state);
+
+    /// How long until the next nominal time, at most `longest`.
+    pub(crate) fn until_next(&self, machine: &Machine, longest: Duration) -> Duration {
+        // What failed is due all the time.
+        let next = self.timetable.next().filter(|_| self.failed.is_empty());
+        let wait = next.map(|next| next.saturating_sub(machine.now_us()));
+        let wait = wait.map(|us| Duration::from_micros(u64::try_from(us).unwrap_or(0)));
+        wait.map_or(longest, |wait| wait.min(longest))
+    }
 }
 
 async fn decide(machine: &Arc<Machine>, name: &str, row: &Schedule) -> Result<(), ServerError> {
@@ -77,13 +103,6 @@ async fn decide(machine: &Arc<Machine>, name: &str, row: &Schedule) -> Result<()
     };
     machine.ledger.submit(decide).await?;
     Ok(())
-}
-
-/// How long until the next nominal time, at most `longest`.
-pub(crate) fn until_next(machine: &Machine, timetable: &Timetable, longest: Duration) -> Duration {
-    let wait = timetable.next().map(|next| next.saturating_sub(machine.now_us()));
-    let wait = wait.map(|us| Duration::from_micros(u64::try_from(us).unwrap_or(0)));
-    wait.map_or(longest, |wait| wait.min(longest))
 }
 
 /// A statement that defines or removes a schedule, and the input of the definition that it replaces.

@@ -7,14 +7,13 @@ use crate::error::ServerError;
 use crate::jobs::Jobs;
 use crate::machine::Machine;
 use http::StatusCode;
-use ledger::Receipt;
 use ledger::core::kinds::{Detail, Erased, Fence, RequestReceived};
 use ledger::core::{MachineId, Stream};
-use ledger_projections::FleetState;
+use ledger::{LedgerError, Receipt};
 use ledger_projections::central::{repeat_erased, silences};
 use ledger_projections::notices::{Condition, Standing};
-use ledger_projections::queue::decide;
-use ledger_projections::schedules::Timetable;
+use ledger_projections::queue::decide::{self, Holds};
+use ledger_projections::{FleetState, Place};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +48,7 @@ pub(crate) async fn tick_forever(
     let mut last_ms = running_ms();
     // A machine has its full time to be heard from here on, whatever its logs say of the time before.
     let mut watched_since = machine.now_us();
-    let mut timetable = Timetable::default();
+    let mut scheduled = schedules::Due::default();
     loop {
         // A machine that slept, or a process that was stopped, heard nobody meanwhile: that is nobody's silence.
         let now_ms = running_ms();
@@ -71,7 +70,7 @@ pub(crate) async fn tick_forever(
             if told || running_ms() >= heal_until {
                 machine.central.renew_all();
                 // Before anything else is decided: the first batch pins them, and a crash until then finds them again.
-                match accept_kept(&machine, kept_requests(&machine)).await {
+                match accept_kept(&machine).await {
                     Ok(()) => {
                         machine.central.begin_deciding();
                         watched_since = machine.now_us();
@@ -88,8 +87,8 @@ pub(crate) async fn tick_forever(
             if let Err(e) = tick(&machine, &jobs, &services, watched_since).await {
                 tracing::error!(code = e.code(), error = %e, "the ticker could not write what time brought");
             }
-            schedules::look(&machine, &mut timetable).await;
-            wait = schedules::until_next(&machine, &timetable, period).max(TICK_MIN);
+            scheduled.look(&machine).await;
+            wait = scheduled.until_next(&machine, period).max(TICK_MIN);
         }
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -98,10 +97,11 @@ pub(crate) async fn tick_forever(
     }
 }
 
-// Requests and erasures that a command sealed in this machine's facts while no daemon ran, and that the order has not pinned yet.
-fn kept_requests(machine: &Machine) -> Vec<Receipt> {
+// Requests and erasures that a command sealed in this machine's facts while no daemon ran, and that the order has not pinned yet. All
+// of them or an error: the first batch pins what was not looked at as well.
+fn kept_requests(machine: &Machine) -> Result<Vec<Receipt>, LedgerError> {
     let Some(facts) = machine.ledger.own_log(Stream::Facts) else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
     let first = machine
         .ledger
@@ -109,18 +109,10 @@ fn kept_requests(machine: &Machine) -> Vec<Receipt> {
         .state
         .pin(&facts)
         .map_or(0, |pin| pin.seq + 1);
-    let unpinned = machine
-        .ledger
-        .range(&facts, first, u64::MAX)
-        .filter_map(|receipt| match receipt {
-            Ok(receipt) => Some(receipt),
-            Err(e) => {
-                tracing::error!(code = e.code(), error = %e, "own facts could not be read");
-                None
-            }
-        });
+    let of_interest = |receipt: &Receipt| [RequestReceived::KIND, Erased::KIND].contains(&receipt.kind());
+    let unpinned = machine.ledger.range(&facts, first, u64::MAX);
     unpinned
-        .filter(|receipt| [RequestReceived::KIND, Erased::KIND].contains(&receipt.kind()))
+        .filter(|receipt| receipt.as_ref().map_or(true, of_interest))
         .collect()
 }
 
@@ -130,9 +122,9 @@ fn is_final(error: &ServerError) -> bool {
     status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS
 }
 
-async fn accept_kept(machine: &Arc<Machine>, kept: Vec<Receipt>) -> Result<(), ServerError> {
+async fn accept_kept(machine: &Arc<Machine>) -> Result<(), ServerError> {
     let policy = machine.config.policy();
-    for request in kept {
+    for request in kept_requests(machine)? {
         let accept = move |tx: &mut ledger::Tx<'_, _>| -> Result<(), ServerError> {
             if let Some(said) = ledger::erase::said(&request) {
                 return Ok(repeat_erased(tx, &request, said)?);
@@ -165,7 +157,10 @@ async fn tick(
     let snapshot = machine.ledger.snapshot();
     let state = &snapshot.state;
     let last_spoke = |row: &ledger_projections::members::Machine| {
-        let logs = row.logs.iter().flatten().filter_map(|log| snapshot.logs.get(log));
+        let logs = snapshot
+            .logs
+            .values()
+            .filter(|chain| state.writes(row, &chain.log()));
         let times = logs.map(|chain| i64::try_from(chain.time().unix_ms()).unwrap_or(i64::MAX));
         times.max().map(|ms| ms.saturating_mul(1000))
     };
@@ -188,20 +183,33 @@ async fn tick(
     if due.is_quiet(state, now_us, &policy) {
         return Ok(());
     }
-    for (machine_id, _) in &due.lost {
-        machine.central.unhear(machine_id);
-    }
+    let silent = due.lost.clone();
+    let lost_after_ms = policy.lost_after_ms;
     let absences = due.absences.clone();
-    let asked = Arc::clone(machine);
+    let (asked, incarnation) = (Arc::clone(machine), machine.incarnation());
     machine
         .ledger
         .submit(move |tx| -> Result<(), ServerError> {
+            // One that was heard since the look is not silent.
+            let is_silent = |id: &MachineId| {
+                let heard = asked.central.heard(id);
+                heard.is_none_or(|heard| now_ms >= heard.last_ms.saturating_add(lost_after_ms))
+            };
+            due.lost.retain(|(id, _)| is_silent(id));
             let is_over = |fence: &Fence| asked.central.is_over(fence);
+            let own = Holds {
+                held: &held,
+                seen: Place::MAX,
+                incarnation,
+            };
             Ok(ledger_projections::central::tick(
-                tx, &due, &held, is_over, &policy,
+                tx, &due, &own, is_over, &policy,
             )?)
         })
         .await?;
+    for (id, last_us) in &silent {
+        machine.central.unhear(id, *last_us);
+    }
     machine.central.told_absences(&absences);
     Ok(())
 }

@@ -29,8 +29,13 @@ pub(crate) async fn work_here(machine: Arc<Machine>, jobs: Arc<Jobs>, mut stop: 
         () = until_serving(&machine) => {}
         _ = stop.wait_for(|stop| *stop) => return,
     }
-    if let Err(e) = begin_work(&machine, &jobs).await {
-        tracing::error!(code = e.code(), error = %e, "the gateway's own worker could not begin");
+    // Nothing is claimed before it is known what became of what was claimed before.
+    while let Err(e) = begin_work(&machine, &jobs).await {
+        tracing::error!(code = e.code(), error = %e, "the gateway's own worker cannot begin yet");
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
     }
     let mut changed = machine.changed();
     loop {

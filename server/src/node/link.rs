@@ -205,6 +205,8 @@ impl Link {
 
     fn lost(&self, why: &ClientError) {
         self.failures.send_modify(|failures| *failures += 1);
+        // Another process may answer next, with less than the one that was offered everything.
+        self.offered.store(false, Ordering::Release);
         self.synced.send_if_modified(|synced| synced.take().is_some());
         self.machine.set_link(|link| {
             if std::mem::replace(&mut link.connected, false) {

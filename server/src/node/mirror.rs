@@ -27,14 +27,10 @@ pub(super) async fn mirror(link: &Arc<Link>) -> Result<(), ServerError> {
         drop(changed.wait_for(Option::is_none).await);
         return Ok(());
     }
-    let followed = logs.iter().take(FOLLOWED_MAX).map(|log| follow(link, *log));
+    let (first, rest) = logs.split_at(logs.len().min(FOLLOWED_MAX));
+    let followed = first.iter().map(|log| follow(link, *log));
     let followed = futures_util::future::try_join_all(followed);
-    let others = async {
-        match wanted {
-            MirrorLogs::All => sweep(link, &logs).await,
-            _ => std::future::pending().await,
-        }
-    };
+    let others = sweep(link, first, rest, wanted == MirrorLogs::All);
     let renamed = synced.wait_for(|now| now.as_ref().is_none_or(|answer| answer.mirror != logs));
     tokio::select! {
         ended = followed => ended.map(drop),
@@ -49,10 +45,14 @@ async fn follow(link: &Arc<Link>, log: LogId) -> Result<(), ServerError> {
     }
 }
 
-// Every other log that the order names, one after the other.
-async fn sweep(link: &Arc<Link>, followed: &[LogId]) -> Result<(), ServerError> {
+// The rest of the gateway's own logs, and with `all` every other log of the fleet, one after the other.
+async fn sweep(link: &Arc<Link>, followed: &[LogId], rest: &[LogId], all: bool) -> Result<(), ServerError> {
     loop {
-        for log in others(link, followed) {
+        let mut logs: BTreeSet<LogId> = rest.iter().copied().collect();
+        if all {
+            logs.extend(others(link));
+        }
+        for log in logs.into_iter().filter(|log| !followed.contains(log)) {
             match pull_all(link, log).await {
                 // What the gateway pruned is not to be had any more.
                 Err(ServerError::NotFound(why)) => tracing::debug!(%log, why, "not to be mirrored"),
@@ -68,7 +68,8 @@ async fn pull_all(link: &Arc<Link>, log: LogId) -> Result<(), ServerError> {
     Ok(())
 }
 
-fn others(link: &Link, followed: &[LogId]) -> BTreeSet<LogId> {
+// The logs of every other machine, as they joined with them and later ones, and the orders of earlier epochs.
+fn others(link: &Link) -> BTreeSet<LogId> {
     let snapshot = link.machine.ledger.snapshot();
     let state = &snapshot.state;
     let own = link.machine.id();
@@ -76,8 +77,8 @@ fn others(link: &Link, followed: &[LogId]) -> BTreeSet<LogId> {
     let machines = state.machines().filter(|row| row.id != *own);
     let past = state.epochs().map(|(_, epoch)| epoch.log);
     machines
-        .flat_map(|row| row.logs.into_iter().flatten())
+        .flat_map(|row| state.logs_of(row))
         .chain(past)
-        .filter(|log| !followed.contains(log) && Some(*log) != order)
+        .filter(|log| Some(*log) != order)
         .collect()
 }

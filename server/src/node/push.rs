@@ -62,10 +62,17 @@ impl Pushes {
             if let Some(mark) = mark {
                 check_ours(machine, log, mark)?;
             }
+            let next = mark.map_or(0, |mark| mark.seq.saturating_add(1));
+            let kept = machine.ledger.first_kept(log);
+            if kept > 1 && next < kept {
+                // It had them, and lost them after they went here. What follows them is of no use to it; all else goes on.
+                tracing::warn!(%log, next, kept, "the gateway lacks heartbeats that were pruned here: those of this log are not sent");
+                continue;
+            }
             logs.push(Log {
                 log: *log,
                 mark: *mark,
-                next: mark.map_or(0, |mark| mark.seq.saturating_add(1)),
+                next,
             });
         }
         Ok(Self {

@@ -12,7 +12,8 @@ use crate::error::ServerError;
 use crate::exchange::{Mark, Marks, MarksAnswer, Pull, PullAnswer, Push, PushAnswer, decode, encode};
 use crate::gateway::exchange::read_run;
 use crate::machine::Machine;
-use ledger::core::{LogId, Stream};
+use http::StatusCode;
+use ledger::core::LogId;
 use ledger::intake::VerifiedRun;
 use ledger::journal::JournalError;
 use ledger::lock::LockError;
@@ -190,11 +191,9 @@ async fn take_back(machine: &Arc<Machine>, gateway: &Signed, anchor_proves: bool
         } else {
             take_log_back(machine, gateway, *log).await
         };
-        let chain = machine.ledger.snapshot().logs.get(log).cloned();
-        let is_pulse = chain.is_some_and(|chain| chain.genesis().stream == Stream::Pulse);
         match taken {
-            // Old heartbeats may be pruned there; nothing is decided by them.
-            Err(e) if is_pulse && !matches!(e, ServerError::Fork(_)) => {
+            // Heartbeats that went there by retention, the only records that do; nothing is decided by them.
+            Err(e @ ServerError::NotFound(_)) => {
                 tracing::warn!(code = e.code(), error = %e, "not every heartbeat could be taken back");
             }
             taken => taken?,
@@ -287,6 +286,13 @@ async fn give_rest(
     Ok(())
 }
 
+// Whether the gateway pruned what it was asked for.
+fn is_gone(error: &ClientError) -> bool {
+    error
+        .problem()
+        .is_some_and(|problem| problem.status == StatusCode::GONE.as_u16())
+}
+
 async fn take_log_back(machine: &Arc<Machine>, gateway: &Signed, log: LogId) -> Result<(), ServerError> {
     loop {
         let answer = match pull(gateway, log, mark_of(machine, &log)).await {
@@ -295,6 +301,7 @@ async fn take_log_back(machine: &Arc<Machine>, gateway: &Signed, log: LogId) -> 
                 let said = e.problem().map(|problem| problem.detail.clone());
                 return Err(ServerError::Fork(said.unwrap_or_default()));
             }
+            Err(e) if is_gone(&e) => return Err(ServerError::NotFound(e.to_string())),
             Err(e) => {
                 wait_again(&e).await;
                 continue;

@@ -162,7 +162,7 @@ impl World {
     }
 }
 
-/// Every decision is a commit of its own.
+/// What Central decides in one step, appended decision by decision.
 impl OrderTx for World {
     fn state(&self) -> &FleetState {
         &self.state
