@@ -98,6 +98,8 @@ impl<S: State> OpenOptions<S> {
 
 /// The folder of the cosigned checkpoints in a store's data.
 pub(crate) const COSIGNED_DIR: &str = "cosigned";
+/// What follows a log's name there, of an older one that more witnesses cosigned than the newest.
+pub(crate) const COSIGNED_BY_MOST: &str = ".most";
 
 /// The directories of one machine's store.
 #[derive(Clone, PartialEq, Eq, Debug)]

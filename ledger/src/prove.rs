@@ -2,8 +2,8 @@
 //!
 //! The audit path is read from tiles that lie with the data and can be deleted (`DIR/data/tiles/LOG`): the first proof of a
 //! log reads the whole log, a further one what is new since then and a few tiles. Nothing of them is trusted: a proof is
-//! verified, as its reader will do it, before it is given away. Its checkpoint is the newest that somebody cosigned, when that
-//! covers the receipt, and otherwise one that is signed now, where all are ([`crate::publish`] says how).
+//! verified, as its reader will do it, before it is given away. Its checkpoint is the one that most witnesses cosigned of those
+//! that are kept and cover the receipt, and otherwise one that is signed now, where all are ([`crate::publish`] says how).
 
 use crate::error::LedgerError;
 use crate::ledger::Ledger;
@@ -52,8 +52,7 @@ impl<S: State> Ledger<S> {
             payload,
         };
         let extra = Some(extra.encode());
-        let cosigned = self.cosigned(log)?;
-        let cosigned = cosigned.filter(|cosigned| cosigned.checkpoint.tree_size > seq);
+        let cosigned = self.cosigned_over(log, seq)?;
         if let Some((before, leaves)) = self.remaining(&chain)? {
             return self.prove_behind(&chain, &before, &leaves, seq, (extra, cosigned));
         }

@@ -12,12 +12,13 @@ use crate::error::LedgerError;
 use crate::evidence::{ForkEvidence, ForkKind};
 use crate::ledger::Ledger;
 use crate::state::State;
-use files::Places;
-use ledger_core::checkpoint::Checkpoint;
+use files::{Kept, Places};
+use ledger_core::checkpoint::{self, Checkpoint};
 use ledger_core::cosignature::{self, Cosignature};
 use ledger_core::note::VerifierKey;
 use ledger_core::tree::{self, Tree};
 use ledger_core::{Chain, LogId};
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One comparison at a time, so that reading and keeping how far it went is one step.
@@ -38,6 +39,12 @@ pub struct Cosigned {
 }
 
 impl Cosigned {
+    // How many names stand under it, the log's own included.
+    fn signers(&self) -> usize {
+        let names: BTreeSet<&str> = self.note.lines().filter_map(signer).collect();
+        names.len()
+    }
+
     /// Which of the pinned witnesses cosigned it; lines that do not verify count as none.
     pub fn by(&self, pins: &[VerifierKey]) -> Vec<Cosignature> {
         let sound = |pin: &VerifierKey| cosignature::verify(&self.note, pin).is_ok();
@@ -103,12 +110,12 @@ impl<S: State> Ledger<S> {
         let line =
             cosignature::line(signed, pin.name(), &self.keyring().witness, unix_s).map_err(malformed)?;
         let note = cosignature::add(signed, &line).map_err(malformed)?;
-        self.keep(log, checkpoint, &note)?;
+        self.keep(log, checkpoint, &note, pin.name())?;
         Ok(line)
     }
 
     /// Keeps a checkpoint of an own log that a witness cosigned. Cosignatures of one and the same checkpoint are kept together; a
-    /// later one takes the place of an earlier one.
+    /// later one takes the place of an earlier one, which is kept beside it while more witnesses had cosigned that.
     ///
     /// # Errors
     /// [`LedgerError::NotCosigned`] when the witness's signature is missing or not valid, or the checkpoint is none of this
@@ -125,7 +132,7 @@ impl<S: State> Ledger<S> {
             .map_err(|error| refuse(&format!("it is no checkpoint of this log ({error})")))?;
         let seen = cosignature::verify(note, witness)
             .map_err(|error| refuse(&format!("the witness did not sign it ({error})")))?;
-        self.keep(&log, checkpoint, note)?;
+        self.keep(&log, checkpoint, note, witness.name())?;
         Ok(seen)
     }
 
@@ -135,8 +142,22 @@ impl<S: State> Ledger<S> {
     /// # Errors
     /// [`LedgerError::UnknownLog`]; [`LedgerError::Io`].
     pub fn cosigned(&self, log: &LogId) -> Result<Option<Cosigned>, LedgerError> {
+        self.kept(log, Kept::Newest)
+    }
+
+    /// Of the cosigned checkpoints over a seq that are kept here the one that most witnesses cosigned, else the newest.
+    pub(crate) fn cosigned_over(&self, log: &LogId, seq: u64) -> Result<Option<Cosigned>, LedgerError> {
+        let kept = [self.kept(log, Kept::Most)?, self.kept(log, Kept::Newest)?];
+        let over = kept
+            .into_iter()
+            .flatten()
+            .filter(|kept| kept.checkpoint.tree_size > seq);
+        Ok(over.max_by_key(|kept| (kept.signers(), kept.checkpoint.tree_size)))
+    }
+
+    fn kept(&self, log: &LogId, which: Kept) -> Result<Option<Cosigned>, LedgerError> {
         let chain = self.chain_of(log)?;
-        let Some(note) = Places::new(self.paths(), *log).cosigned()? else {
+        let Some(note) = Places::new(self.paths(), *log).cosigned(which)? else {
             return Ok(None);
         };
         let own = chain.genesis().checkpoint_key.verifier()?;
@@ -152,16 +173,21 @@ impl<S: State> Ledger<S> {
     /// # Errors
     /// [`LedgerError::UnknownLog`]; [`LedgerError::Io`], [`LedgerError::Journal`] when the disk fails.
     pub fn two_roots(&self, log: &LogId, signed: &str) -> Result<Option<ForkEvidence>, LedgerError> {
-        let (Some(kept), Some(genesis)) = (self.cosigned(log)?, self.get(log, 0)?) else {
+        let Some(genesis) = self.get(log, 0)? else {
             return Ok(None);
         };
-        let evidence = ForkEvidence {
-            kind: ForkKind::Roots,
-            genesis: genesis.record.bytes().to_vec(),
-            one: kept.note.into_bytes(),
-            other: signed.as_bytes().to_vec(),
-        };
-        Ok(evidence.check().is_ok().then_some(evidence))
+        for kept in [self.kept(log, Kept::Newest)?, self.kept(log, Kept::Most)?] {
+            let evidence = kept.map(|kept| ForkEvidence {
+                kind: ForkKind::Roots,
+                genesis: genesis.record.bytes().to_vec(),
+                one: kept.note.into_bytes(),
+                other: signed.as_bytes().to_vec(),
+            });
+            if let Some(evidence) = evidence.filter(|evidence| evidence.check().is_ok()) {
+                return Ok(Some(evidence));
+            }
+        }
+        Ok(None)
     }
 
     /// Compares a copy with what was cosigned of it, as far as it reaches, before its oldest records go.
@@ -219,19 +245,66 @@ impl<S: State> Ledger<S> {
         Ok(tree)
     }
 
-    // Under the turn.
-    fn keep(&self, log: &LogId, checkpoint: Checkpoint, note: &str) -> Result<(), LedgerError> {
-        let note = match self.cosigned(log)? {
-            Some(before) if before.checkpoint.tree_size > checkpoint.tree_size => return Ok(()),
-            Some(before) if before.checkpoint == checkpoint => cosignature::merge(&before.note, note)
-                .map_err(|error| self.refuse(log, &format!("{error}")))?,
-            Some(before) if before.checkpoint.tree_size == checkpoint.tree_size => {
-                let (expected, found) = (before.checkpoint.root, checkpoint.root);
-                let log = *log;
-                return Err(LedgerError::RootDiffers { log, expected, found });
-            }
-            _ => note.to_owned(),
+    // Under the turn. What the witness itself did not sign stays out.
+    fn keep(
+        &self,
+        log: &LogId,
+        checkpoint: Checkpoint,
+        note: &str,
+        witness: &str,
+    ) -> Result<(), LedgerError> {
+        let origin = checkpoint::origin(log);
+        let note = signed_by(note, &[&origin, witness]);
+        let places = Places::new(self.paths(), *log);
+        let (newest, most) = (self.kept(log, Kept::Newest)?, self.kept(log, Kept::Most)?);
+        let mut kept = newest.iter().chain(&most);
+        let other = |kept: &&Cosigned| {
+            kept.checkpoint.tree_size == checkpoint.tree_size && kept.checkpoint.root != checkpoint.root
         };
-        Places::new(self.paths(), *log).keep_cosigned(&note)
+        if let Some(before) = kept.find(other) {
+            let (expected, found) = (before.checkpoint.root, checkpoint.root);
+            let log = *log;
+            return Err(LedgerError::RootDiffers { log, expected, found });
+        }
+        let with = |before: &Cosigned| {
+            cosignature::merge(&before.note, &note).map_err(|error| self.refuse(log, &format!("{error}")))
+        };
+        match (newest, most) {
+            (Some(newest), _) if newest.checkpoint == checkpoint => {
+                places.keep_cosigned(Kept::Newest, &with(&newest)?)
+            }
+            (_, Some(most)) if most.checkpoint == checkpoint => {
+                places.keep_cosigned(Kept::Most, &with(&most)?)
+            }
+            (Some(newest), _) if newest.checkpoint.tree_size > checkpoint.tree_size => Ok(()),
+            (newest, most) => {
+                let most = most.map_or(0, |most| most.signers());
+                if let Some(before) = newest.filter(|newest| newest.signers() >= most) {
+                    places.keep_cosigned(Kept::Most, &before.note)?;
+                }
+                places.keep_cosigned(Kept::Newest, &note)
+            }
+        }
     }
+}
+
+// What the lines of signatures begin with; the name follows.
+const SIGNATURE_MARK: &str = "\u{2014} ";
+
+fn signer(line: &str) -> Option<&str> {
+    line.strip_prefix(SIGNATURE_MARK)?.split(' ').next()
+}
+
+// A note with the signatures of these names alone.
+fn signed_by(note: &str, names: &[&str]) -> String {
+    let (text, lines) = note.rsplit_once("\n\n").unwrap_or((note, ""));
+    let lines = lines
+        .lines()
+        .filter(|line| signer(line).is_some_and(|name| names.contains(&name)));
+    let mut only = format!("{text}\n\n");
+    for line in lines {
+        only.push_str(line);
+        only.push('\n');
+    }
+    only
 }

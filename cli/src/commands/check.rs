@@ -4,7 +4,7 @@ use super::pins;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::{DIFFERENCE, Exit, FINE};
-use crate::output::{BAD, GOOD, count, paint};
+use crate::output::{BAD, GOOD, count, paint, span_ms};
 use clap::Args;
 use data_encoding::BASE64;
 use ledger::core::cosignature::{Cosignature, witnesses};
@@ -247,7 +247,9 @@ fn tell(checked: &Checked) -> String {
         .iter()
         .map(|seen| {
             let at = time(seen.unix_s.saturating_mul(1000));
-            format!("\n  cosigned by {} at {at}", seen.witness)
+            let age = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
+            let age = span_ms(age.saturating_sub(seen.unix_s).saturating_mul(1000));
+            format!("\n  cosigned by {} at {at}, {age} ago", seen.witness)
         })
         .collect();
     format!(

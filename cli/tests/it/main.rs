@@ -14,6 +14,7 @@ mod notices;
 mod proofs;
 mod prune;
 mod queue;
+mod quorum;
 mod replication;
 mod restored;
 mod schedules;

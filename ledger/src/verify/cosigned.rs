@@ -11,6 +11,7 @@ use super::log::LogState;
 use super::pruned::PrunedLogs;
 use super::report::{Aspect, Finding, Report};
 use crate::error::LedgerError;
+use crate::options::COSIGNED_BY_MOST;
 use crate::storage::{Access, Storage};
 use ledger_core::checkpoint::Checkpoint;
 use ledger_core::kinds::{Detail, KeyAnnounced, KeyJoined};
@@ -19,7 +20,7 @@ use ledger_core::{LogId, MachineId, NoteError, PublicKey, Record, cosignature};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Cosigned checkpoints that one run looks at: one for each log that the store has.
+/// Cosigned checkpoints that one run looks at: at most two for each log that the store has.
 const NOTES_MAX: usize = 100_000;
 /// Bytes of one at most: a checkpoint with many cosignatures.
 const NOTE_BYTES_MAX: u64 = 128 * 1024;
@@ -38,7 +39,7 @@ struct Kept {
 /// See the module.
 #[derive(Default, Debug)]
 pub(super) struct CosignedNotes {
-    kept: BTreeMap<LogId, Kept>,
+    kept: Vec<(LogId, Kept)>,
     witnesses: BTreeSet<(MachineId, PublicKey)>,
 }
 
@@ -94,9 +95,12 @@ impl CosignedNotes {
             return Ok(notes);
         }
         let names = storage.list(dir).map_err(io)?;
-        let logs = names.iter().filter_map(|name| LogId::from_hex(name));
-        for log in logs.filter(|log| options.wants(log)).take(NOTES_MAX) {
-            let path = dir.join(log.to_hex());
+        let of_log = |name: &'_ String| {
+            let log = LogId::from_hex(name.strip_suffix(COSIGNED_BY_MOST).unwrap_or(name))?;
+            Some((log, dir.join(name)))
+        };
+        let files = names.iter().filter_map(of_log);
+        for (log, path) in files.filter(|(log, _)| options.wants(log)).take(NOTES_MAX) {
             let note = String::from_utf8(read(storage, &path)?).unwrap_or_default();
             match Checkpoint::read_unverified(&note) {
                 Ok(checkpoint) if checkpoint.log == log => {
@@ -105,7 +109,7 @@ impl CosignedNotes {
                         checkpoint,
                         note,
                     };
-                    notes.kept.insert(log, kept);
+                    notes.kept.push((log, kept));
                 }
                 read => {
                     let why = read.map_or_else(

@@ -2,13 +2,15 @@
 //!
 //! `DIR/keys/witness/LOG` holds the tree over what was compared; without it nothing keeps the machine from cosigning another
 //! history, so it is synced before a cosignature leaves. `DIR/data/cosigned/LOG` is a C2SP signed note. Both are written beside
-//! their name, synced and renamed; a crash leaves the older file or the newer one.
+//! their name, synced and renamed; a crash leaves the older file or the newer one. `LOG.most` is an older one that more witnesses
+//! cosigned than the newest: a log that grows would otherwise lose its quorum whenever the first of them signs anew.
 //!
 //! ```text
 //! witness file = magic "LWITNESS", u32 version = 1, 32 log, postcard (u64 size, list 32 peaks), 32 checksum
 //! ```
 
 use crate::error::LedgerError;
+use crate::options::COSIGNED_BY_MOST;
 use crate::storage::{Access, DiskStorage, Storage};
 use ledger_core::tree::{Hash, Tree};
 use ledger_core::{LogId, canonical};
@@ -60,6 +62,15 @@ fn write(dir: &Path, path: &Path, bytes: &[u8]) -> Result<(), LedgerError> {
     write().map_err(io("writing", path))
 }
 
+/// Which cosigned checkpoint of a log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kept {
+    /// The newest that anybody cosigned.
+    Newest,
+    /// An older one that most witnesses cosigned.
+    Most,
+}
+
 /// Where the files of one log lie.
 pub(super) struct Places {
     seen_dir: PathBuf,
@@ -80,8 +91,12 @@ impl Places {
         self.seen_dir.join(self.log.to_hex())
     }
 
-    fn cosigned_path(&self) -> PathBuf {
-        self.cosigned_dir.join(self.log.to_hex())
+    fn cosigned_path(&self, which: Kept) -> PathBuf {
+        let name = self.log.to_hex();
+        self.cosigned_dir.join(match which {
+            Kept::Newest => name,
+            Kept::Most => name + COSIGNED_BY_MOST,
+        })
     }
 
     /// The tree over what was compared.
@@ -134,8 +149,8 @@ impl Places {
     ///
     /// # Errors
     /// [`LedgerError::Io`].
-    pub(super) fn cosigned(&self) -> Result<Option<String>, LedgerError> {
-        let bytes = read(&self.cosigned_path())?;
+    pub(super) fn cosigned(&self, which: Kept) -> Result<Option<String>, LedgerError> {
+        let bytes = read(&self.cosigned_path(which))?;
         Ok(bytes.and_then(|bytes| String::from_utf8(bytes).ok()))
     }
 
@@ -143,8 +158,8 @@ impl Places {
     ///
     /// # Errors
     /// [`LedgerError::Io`].
-    pub(super) fn keep_cosigned(&self, note: &str) -> Result<(), LedgerError> {
-        write(&self.cosigned_dir, &self.cosigned_path(), note.as_bytes())
+    pub(super) fn keep_cosigned(&self, which: Kept, note: &str) -> Result<(), LedgerError> {
+        write(&self.cosigned_dir, &self.cosigned_path(which), note.as_bytes())
     }
 }
 

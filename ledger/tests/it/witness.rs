@@ -212,3 +212,70 @@ fn a_node_prunes_under_its_gateways_cosignature_and_its_proofs_carry_it() {
         assert_clean(dir.path());
     }
 }
+
+#[test]
+fn a_log_that_grows_keeps_the_checkpoint_that_most_cosigned_until_a_newer_one_has_as_many() {
+    let (one_dir, two_dir, owner_dir) = (temp(), temp(), temp());
+    let (one, owner) = pair(one_dir.path(), owner_dir.path());
+    let fleet = Fleet::Join(one.context().fleet);
+    let two = store(two_dir.path(), "two", fleet, vec![Stream::Facts]);
+    let log = owner.own_log(Stream::Pulse).unwrap();
+    let pins = [one.witness_pin(), two.witness_pin()];
+    let checkpoint = || {
+        beat(&owner, 5);
+        for witness in [&one, &two] {
+            follow(witness, &owner, Stream::Pulse);
+        }
+        owner.checkpoint_for_witnesses(&log).unwrap()
+    };
+    let cosign = |witness: &Ledger, checkpoint: &str| {
+        let line = witness.cosign(&log, checkpoint).unwrap();
+        // What stands beside it counts for nothing.
+        let junk = cosignature::line(checkpoint, "junk.example", &SigningKey::from_seed([3; 32]), 1).unwrap();
+        let note = cosignature::add(&cosignature::add(checkpoint, &line).unwrap(), &junk).unwrap();
+        owner.keep_cosignature(&note, &witness.witness_pin()).unwrap();
+    };
+    let proven = |seq| {
+        let text = owner.prove(&log, seq).unwrap();
+        let note = proof::Proof::parse(&text).unwrap().checkpoint;
+        let size = Checkpoint::read_unverified(&note).unwrap().tree_size;
+        assert!(!note.contains("junk"), "{note}");
+        (size, cosignature::witnesses(&note, &pins).unwrap().len())
+    };
+    let first = checkpoint();
+    cosign(&one, &first);
+    let second = checkpoint();
+    cosign(&one, &second);
+    assert_eq!(proven(3), (11, 1), "of equals the newest");
+    cosign(&two, &second);
+    let third = checkpoint();
+    cosign(&one, &third);
+    assert_eq!(proven(3), (11, 2), "the newest has only one yet");
+    assert_eq!(proven(12), (16, 1), "the older does not cover it");
+    assert_eq!(owner.cosigned(&log).unwrap().unwrap().checkpoint.tree_size, 16);
+    let fourth = checkpoint();
+    cosign(&one, &fourth);
+    assert_eq!(proven(3), (11, 2), "fewer never take the place of more");
+    cosign(&two, &fourth);
+    assert_eq!(proven(3), (21, 2));
+    let fifth = checkpoint();
+    cosign(&one, &fifth);
+    assert_eq!(proven(3), (21, 2), "the one before is kept now");
+
+    // A second root for either of both is a fork.
+    let key = owner.keyring().checkpoint(Stream::Pulse);
+    for size in [21, 26] {
+        let root = TreeRoot([9; 32]);
+        let other = Checkpoint {
+            log,
+            tree_size: size,
+            root,
+        };
+        let evidence = owner.two_roots(&log, &other.sign(key)).unwrap().unwrap();
+        assert_eq!(evidence.check().unwrap().seq, size - 1);
+    }
+    for (ledger, dir) in [(one, one_dir), (two, two_dir), (owner, owner_dir)] {
+        ledger.close().unwrap();
+        assert_clean(dir.path());
+    }
+}
