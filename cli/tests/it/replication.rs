@@ -10,20 +10,25 @@ const TIMING: &str = "[timing]\npulse_ms = 60000\nbeat_ms = 150\nterm_ms = 1000\
 
 /// A gateway and a node that has joined it, neither of them running but the gateway.
 fn pair(root: &Path) -> (PathBuf, PathBuf, Daemon) {
-    let (gateway, studio) = (root.join("gateway"), root.join("studio"));
+    let gateway = root.join("gateway");
     good(&gateway, &["init", "--machine", "gateway"]);
     configure(&gateway, TIMING);
     let running = Daemon::start(&gateway, "gateway");
-    let invited = good(
-        &gateway,
-        &["invite", "--machine", "studio", "--address", &running.address()],
-    );
-    good(
-        &studio,
-        &["join", invited["line"].as_str().unwrap(), "--machine", "studio"],
-    );
-    configure(&studio, TIMING);
+    let studio = joined(&gateway, &running, "studio");
     (gateway, studio, running)
+}
+
+/// A node that joins the fleet of a gateway, beside it.
+fn joined(gateway: &Path, running: &Daemon, name: &str) -> PathBuf {
+    let asked = ["invite", "--machine", name, "--address", &running.address()];
+    let invited = good(gateway, &asked);
+    let node = gateway.with_file_name(name);
+    good(
+        &node,
+        &["join", invited["line"].as_str().unwrap(), "--machine", name],
+    );
+    configure(&node, TIMING);
+    node
 }
 
 fn configure(dir: &Path, more: &str) {
@@ -113,6 +118,89 @@ fn a_job_reaches_an_idle_node_by_long_poll_and_not_when_it_next_asks() {
         assert!(took < BY_LONG_POLL, "{took:?}");
     }
     node.stop();
+    running.stop();
+}
+
+#[test]
+fn a_cancellation_reaches_a_live_node_with_the_order_and_not_with_its_next_beat() {
+    let root = folder();
+    let (gateway, studio, running) = pair(root.path());
+    // The next beat would come after minutes.
+    let address = running.address();
+    running.stop();
+    for dir in [&gateway, &studio] {
+        let config = std::fs::read_to_string(dir.join("config.toml")).unwrap();
+        let slow = config.replace(
+            "beat_ms = 150\nterm_ms = 1000",
+            "beat_ms = 200000\nterm_ms = 600000",
+        );
+        assert_ne!(slow, config);
+        std::fs::write(dir.join("config.toml"), slow).unwrap();
+    }
+    let handler = "[[handler]]\nname = \"long\"\nargv = [\"sleep\", \"600\"]\nclass = \"heavy\"\n";
+    configure(&studio, handler);
+    let running = Daemon::start_at(&gateway, "gateway", address.trim_start_matches("http://"));
+    let node = Daemon::start(&studio, "node");
+    until("the handler is known", || {
+        good(&gateway, &["handlers", "list"]).to_string().contains("long")
+    });
+    let asked = good(&gateway, &["submit", "long"]);
+    let job = asked["job"].as_str().unwrap();
+    let show = || good(&gateway, &["jobs", "show", job]);
+    until("it runs", || show()["runs"][0]["started_at"].is_string());
+    let cancelled = Instant::now();
+    good(&gateway, &["jobs", "cancel", job, "--reason", "not needed"]);
+    until("it is stopped", || show()["state"] == "cancelled");
+    let took = cancelled.elapsed();
+    assert!(took < BY_LONG_POLL, "{took:?}");
+    node.stop();
+    running.stop();
+}
+
+#[test]
+fn a_node_copies_the_order_alone_or_the_gateways_logs_too_or_all_that_there_are() {
+    let root = folder();
+    let (gateway, studio, running) = pair(root.path());
+    let working = Daemon::start(&studio, "node");
+    let copies = ["order", "gateway", "all"].map(|logs| {
+        let dir = joined(&gateway, &running, &format!("copy-{logs}"));
+        configure(&dir, &format!("[mirror]\nlogs = \"{logs}\"\n"));
+        let daemon = Daemon::start(&dir, "node");
+        (dir, daemon)
+    });
+    let head = |dir: &Path, stream: &str| {
+        let status = good(dir, &["status"]);
+        let mut logs = status["logs"].as_array().unwrap().clone().into_iter();
+        let found = logs.find(|log| log["own"] == true && log["stream"] == stream);
+        found.unwrap_or_else(|| panic!("{stream}: {status}"))
+    };
+    // Said on the node, said at the gateway; whoever has this head of the order knows of both.
+    for (dir, n) in [(&studio, 1), (&gateway, 2)] {
+        append(dir, &format!("0190a7c4-0000-7000-8000-00000000000{n}"));
+    }
+    let facts = [&studio, &gateway].map(|dir| head(dir, "facts"));
+    let has = |dir: &Path, log: &Value| {
+        let status = good(dir, &["status"]);
+        let mut logs = status["logs"].as_array().unwrap().iter();
+        let found = logs.find(|found| found["log"] == log["log"]);
+        found.and_then(|found| found["seq"].as_u64()) >= log["seq"].as_u64()
+    };
+    until("the gateway has it all", || {
+        facts.iter().all(|log| has(&gateway, log))
+    });
+    let order = head(&gateway, "order");
+    for (dir, _) in &copies {
+        until("the order is everywhere", || has(dir, &order));
+    }
+    let [(none, _), (own, _), (all, _)] = &copies;
+    let [said, asked] = &facts;
+    until("all has both", || has(all, said) && has(all, asked));
+    until("gateway has the gateway's", || has(own, asked));
+    assert!(!has(own, said) && !has(none, said) && !has(none, asked));
+    for (_, daemon) in copies {
+        daemon.stop();
+    }
+    working.stop();
     running.stop();
 }
 

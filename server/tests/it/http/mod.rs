@@ -7,6 +7,7 @@ mod nodes;
 mod openapi;
 mod pages;
 mod problems;
+mod schedules;
 mod sockets;
 mod steering;
 mod tails;
