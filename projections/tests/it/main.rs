@@ -19,6 +19,7 @@ mod notices;
 mod proven_claims;
 mod random;
 mod routing;
+mod rules;
 mod schedules;
 mod steering;
 mod table;

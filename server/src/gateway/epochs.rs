@@ -164,6 +164,7 @@ pub(crate) async fn collect(
     tracing::error!(%why, "Central lost the end of its order; it collects it from the machines that follow it");
     machine.central.begin_healing();
     let doors = Doors::open(&machine, dir, "gateway", Some(listener))?;
+    let telling = tokio::spawn(super::notices::tell_frozen(Arc::clone(&machine), why.to_string()));
     let wait_ms = config.timing.heal_wait_ms.unwrap_or(COLLECT_WAIT_MS);
     let offered = async {
         let mut until = u64::MAX;
@@ -184,6 +185,9 @@ pub(crate) async fn collect(
         offered = offered => Some(offered),
         () = shutdown => None,
     };
+    telling.abort();
+    // Whatever became of it, it holds the machine no longer.
+    drop(telling.await);
     doors.close().await;
     if offered.is_none() {
         close(&machine, |ledger| ledger.close()).await?;

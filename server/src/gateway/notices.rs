@@ -50,20 +50,12 @@ pub(crate) async fn deliver_forever(machine: Arc<Machine>, mut stop: watch::Rece
 async fn tell_forever(machine: Arc<Machine>, sink: Sink) {
     let mut changed = machine.changed();
     let mut failures = 0u32;
-    let mut frozen_told = 0;
     let mut retry_at = Instant::now();
     loop {
         changed.mark_unchanged();
-        let serving = machine.central.is_serving();
-        let due = if Instant::now() < retry_at {
-            None
-        } else if serving {
-            next(&machine.ledger.snapshot().state, &sink.destination, failures > 0)
-        } else {
-            // Nobody writes the order now, so nothing is recorded: told once in each run of the daemon.
-            frozen(&machine).filter(|_| frozen_told < ATTEMPTS_MAX)
-        };
-        let Some((id, notice, attempt)) = due else {
+        let may = Instant::now() >= retry_at && machine.central.is_serving();
+        let due = may.then(|| next(&machine.ledger.snapshot().state, &sink.destination, failures > 0));
+        let Some((id, notice, attempt)) = due.flatten() else {
             let look = Instant::now() + LOOK_MAX;
             let until = if Instant::now() < retry_at {
                 retry_at.min(look)
@@ -79,9 +71,7 @@ async fn tell_forever(machine: Arc<Machine>, sink: Sink) {
         };
         let told = sink.tell(&id, &notice).await;
         let mut failed = told.is_err();
-        if !serving {
-            frozen_told = if failed { frozen_told + 1 } else { ATTEMPTS_MAX };
-        } else if let Err(e) = record(&machine, &id, &sink.destination, attempt, told).await {
+        if let Err(e) = record(&machine, &id, &sink.destination, attempt, told).await {
             tracing::error!(code = e.code(), error = %e, "a notice's delivery could not be recorded");
             failed = true;
         }
@@ -115,9 +105,9 @@ fn next(state: &FleetState, destination: &str, fails: bool) -> Option<(ReceiptId
     first.map(|(id, notice, attempts)| (*id, notice.clone(), attempts + 1))
 }
 
-// That Central is frozen can be told by no receipt of the order.
-fn frozen(machine: &Machine) -> Option<(ReceiptId, Notice, u16)> {
-    let why = machine.central.frozen()?;
+/// Tells every sink that Central decides nothing, while it collects what it lost. Nobody writes the order meanwhile, so no receipt is
+/// made of it: the one that the next epoch begins with is told as any other.
+pub(super) async fn tell_frozen(machine: Arc<Machine>, why: String) {
     let id = derived_id(&[
         b"notice",
         b"CentralFrozen",
@@ -132,7 +122,21 @@ fn frozen(machine: &Machine) -> Option<(ReceiptId, Notice, u16)> {
         deliveries: Vec::new(),
         acknowledged_at: None,
     };
-    Some((id, notice, 1))
+    let sinks = Sink::configured(&machine.config.notices).into_iter();
+    let telling = sinks.map(async |sink| {
+        for failures in 1..=ATTEMPTS_MAX {
+            match sink.tell(&id, &notice).await {
+                Ok(()) => return,
+                Err(e) => tracing::warn!(
+                    sink = sink.destination,
+                    error = e,
+                    "that Central is frozen was not taken"
+                ),
+            }
+            tokio::time::sleep(wait_after(failures.into())).await;
+        }
+    });
+    futures_util::future::join_all(telling).await;
 }
 
 async fn log_forever(machine: Arc<Machine>, destinations: Vec<String>) {
@@ -214,5 +218,26 @@ mod tests {
         let waits: Vec<u64> = (1..12).map(|failures| wait_after(failures).as_secs()).collect();
         assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600]);
         assert_eq!(wait_after(u32::MAX), RETRY_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_central_that_is_frozen_tells_every_sink_without_a_receipt() {
+        let dir = tempfile::tempdir().unwrap();
+        let (home, told) = (dir.path().join("home"), dir.path().join("told"));
+        crate::setup::init(&home, &ledger::core::MachineId::new("studio").unwrap()).unwrap();
+        let mut config = crate::Config::default();
+        let script = format!("cat >> {}", told.display());
+        config.notices.command = Some(vec!["sh".into(), "-c".into(), script]);
+        let machine = Machine::open(&home, config).unwrap();
+        let before = machine.ledger.snapshot().state.order().unwrap().head_seq;
+        tell_frozen(Arc::clone(&machine), "its end is lost".into()).await;
+        let body: serde_json::Value = serde_json::from_slice(&std::fs::read(&told).unwrap()).unwrap();
+        assert_eq!(body["topic"], "central-frozen");
+        assert!(
+            body["text"].as_str().unwrap().ends_with("its end is lost"),
+            "{body}"
+        );
+        let after = machine.ledger.snapshot().state.order().unwrap().head_seq;
+        assert_eq!(before, after);
     }
 }
