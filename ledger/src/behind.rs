@@ -134,6 +134,21 @@ impl<S: State> Shared<S> {
         let settled = |behind: &Behind| behind.settled.load(Ordering::Acquire);
         self.behind.as_ref().is_some_and(|behind| !settled(behind))
     }
+
+    /// Whether a place lies in an order behind the head at which a later order says that it ended: kept, and without effect. What was
+    /// said there may be said again under the same id. Of other streams everything counts that is kept.
+    pub(crate) fn is_beyond_end(&self, log: &LogId, seq: u64) -> bool {
+        let published = self.published();
+        let Some(chain) = published.logs.get(log) else {
+            return false;
+        };
+        let ends_it = |later: &Arc<Chain>| {
+            let before = later.genesis().predecessor.as_ref();
+            later.machine_key() == chain.machine_key()
+                && before.is_some_and(|before| before.log == *log && before.head.seq < seq)
+        };
+        chain.genesis().stream == Stream::Order && published.logs.values().any(ends_it)
+    }
 }
 
 impl<S: State> Tx<'_, S> {

@@ -78,7 +78,7 @@ pub(crate) fn restore<S: State>(
         .meta
         .get(CURSOR_KEY)?
         .and_then(|bytes| canonical::decode::<Cursor>("cursor", &bytes).ok());
-    let mut restored = match cursor.filter(usable) {
+    let restored = match cursor.filter(usable) {
         Some(cursor) => match load(&rows, &index, reader, &context, &cursor) {
             Ok(published) => Some(published),
             Err(e) => {
@@ -88,21 +88,10 @@ pub(crate) fn restore<S: State>(
         },
         None => None,
     };
-    if restored.is_none() {
-        for table in [&rows.meta, &rows.logs, &rows.state] {
-            table.clear()?;
-        }
-        index.clear()?;
-        restored = Some(Published {
-            state: S::empty(&context),
-            logs: BTreeMap::new(),
-            end: Position::START,
-            clock: Hlc::default(),
-            receipts: 0,
-            newest: None,
-        });
-    }
-    let mut published = restored.expect("loaded or begun anew");
+    let mut published = match restored {
+        Some(restored) => restored,
+        None => begin(&rows, &index, S::empty(&context))?,
+    };
     let wall = (context.machine_key, wall_ms);
     let mut erasures = Vec::new();
     let from = Source {
@@ -110,13 +99,35 @@ pub(crate) fn restore<S: State>(
         pruned,
         store,
     };
-    let step = fold_on(&mut published, &mut erasures, &rows, &index, &from, wall)?;
+    let mut step = fold_on(&mut published, &mut erasures, &rows, &index, &from, wall)?;
+    while let Some(state) = published.state.begin_again() {
+        tracing::info!("some of what was folded does not count; everything is folded again");
+        published = begin(&rows, &index, state)?;
+        erasures.clear();
+        step = fold_on(&mut published, &mut erasures, &rows, &index, &from, wall)?;
+    }
     Ok(Restored {
         context,
         index,
         published,
         step,
         erasures,
+    })
+}
+
+// Nothing folded yet, and nothing kept of what was.
+fn begin<S: State>(rows: &Rows, index: &Index, state: S) -> Result<Published<S>, LedgerError> {
+    for table in [&rows.meta, &rows.logs, &rows.state] {
+        table.clear()?;
+    }
+    index.clear()?;
+    Ok(Published {
+        state,
+        logs: BTreeMap::new(),
+        end: Position::START,
+        clock: Hlc::default(),
+        receipts: 0,
+        newest: None,
     })
 }
 

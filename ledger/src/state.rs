@@ -186,6 +186,13 @@ pub trait State: Clone + Send + Sync + 'static {
         erasing.own
     }
 
+    /// An empty state that knows better, when a later receipt told that some of what was folded does not count. Asked at every
+    /// opening; everything is then folded again into what is returned, which may leave out what does not count. To end, each must
+    /// know more than the one before.
+    fn begin_again(&self) -> Option<Self> {
+        None
+    }
+
     /// Takes back one row that an earlier process kept.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use crate::uptime::Presence;
 use ledger::{Changes, Erasing, Receipt, Row, State, StateContext};
 use ledger_core::kinds::{AnyDetail, Author, Detail, LogGenesis, info};
 use ledger_core::{PublicKey, ReceiptId, Stream, chain};
+use std::collections::BTreeMap;
 
 mod tables {
     pub(super) const ORDER: u16 = 1;
@@ -63,7 +64,7 @@ pub struct FleetState {
 
 impl State for FleetState {
     const NAME: &'static str = "fleet";
-    const VERSION: u32 = 8;
+    const VERSION: u32 = 9;
 
     fn empty(context: &StateContext) -> Self {
         Self {
@@ -75,6 +76,7 @@ impl State for FleetState {
                 pins: Table::new(tables::PINS),
                 logs: Table::new(tables::LOGS),
                 streams: Table::new(tables::STREAMS),
+                ends: BTreeMap::new(),
             },
             effective: Table::new(tables::EFFECTIVE),
             members: Members {
@@ -136,6 +138,13 @@ impl State for FleetState {
 
     fn erases(&self, erasing: &Erasing<'_>) -> bool {
         self.heeds(erasing)
+    }
+
+    fn begin_again(&self) -> Option<Self> {
+        let ends = self.order.ends_to_begin_with()?;
+        let mut again = Self::empty(&self.context);
+        again.order.ends = ends;
+        Some(again)
     }
 
     fn load(&mut self, row: &Row) -> Result<(), String> {

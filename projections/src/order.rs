@@ -3,7 +3,8 @@
 //! An order log counts only when a root-signed designation in force names its machine key: the first by its own seq 1,
 //! a later one by `epoch.started` at its seq 1. When a higher epoch has begun, the log before decides nothing any more.
 //! Records of a new epoch are to be taken in after the log before is here up to the cut; an `epoch.started` whose cut is
-//! not reached, or contradicts what was folded, is inert and counted.
+//! not reached, or contradicts what was folded, is inert and counted. A store that has folded more of the log before than the
+//! cut leaves (an orphan branch) goes on in the new epoch and says that it is to be folded again, cuts known.
 
 use crate::one::One;
 use crate::table::Table;
@@ -12,6 +13,7 @@ use ledger_core::kinds::{CentralDesignated, EpochStarted, Founding, LogGenesis, 
 use ledger_core::limits::PINNED_RANGES_MAX;
 use ledger_core::{Draft, LogId, MachineId, PublicKey, ReceiptId, SealDigest, Stream, Subject, TreeRoot};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A place in the fleet's order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
@@ -79,6 +81,9 @@ pub struct EpochRow {
     pub central: MachineId,
     /// Its last seq and the seal digest there, once a later epoch began.
     pub cut: Option<(u64, SealDigest)>,
+    /// How far its log was folded past the cut before the cut was known: what came of that is to be undone, by folding everything
+    /// again.
+    pub undone: Option<u64>,
 }
 
 /// A root-signed permission to write the order.
@@ -146,6 +151,8 @@ pub(crate) struct OrderTables {
     pub(crate) pins: Table<LogId, Pin>,
     pub(crate) logs: Table<LogId, LogRow>,
     pub(crate) streams: Table<(PublicKey, Stream, u32), LogId>,
+    /// Where order logs end whose successor is still to be folded; known only when all is folded again.
+    pub(crate) ends: BTreeMap<LogId, u64>,
 }
 
 impl OrderTables {
@@ -170,7 +177,8 @@ impl OrderTables {
         changes: &mut Changes,
     ) -> Option<Option<(PublicKey, Place)>> {
         let order = self.order.get().filter(|order| order.log == receipt.log())?;
-        if receipt.seq() <= order.head_seq {
+        let ended = self.ends.get(&order.log).is_some_and(|end| receipt.seq() > *end);
+        if receipt.seq() <= order.head_seq || ended {
             return Some(None);
         }
         let (writes, epoch) = (order.central_key, order.epoch);
@@ -209,6 +217,7 @@ impl OrderTables {
             log: receipt.log(),
             central: designated.machine.clone(),
             cut: None,
+            undone: None,
         };
         self.epochs.set(epoch, row, changes);
         let order = Order {
@@ -264,12 +273,15 @@ impl OrderTables {
             log: before.log,
             central: before.central.clone(),
             cut: Some(cut),
+            undone: (before.head_seq > cut.0).then_some(before.head_seq),
         };
         self.epochs.set(before.epoch, closed, changes);
+        self.ends.remove(&before.log);
         let row = EpochRow {
             log: started.log,
             central: log.machine.clone(),
             cut: None,
+            undone: None,
         };
         self.epochs.set(started.epoch, row, changes);
         let order = Order {
@@ -283,6 +295,15 @@ impl OrderTables {
         };
         self.order.set(order, changes);
         true
+    }
+
+    /// Where the order logs of all epochs that are over end, when one of them was folded past its end.
+    pub(crate) fn ends_to_begin_with(&self) -> Option<BTreeMap<LogId, u64>> {
+        let mut rows = self.epochs.iter().map(|(_, row)| row);
+        rows.any(|row| row.undone.is_some()).then(|| {
+            let over = self.epochs.iter();
+            over.filter_map(|(_, row)| Some((row.log, row.cut?.0))).collect()
+        })
     }
 
     pub(crate) fn count_inert(&mut self, changes: &mut Changes) {

@@ -158,7 +158,8 @@ async fn serve(
     Ok(lost)
 }
 
-/// Runs the node of a directory until `shutdown` completes.
+/// Runs the node of a directory until `shutdown` completes. When it followed the gateway's order further than that counts, it opens
+/// its store anew as soon as nothing runs here.
 ///
 /// # Errors
 /// [`ServerError`]: no node's store, no gateway configured, another process has the store.
@@ -168,10 +169,24 @@ pub async fn run_node(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServerError> {
     let mut shutdown = std::pin::pin!(shutdown);
+    let mut again = false;
+    while follow_gateway(dir, &config, again, shutdown.as_mut()).await? {
+        again = true;
+    }
+    Ok(())
+}
+
+// Whether the store is to be opened anew; otherwise `shutdown` came.
+async fn follow_gateway(
+    dir: &Path,
+    config: &Config,
+    again: bool,
+    mut shutdown: std::pin::Pin<&mut impl Future<Output = ()>>,
+) -> Result<bool, ServerError> {
     // Before anything is said: what this machine said before is here, all of it.
     let machine = tokio::select! {
-        opened = open_whole(dir, &config) => opened?,
-        () = &mut shutdown => return Ok(()),
+        opened = open_whole(dir, config, again) => opened?,
+        () = &mut shutdown => return Ok(false),
     };
     let mut daemon = Daemon::start(machine).await?;
     let machine = Arc::clone(&daemon.machine);
@@ -205,11 +220,33 @@ pub async fn run_node(
     daemon.tasks.spawn(cosigns);
     daemon.tasks.spawn(link_forever(link, daemon.stop.subscribe()));
     daemon.doors = Some(Doors::open(&machine, dir, "node", None)?);
-    shutdown.await;
-    if let Err(e) = rest::announce(&machine, RestReason::Stop).await {
+    let opens_again = tokio::select! {
+        () = shutdown => false,
+        () = until_idle_and_to_be_folded_again(&machine, &daemon.jobs) => true,
+    };
+    if opens_again {
+        tracing::warn!(
+            "this machine had followed the order further than it counts; its store is opened anew"
+        );
+    } else if let Err(e) = rest::announce(&machine, RestReason::Stop).await {
         tracing::warn!(code = e.code(), error = %e, "that this machine stops could not be told");
     }
-    daemon.finish().await
+    daemon.finish().await?;
+    Ok(opens_again)
+}
+
+// No new claim is asked for meanwhile, so that what runs here ends by itself.
+async fn until_idle_and_to_be_folded_again(machine: &Arc<Machine>, jobs: &Arc<Jobs>) {
+    let mut changed = machine.changed();
+    loop {
+        changed.mark_unchanged();
+        if machine.is_to_be_folded_again() && jobs.fences().is_empty() {
+            return;
+        }
+        if changed.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 impl Daemon {

@@ -11,7 +11,7 @@ use crate::vault::VaultReader;
 use ledger::clock::{Entropy, SystemEntropy};
 use ledger::core::kinds::JobId;
 use ledger::core::{LogId, MachineId, ReceiptId, Stream};
-use ledger::{Ledger, OpenOptions, Paths, Position, Receipt};
+use ledger::{Ledger, OpenOptions, Paths, Position, Receipt, State as _};
 use ledger_projections::FleetState;
 use ledger_projections::health::Gauges;
 use std::collections::BTreeMap;
@@ -167,6 +167,12 @@ impl Machine {
         let own = self.ledger.own_log(Stream::Work);
         own.and_then(|log| snapshot.logs.get(&log).map(|chain| chain.genesis().incarnation))
             .unwrap_or(1)
+    }
+
+    /// Whether this store followed the order further than it counts, so that it is to be opened again, which folds everything
+    /// anew.
+    pub(crate) fn is_to_be_folded_again(&self) -> bool {
+        self.ledger.snapshot().state.begin_again().is_some()
     }
 
     /// This machine's name.

@@ -11,6 +11,7 @@ mod help;
 mod kill;
 mod netns;
 mod notices;
+mod orphans;
 mod proofs;
 mod prune;
 mod queue;

@@ -11,14 +11,14 @@ const SETTINGS: &str = "[timing]\npulse_ms = 300\nbeat_ms = 200\nterm_ms = 2000\
                         heal_wait_ms = 20000\n[verify]\nenabled = false\n";
 
 /// A gateway and nodes, each a real process, on a port that stays the gateway's.
-struct Fleet {
+pub(super) struct Fleet {
     root: tempfile::TempDir,
     listen: String,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Fleet {
-    fn new(nodes: &[&str]) -> Self {
+    pub(super) fn new(nodes: &[&str]) -> Self {
         let root = folder();
         let port = std::net::TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -54,11 +54,11 @@ impl Fleet {
         configure(&self.dir(node), &handler);
     }
 
-    fn dir(&self, machine: &str) -> PathBuf {
+    pub(super) fn dir(&self, machine: &str) -> PathBuf {
         self.root.path().join(machine)
     }
 
-    fn start(&self, machine: &str) -> Daemon {
+    pub(super) fn start(&self, machine: &str) -> Daemon {
         let role = if machine == "gateway" { "gateway" } else { "node" };
         Daemon::start_at(&self.dir(machine), role, &self.listen)
     }
@@ -68,7 +68,7 @@ impl Fleet {
     }
 
     // What this machine has of the notes of all.
-    fn notes(&self, machine: &str) -> BTreeSet<String> {
+    pub(super) fn notes(&self, machine: &str) -> BTreeSet<String> {
         let query = ReceiptsQuery {
             kind: vec!["x.note".to_owned()],
             limit: Some(1000),
@@ -78,7 +78,7 @@ impl Fleet {
         page.items.into_iter().map(|receipt| receipt.id).collect()
     }
 
-    fn note(&self, machine: &str) -> String {
+    pub(super) fn note(&self, machine: &str) -> String {
         let note = AppendBody {
             kind: "x.note".to_owned(),
             ..AppendBody::default()
@@ -88,13 +88,13 @@ impl Fleet {
     }
 
     // A note on a machine, and the wait until another has it.
-    fn note_seen(&self, machine: &str, by: &str) -> String {
+    pub(super) fn note_seen(&self, machine: &str, by: &str) -> String {
         let note = self.note(machine);
         until("the note is seen", || self.notes(by).contains(&note));
         note
     }
 
-    fn job(&self, handler: &str) -> String {
+    pub(super) fn job(&self, handler: &str) -> String {
         until("the handler is declared", || {
             let nodes = good(&self.dir("gateway"), &["nodes", "list"]);
             nodes["nodes"].to_string().contains(handler)
@@ -104,7 +104,7 @@ impl Fleet {
         job.unwrap_or_else(|| panic!("{done}")).to_owned()
     }
 
-    fn states(&self, machine: &str) -> Vec<(String, String)> {
+    pub(super) fn states(&self, machine: &str) -> Vec<(String, String)> {
         let listed = good(&self.dir(machine), &["jobs", "list"]);
         let jobs = listed["jobs"].as_array().unwrap();
         let text = |job: &serde_json::Value, key: &str| job[key].as_str().unwrap().to_owned();
@@ -114,7 +114,7 @@ impl Fleet {
     }
 
     // The newest incarnation of a machine's work log, as a machine knows it.
-    fn incarnation(&self, of: &str, at: &str) -> u64 {
+    pub(super) fn incarnation(&self, of: &str, at: &str) -> u64 {
         let status = good(&self.dir(at), &["status"]);
         let logs = status["logs"].as_array().unwrap();
         let of = logs
@@ -124,7 +124,7 @@ impl Fleet {
     }
 
     // The epoch that a machine follows: the incarnation of the newest order log that it has.
-    fn epoch(&self, machine: &str) -> u64 {
+    pub(super) fn epoch(&self, machine: &str) -> u64 {
         let (_, said) = json(&self.dir(machine), &["status"]);
         // Between two openings of its store a daemon answers nothing.
         let none = Vec::new();
@@ -136,7 +136,7 @@ impl Fleet {
     }
 
     // Waits until these machines have the same of the order.
-    fn same_order(&self, machines: &[&str]) {
+    pub(super) fn same_order(&self, machines: &[&str]) {
         let head = |machine: &&str| {
             let status = good(&self.dir(machine), &["status"]);
             let logs = status["logs"].as_array().unwrap().clone();
@@ -153,7 +153,7 @@ impl Fleet {
         });
     }
 
-    fn clean(&self, machine: &str) {
+    pub(super) fn clean(&self, machine: &str) {
         let out = ledger(&self.dir(machine)).arg("verify").output().unwrap();
         assert!(out.status.success(), "{machine}: {}", said(&out));
     }
@@ -184,7 +184,7 @@ fn append(dir: &Path, more: &str) {
     std::fs::write(path, before + more).unwrap();
 }
 
-fn until(what: &str, holds: impl Fn() -> bool) {
+pub(super) fn until(what: &str, holds: impl Fn() -> bool) {
     let began = Instant::now();
     while !holds() {
         assert!(began.elapsed() < WITHIN, "in vain: {what}");
@@ -192,7 +192,7 @@ fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     let copied = std::process::Command::new("cp")
         .arg("-a")
         .arg(from)
@@ -203,7 +203,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 // Puts a copy in the place of what is there.
-fn put_back(copy_of: &Path, place: &Path) {
+pub(super) fn put_back(copy_of: &Path, place: &Path) {
     std::fs::remove_dir_all(place).unwrap();
     copy(copy_of, place);
 }

@@ -134,13 +134,17 @@ impl<S: State> Tx<'_, S> {
         }
     }
 
-    /// The receipt that an author made under an id, in this batch or before.
+    /// The receipt that an author made under an id, in this batch or before. What stands in an order behind the head at which its
+    /// successor ended it does not count.
     ///
     /// # Errors
     /// [`LedgerError`] when the store cannot be read.
     pub fn find(&self, author: &PublicKey, id: &ReceiptId) -> Result<Option<Receipt>, LedgerError> {
-        let said =
-            |receipt: &Receipt| receipt.statement().author == *author && self.is_the_authors(&receipt.record);
+        let said = |receipt: &Receipt| {
+            receipt.statement().author == *author
+                && !self.shared.is_beyond_end(&receipt.log(), receipt.seq())
+                && self.is_the_authors(&receipt.record)
+        };
         // The first one counts: the store is older than what is on its way, and that than this batch.
         if let Some(stored) = self.shared.find(id)?.into_iter().find(said) {
             return Ok(Some(stored));
@@ -324,7 +328,7 @@ impl<S: State> Tx<'_, S> {
                 .overlay
                 .clock
                 .merge(record.seal().time, wall_ms, DRIFT_MS_MAX);
-            let counts = !run.inadmissible().contains(&seq);
+            let counts = !run.inadmissible().contains(&seq) && !self.shared.is_beyond_end(&log, seq);
             let taken = self.take(Arc::clone(record), payload.clone(), false, counts)?;
             intake.new.push(taken);
         }

@@ -20,6 +20,7 @@ mod import;
 mod intake;
 mod journal;
 mod kills;
+mod orphans;
 mod pipeline;
 mod proofs;
 mod properties;

@@ -16,6 +16,7 @@ mod leases;
 mod limits;
 mod members;
 mod notices;
+mod orphans;
 mod proven_claims;
 mod random;
 mod routing;

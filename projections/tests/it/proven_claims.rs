@@ -7,7 +7,7 @@ use ledger_projections::queue::{Phase, RunVerdict, Standing, decide};
 
 /// A fleet whose Central lost the order behind the acceptance of a job: what it is now, in the next epoch, and what it was when
 /// studio claimed that job in the tail that is lost.
-fn restored(handler: &str) -> (World, World, Fence, JobId, Record) {
+pub(crate) fn restored(handler: &str) -> (World, World, Fence, JobId, Record) {
     let mut now = World::studio();
     let job = now.submit(spec(handler));
     let mut then = now.clone();
@@ -57,6 +57,8 @@ fn a_success_under_a_claim_of_an_epochs_lost_tail_is_adopted_and_the_claim_is_ci
 fn an_exclusive_or_final_job_of_a_proven_claim_is_the_operators_to_decide() {
     let (mut world, _, fence, job, claimed) = restored("pay");
     prove(&mut world, &claimed);
+    assert!(world.claim("studio", "pay").is_none(), "it may have taken effect");
+    assert_eq!(world.state.notices().count(), 1);
     let report = world.succeed("studio", fence, job, 1);
     world.push("studio");
     assert_eq!(
@@ -64,9 +66,9 @@ fn an_exclusive_or_final_job_of_a_proven_claim_is_the_operators_to_decide() {
             world.state.verdict(&fence, &report.id()),
             world.state.job(&job).unwrap().phase()
         ),
-        (Some(RunVerdict::Late(LateVerdict::Superseded)), Phase::Ready)
+        (Some(RunVerdict::Late(LateVerdict::Superseded)), Phase::Held)
     );
-    assert_eq!(world.state.notices().count(), 1);
+    assert_eq!((world.state.notices().count(), world.inert()), (2, 0));
     // Final since: nobody who ended it could know of that run.
     let (mut world, _, fence, job, claimed) = restored("render");
     let drafts = decide::discard(&world.state, &job, "not wanted").unwrap();

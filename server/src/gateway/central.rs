@@ -5,6 +5,7 @@
 
 use super::backlog::Backlogs;
 use super::lanes::Lanes;
+use super::orphans::Orphans;
 use crate::clock::running_ms;
 use crate::config::Config;
 use crate::error::ServerError;
@@ -53,6 +54,7 @@ pub struct Central {
     /// Whose push comes next.
     pub(crate) lanes: Lanes,
     pub(super) processes: Processes,
+    pub(super) orphans: Orphans,
     lost_after_ms: u64,
     pub(crate) started_ms: u64,
 }
@@ -71,6 +73,7 @@ impl Central {
             backlogs: Mutex::default(),
             lanes: Lanes::new(),
             processes: Processes::default(),
+            orphans: Orphans::default(),
             lost_after_ms: config.timing.lost_after_ms,
             started_ms: running_ms(),
         }

@@ -60,8 +60,10 @@ pub(super) enum Seen {
     Within,
     /// The machine has, provably, what this store lost.
     Beyond,
-    /// It has, provably, what came after the cut of an epoch that is over.
+    /// It has, provably, what came after the cut of an epoch that is over, and it is not here.
     Orphan,
+    /// The same, and it is here.
+    Kept,
 }
 
 /// Holds a machine's mark of the order, with the record that stands there, against this store.
@@ -80,7 +82,7 @@ pub(super) fn judge(
     let here = machine.ledger.get(log, mark.seq)?;
     if row.is_some()
         && cut.is_none_or(|cut| mark.seq <= cut)
-        && here.is_some_and(|here| here.seal_digest() == mark.seal)
+        && here.as_ref().is_some_and(|here| here.seal_digest() == mark.seal)
     {
         return Ok(Seen::Within);
     }
@@ -92,7 +94,16 @@ pub(super) fn judge(
             mark.seq
         )));
     }
-    Ok(if cut.is_some() { Seen::Orphan } else { Seen::Beyond })
+    match (cut, here) {
+        (None, _) => Ok(Seen::Beyond),
+        (Some(_), None) => Ok(Seen::Orphan),
+        (Some(_), Some(here)) if here.seal_digest() == mark.seal => Ok(Seen::Kept),
+        (Some(_), Some(_)) => Err(ServerError::Fork(format!(
+            "the order {} has another record at seq {} than the one that its key also sealed",
+            log.short(),
+            mark.seq
+        ))),
+    }
 }
 
 // Only the key of a Central of this fleet proves it; a node alone stops nobody.

@@ -1,7 +1,7 @@
 //! The gateway's side of every exchange. The HTTP layer has verified the caller's signature; here its role counts.
 
 use super::epochs::{self, Seen};
-use super::{claims, evidence as kept, incarnations, joining};
+use super::{claims, evidence as kept, incarnations, joining, orphans};
 use crate::cosign;
 use crate::error::ServerError;
 use crate::exchange::{
@@ -134,6 +134,9 @@ async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result
                 machine.hear_mark(node, log, *mark);
             }
             Seen::Orphan => orphan = true,
+            // Before anything that the machine did under claims of its branch is judged.
+            Seen::Kept if machine.central.is_serving() => orphans::settle(machine).await?,
+            Seen::Kept => {}
             Seen::Beyond => {
                 let why = format!(
                     "{node} has seen the order of epoch {epoch} up to seq {}, this store has epoch {} up to seq {}: it lost what \
@@ -270,6 +273,9 @@ async fn push(machine: &Arc<Machine>, node: &MachineId, push: Push) -> Result<Pu
             "the records are of another log than the push".into(),
         ));
     }
+    if orphans::is_over(machine, &snapshot, &log) {
+        return orphans::keep(machine, run).await;
+    }
     incarnations::may_push(&snapshot, row, &run)?;
     let (run, node_id, policy) = (Arc::new(run), node.clone(), machine.config.policy());
     let (taken, central) = (Arc::clone(&run), Arc::clone(machine));
@@ -283,7 +289,8 @@ async fn push(machine: &Arc<Machine>, node: &MachineId, push: Push) -> Result<Pu
                 "{node_id} took its own tail back since: what an earlier process pushed comes too late"
             )));
         }
-        take_in(tx, &taken, &node_id, &policy)
+        take_in(tx, &taken, &node_id, &policy)?;
+        orphans::prove_waiting(tx, &central, &taken)
     });
     lanes.admitted(&log, end);
     let committed = match taking.await.map_err(ServerError::from) {
@@ -361,6 +368,13 @@ async fn pull(machine: &Arc<Machine>, node: &MachineId, pull: Pull) -> Result<Pu
         } else if machine.central.healing() {
             return Err(ServerError::NotServing(
                 "it waits for what its machines have of the order; try again".into(),
+            ));
+        } else if orphans::is_over(machine, &machine.ledger.snapshot(), &pull.log)
+            && mark_of(machine, &pull.log).is_none_or(|ours| ours.seq < after.seq)
+        {
+            return Err(ServerError::NotServing(
+                "it goes on in a later log; say hello and bring what is behind the end of this one first"
+                    .into(),
             ));
         } else {
             return Err(ServerError::Fork(format!(

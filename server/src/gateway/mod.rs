@@ -11,6 +11,7 @@ mod incarnations;
 mod joining;
 pub(crate) mod lanes;
 mod notices;
+pub(crate) mod orphans;
 pub(crate) mod processes;
 pub(crate) mod schedules;
 mod sinks;

@@ -1,6 +1,6 @@
 //! The gateway's ticker: what depends on time passing becomes a receipt here, and nowhere else.
 
-use super::{central, schedules};
+use super::{central, orphans, schedules};
 use crate::checks::Services;
 use crate::clock::running_ms;
 use crate::error::ServerError;
@@ -87,6 +87,11 @@ pub(crate) async fn tick_forever(
             if let Err(e) = tick(&machine, &jobs, &services, watched_since).await {
                 tracing::error!(code = e.code(), error = %e, "the ticker could not write what time brought");
             }
+            if orphans::is_to_be_settled(&machine)
+                && let Err(e) = orphans::settle(&machine).await
+            {
+                tracing::error!(code = e.code(), error = %e, "what an orphan branch tells could not be offered again");
+            }
             scheduled.look(&machine).await;
             wait = scheduled.until_next(&machine, period).max(TICK_MIN);
         }
@@ -117,7 +122,7 @@ fn kept_requests(machine: &Machine) -> Result<Vec<Receipt>, LedgerError> {
 }
 
 // Whether trying again later says the same. A full disk, a full queue and a failing disk are no answers to what was asked.
-fn is_final(error: &ServerError) -> bool {
+pub(super) fn is_final(error: &ServerError) -> bool {
     let status = error.status();
     status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS
 }

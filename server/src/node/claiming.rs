@@ -21,8 +21,8 @@ pub(super) async fn claim_round(link: &Arc<Link>) -> Result<(), ServerError> {
     if link.synced.borrow().is_none() {
         return Ok(());
     }
-    if *link.order.borrow() != link.follows() {
-        // A claim in an order that is not here yet could not be checked.
+    if *link.order.borrow() != link.follows() || link.machine().is_to_be_folded_again() {
+        // A claim in an order that is not here yet, or not as it counts, could not be checked.
         drop(no_hello);
         tokio::time::sleep(HEALING_WAIT).await;
         return Ok(());

@@ -2,7 +2,7 @@
 
 use super::link::{EXCHANGE_TIMEOUT, Link, pull_log};
 use crate::error::ServerError;
-use crate::exchange::{Mark, Marks, MarksAnswer, Push, PushAnswer, encode};
+use crate::exchange::{HelloAnswer, Mark, Marks, MarksAnswer, Push, PushAnswer, encode};
 use crate::gateway::exchange::{raw_of, read_run};
 use crate::machine::Machine;
 use ledger::core::{LogId, Stream};
@@ -10,7 +10,20 @@ use std::sync::Arc;
 
 // What is here of the gateway's own logs, and not there any more: its work and facts first, then the order, epoch by epoch.
 pub(super) async fn offer_all(link: &Arc<Link>) -> Result<(), ServerError> {
-    let logs = logs_of_central(link.machine());
+    offer(link, logs_of_central(link.machine())).await
+}
+
+/// What is here of the gateway's earlier logs behind their end: its epoch began when this machine was not asked. The order
+/// first, which tells of the claims that the reports behind it stand under.
+pub(super) async fn offer_orphans(link: &Arc<Link>, answer: &HelloAnswer) -> Result<(), ServerError> {
+    let mut logs = logs_of_central(link.machine());
+    logs.retain(|log| *log != answer.order && !answer.mirror.contains(log));
+    let snapshot = link.machine().ledger.snapshot();
+    logs.sort_by_key(|log| snapshot.state.log(log).map(|row| row.stream) != Some(Stream::Order));
+    offer(link, logs).await
+}
+
+async fn offer(link: &Arc<Link>, logs: Vec<LogId>) -> Result<(), ServerError> {
     let asked = Marks {
         taking_back: None,
         logs,
@@ -23,7 +36,9 @@ pub(super) async fn offer_all(link: &Arc<Link>) -> Result<(), ServerError> {
         if !is_prefix && ours.is_some_and(|ours| mark.is_some_and(|mark| ours.seq >= mark.seq)) {
             tracing::warn!(%log, "the gateway has another record in this log than is here; both sides keep what they have");
         }
-        while is_prefix && entry.1 != ours {
+        let is_ahead =
+            |mark: Option<Mark>| ours.is_some_and(|ours| mark.is_none_or(|mark| mark.seq < ours.seq));
+        while is_prefix && is_ahead(entry.1) {
             push_one(link, &mut entry).await?;
         }
     }

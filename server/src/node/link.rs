@@ -5,7 +5,7 @@
 //! work and facts), *claim* (only after everything was judged, only for free slots).
 
 use super::claiming::claim_round;
-use super::follow::{follow_epoch, offer_all, show_fork};
+use super::follow::{follow_epoch, offer_all, offer_orphans, show_fork};
 use super::push::Pushes;
 use crate::client::{ClientError, Signed};
 use crate::clock::running_ms;
@@ -360,6 +360,13 @@ async fn push_round(link: &Arc<Link>) -> Result<(), ServerError> {
         // Its waiting for us ended with this very hello; it may wait for others.
         tokio::time::sleep(HEALING_WAIT).await;
         return Ok(());
+    }
+    if answer.orphan || link.follows() != Some(answer.order) {
+        offer_orphans(link, &answer).await?;
+        if answer.orphan {
+            // The next hello has it settled, before anything that was done under its claims is told.
+            return Ok(());
+        }
     }
     link.heed(&answer.marks);
     let machine = Arc::clone(&link.machine);

@@ -33,13 +33,19 @@ const REOPEN_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// Time between two tries to reach the gateway while nothing can go on without it.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// Opens a node's store, whole: what it lost of its own logs is here again.
+/// Opens a node's store, whole: what it lost of its own logs is here again. `again` tells that this process just closed it.
 ///
 /// # Errors
 /// [`ServerError`] when it cannot be opened, or when the gateway's copy of a log is another one.
-pub(crate) async fn open_whole(dir: &Path, config: &Config) -> Result<Arc<Machine>, ServerError> {
+pub(crate) async fn open_whole(
+    dir: &Path,
+    config: &Config,
+    again: bool,
+) -> Result<Arc<Machine>, ServerError> {
+    let open = || Machine::open(dir, config.clone());
+    let opened = if again { reopen(open).await } else { open() };
     // An anchor that is as old as the data proves nothing about what came after it.
-    let (machine, anchor_proves) = match Machine::open(dir, config.clone()) {
+    let (machine, anchor_proves) = match opened {
         Ok(machine) => {
             let Some(gateway) = gateway_of(&machine)? else {
                 return Ok(machine);

@@ -1,16 +1,18 @@
 //! A claim of an epoch's lost tail, proven by the record that Central signed: known again, so that what comes under it is judged.
 //!
 //! The tail's claims gave nothing that the order knows: their jobs may be ready, or with another machine, by now. A success under such
-//! a claim therefore counts as a late one does, and an exclusive one goes to a person, who alone knows what took effect.
+//! a claim therefore counts as a late one does, and an exclusive one goes to a person, who alone knows what took effect: as long
+//! as it waits for a claim it is held.
 
-use super::{OrderDraft, about};
-use crate::FleetState;
+use super::{OrderDraft, about, steer};
 use crate::queue::Refusal;
-use ledger_core::kinds::{AnyDetail, Evidence, Fence, JobClaimProven};
+use crate::{FleetState, notices};
+use ledger_core::kinds::{AnyDetail, Class, Evidence, Fence, JobClaimProven, NoticeTopic};
 use ledger_core::{Record, chain};
 
 /// Makes a claim known that Central gave behind the cut of an earlier epoch. `record` is the signed `job.claimed` that its machine, or
-/// whoever followed the order, has kept. Nothing when the claim is known already.
+/// whoever followed the order, has kept. Nothing when the claim is known already. An exclusive job that waits is held, with a
+/// notice, since what it does may have been done.
 ///
 /// # Errors
 /// [`Refusal::NotProven`] for anything else than such a record, [`Refusal::JobUnknown`] as long as the job's request was not accepted anew.
@@ -55,7 +57,21 @@ pub fn prove_claim(state: &FleetState, record: &Record) -> Result<Vec<OrderDraft
             seal: record.seal_digest(),
         },
     };
-    Ok(vec![about(&job.id, &proven, Some(record.statement().id))])
+    let mut drafts = vec![about(&job.id, &proven, Some(record.statement().id))];
+    if proven.class == Class::Exclusive
+        && let Ok(held) = steer::hold(state, &job.id, "given to a machine in an epoch's lost tail")
+        && !held.is_empty()
+    {
+        drafts.extend(held);
+        let text = format!(
+            "exclusive job {} was given to {} in an epoch's lost tail and may have taken effect: release or discard it",
+            job.id, proven.machine
+        );
+        let key: [&[u8]; 3] = [b"claim proven", &job.id.0.0, &fence.digest];
+        let about = Some(&proven.machine);
+        drafts.extend(notices::raise(state, NoticeTopic::JobParked, about, &text, &key));
+    }
+    Ok(drafts)
 }
 
 /// Whether a claim was given in the part of an epoch's order that was lost.

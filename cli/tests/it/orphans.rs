@@ -1,0 +1,161 @@
+//! Machines that come back with more of the order than the next epoch was cut at: nothing they tell of is lost.
+
+use crate::restored::{Fleet, copy, put_back, until};
+use crate::{Daemon, good, json, ledger, said};
+use std::path::PathBuf;
+
+/// What a gateway is put back to.
+struct Copy {
+    data: [PathBuf; 2],
+    keys: [PathBuf; 2],
+}
+
+impl Copy {
+    fn of(fleet: &Fleet, machine: &str) -> Self {
+        let (dir, old) = (fleet.dir(machine), fleet.dir(&format!("old-{machine}")));
+        std::fs::create_dir(&old).unwrap();
+        let of = |folder: &str| [old.join(folder), dir.join(folder)];
+        let kept = Self {
+            data: of("data"),
+            keys: of("keys"),
+        };
+        for [old, place] in [&kept.data, &kept.keys] {
+            copy(place, old);
+        }
+        kept
+    }
+
+    fn put_back(&self) {
+        for [old, place] in [&self.data, &self.keys] {
+            put_back(old, place);
+        }
+    }
+}
+
+fn submit(fleet: &Fleet, words: &[&str]) -> String {
+    let done = good(&fleet.dir("gateway"), &[&["submit"], words].concat());
+    let job = done["job"].as_str().or(done["id"].as_str());
+    job.unwrap_or_else(|| panic!("{done}")).to_owned()
+}
+
+fn state(fleet: &Fleet, machine: &str, job: &str) -> String {
+    let (_, said) = json(&fleet.dir(machine), &["jobs", "list"]);
+    // Between two openings of its store a daemon answers nothing.
+    let jobs = said["result"]["jobs"].as_array().cloned().unwrap_or_default();
+    let of = jobs.iter().find(|row| row["id"] == job);
+    of.map_or_else(
+        || "unknown".to_owned(),
+        |row| row["state"].as_str().unwrap().to_owned(),
+    )
+}
+
+fn arrives(fleet: &Fleet, machine: &str, job: &str, at: &str) {
+    until(&format!("{job} is {at} on {machine}"), || {
+        state(fleet, machine, job) == at
+    });
+}
+
+#[test]
+fn a_machine_that_comes_back_with_an_orphan_branch_loses_no_request_and_no_result_and_follows_the_next_epoch()
+{
+    let fleet = Fleet::new(&["studio", "mini"]);
+    for node in ["studio", "mini"] {
+        let more = format!(
+            "[[handler]]\nname = \"pay-{node}\"\nargv = [\"sh\", \"-c\", \"echo 42\"]\nclass = \"exclusive\"\n"
+        );
+        let path = fleet.dir(node).join("config.toml");
+        let settings = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, settings + &more).unwrap();
+    }
+    let config = fleet.dir("gateway").join("config.toml");
+    let settings = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(
+        &config,
+        settings.replace("heal_wait_ms = 20000", "heal_wait_ms = 1500"),
+    )
+    .unwrap();
+
+    let start = |machine: &str| -> Daemon { fleet.start(machine) };
+    let (gateway, studio, mini) = (start("gateway"), start("studio"), start("mini"));
+    let before = fleet.job("on-mini");
+    fleet.same_order(&["gateway", "studio", "mini"]);
+    gateway.stop();
+    let old = Copy::of(&fleet, "gateway");
+
+    // What studio alone follows: mini sleeps.
+    let gateway = start("gateway");
+    let both = fleet.job("on-studio");
+    fleet.same_order(&["gateway", "studio", "mini"]);
+    mini.stop();
+    let done = fleet.job("on-studio");
+    let paid = fleet.job("pay-studio");
+    let waits = submit(&fleet, &["on-mini", "--input", "{\"n\": 3}"]);
+    let cancelled = submit(&fleet, &["on-mini"]);
+    good(&fleet.dir("gateway"), &["jobs", "cancel", &cancelled]);
+    let asked_there = good(&fleet.dir("studio"), &["submit", "on-mini"]);
+    let asked_there = asked_there["job"].as_str().unwrap().to_owned();
+    arrives(&fleet, "gateway", &asked_there, "ready");
+    let note = fleet.note_seen("gateway", "studio");
+    fleet.same_order(&["gateway", "studio"]);
+    gateway.kill();
+    studio.kill();
+
+    // The gateway is old, and only mini is asked.
+    old.put_back();
+    let (mut gateway, mini) = (start("gateway"), start("mini"));
+    until("the second epoch", || {
+        fleet.epoch("gateway") == 2 && fleet.epoch("mini") == 2
+    });
+    let later = fleet.job("on-mini");
+    assert_eq!(state(&fleet, "gateway", &both), "succeeded");
+    for job in [&done, &paid, &waits, &cancelled, &asked_there] {
+        assert_eq!(state(&fleet, "gateway", job), "unknown");
+    }
+
+    // Studio comes; the gateway is killed as soon as it has its branch, and once more when all is done.
+    let studio = start("studio");
+    until("the branch is kept", || fleet.notes("gateway").contains(&note));
+    gateway.kill();
+    gateway = start("gateway");
+    for job in [&before, &both, &later, &done, &waits, &asked_there] {
+        arrives(&fleet, "gateway", job, "succeeded");
+    }
+    arrives(&fleet, "gateway", &cancelled, "cancelled");
+    arrives(&fleet, "gateway", &paid, "held");
+    until("what the gateway itself had said is here", || {
+        fleet.notes("gateway").contains(&note)
+    });
+    let newest = fleet.job("on-studio");
+    assert_eq!(
+        (fleet.epoch("studio"), fleet.incarnation("studio", "gateway")),
+        (2, 1)
+    );
+    gateway.kill();
+    let gateway = start("gateway");
+    for machine in ["gateway", "studio", "mini"] {
+        for job in [&before, &both, &later, &done, &waits, &asked_there, &newest] {
+            arrives(&fleet, machine, job, "succeeded");
+        }
+        arrives(&fleet, machine, &paid, "held");
+        arrives(&fleet, machine, &cancelled, "cancelled");
+    }
+    // Once each: its request and its result.
+    let life = good(&fleet.dir("gateway"), &["jobs", "show", &done]).to_string();
+    assert_eq!(life.matches("job.claim-proven").count(), 1, "{life}");
+    let told = ledger(&fleet.dir("gateway"))
+        .args(["replay", "--kind", "notice.raised"])
+        .output()
+        .unwrap();
+    assert_eq!(
+        said(&told).matches("behind its cut at seq").count(),
+        1,
+        "{}",
+        said(&told)
+    );
+    for daemon in [studio, mini, gateway] {
+        daemon.stop();
+    }
+    for machine in ["gateway", "studio", "mini"] {
+        fleet.clean(machine);
+    }
+}
