@@ -309,6 +309,18 @@ impl<'a> Check<'a> {
         self.home.is_none() || self.logs.get(log).and_then(LogState::machine_key) == self.home
     }
 
+    /// Whether a later log says that it took the place of this one.
+    pub(super) fn is_over(&self, log: &LogId) -> bool {
+        let mut chains = self.logs.values().filter_map(LogState::chain);
+        chains.any(|chain| {
+            chain
+                .genesis()
+                .predecessor
+                .as_ref()
+                .is_some_and(|before| before.log == *log)
+        })
+    }
+
     /// Whether a log is written by the machine that owns the store.
     pub(super) fn is_own(&self, log: &LogId) -> bool {
         self.anchored.contains(log)

@@ -226,14 +226,24 @@ impl Book {
     }
 
     /// What nobody brought. A pin or citation of another machine's order may run ahead of the copies of logs here; it is then only
-    /// counted, unless the log is this store's own.
-    pub(super) fn missing(&mut self, is_own: impl Fn(&LogId) -> bool) -> (Vec<Finding>, u64) {
+    /// counted, unless the log is this store's own. So is what an order cites that another took the place of: its machine went back
+    /// in time, and nobody else has its pulses.
+    pub(super) fn missing(
+        &mut self,
+        is_own: impl Fn(&LogId) -> bool,
+        is_over: impl Fn(&LogId) -> bool,
+    ) -> (Vec<Finding>, u64) {
         let (mut findings, mut ahead) = (Vec::new(), 0);
         for (log, seqs) in std::mem::take(&mut self.waiting) {
             for (seq, heads) in seqs {
                 for head in heads {
                     let must = match head.by {
                         By::Anchor | By::Checkpoint | By::Cosigned => true,
+                        By::Order {
+                            word: Word::Cited,
+                            order,
+                            ..
+                        } if is_over(&order) => false,
                         By::Order { own, .. } => own || is_own(&log),
                     };
                     if must {

@@ -313,13 +313,14 @@ fn heads(check: &mut Check<'_>, place: &Place, options: &Options) -> Result<(), 
     }
     check.report.counts.heads_compared += late.compared;
     let mut book = std::mem::take(&mut check.book);
-    let (missing, ahead) = book.missing(|log| check.is_own(log));
+    let (missing, ahead) = book.missing(|log| check.is_own(log), |order| check.is_over(order));
     let (dropped, pruned) = (book.dropped(), book.pruned());
     check.book = book;
     missing.into_iter().for_each(|finding| check.found(finding));
     if ahead > 0 {
         check.report.note(format!(
-            "{ahead} pins and citations of other machines' logs are ahead of the copies here, or of logs that are not here"
+            "{ahead} pins and citations of other machines' logs, or of an earlier epoch, are ahead of the copies here, or of logs that \
+             are not here"
         ));
     }
     if pruned > 0 {
