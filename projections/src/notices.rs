@@ -245,6 +245,11 @@ impl Notices {
         self.open.iter().filter_map(row)
     }
 
+    /// Whether a notice is one of these.
+    pub(crate) fn is_open(&self, notice: &ReceiptId) -> bool {
+        self.open.get(notice).is_some()
+    }
+
     /// What a machine that was told to be offline, and not back yet, has brought in since.
     pub(crate) fn offline(&self, machine: &MachineId) -> Option<&Brought> {
         self.offline.get(machine)

@@ -272,6 +272,11 @@ impl FleetState {
         self.notices.open()
     }
 
+    /// Whether a notice is one of these.
+    pub fn is_open_notice(&self, id: &ReceiptId) -> bool {
+        self.notices.is_open(id)
+    }
+
     /// This machine's own runs that have no final verdict yet: going on, or ended and still to be judged.
     pub fn runs(&self) -> impl Iterator<Item = (&Fence, &Run)> {
         self.runs.runs.iter()

@@ -5,7 +5,8 @@ use crate::error::CliError;
 use crate::exit::{Exit, FINE};
 use crate::output::{self, DIM, paint};
 use clap::{Args, Subcommand};
-use ledger_server::http::wire::{Notice, NoticesQuery, SeenBody};
+use ledger_server::client::Api;
+use ledger_server::http::wire::{Notice, NoticesQuery, Page, SeenBody};
 use serde_json::json;
 
 /// What `notices` takes.
@@ -26,6 +27,9 @@ enum NoticesCommand {
         /// At most so many
         #[arg(long, default_value_t = 20, value_name = "N")]
         limit: u32,
+        /// Go on where an earlier list ended (its next_cursor with --json)
+        #[arg(long)]
+        cursor: Option<String>,
     },
     /// Say that somebody has seen it: it is told to nobody any more, and leaves `status`
     #[command(
@@ -47,36 +51,62 @@ enum NoticesCommand {
 /// Lists or acknowledges.
 pub(crate) async fn run(context: &Context, args: &NoticesArgs) -> Result<Exit, CliError> {
     match &args.command {
-        NoticesCommand::List { open, limit } => list(context, *open, *limit).await,
+        NoticesCommand::List { open, limit, cursor } => list(context, *open, *limit, cursor.clone()).await,
         NoticesCommand::Ack { id, note, .. } => acknowledge(context, id.as_deref(), note).await,
     }
 }
 
-async fn list(context: &Context, open: bool, limit: u32) -> Result<Exit, CliError> {
-    let store = context.store().await?;
-    let query = NoticesQuery {
+/// Notices of a page.
+const PAGE: u32 = 1000;
+
+// The newest notices behind a cursor, at most so many, and where to go on.
+async fn newest(
+    api: &Api,
+    open: bool,
+    limit: u32,
+    cursor: Option<String>,
+) -> Result<(Page<Notice>, Option<String>), CliError> {
+    let mut query = NoticesQuery {
         only: open.then(|| "open".to_owned()),
-        limit: Some(limit),
+        limit: Some(limit.min(PAGE)),
+        cursor,
     };
-    let page = store.api.notices(&query).await?;
-    context
-        .output
-        .result(&json!({"notices": page.items, "as_of": page.as_of}), &[], || {
-            if page.items.is_empty() {
-                return "no notices".to_owned();
-            }
-            let mut table = output::table(&["raised", "topic", "told", "notice", "id"]);
-            for notice in &page.items {
-                table.add_row([
-                    notice.raised_at.clone(),
-                    notice.topic.clone(),
-                    told(notice),
-                    notice.text.clone(),
-                    notice.id.clone(),
-                ]);
-            }
-            table.to_string()
-        })?;
+    let mut found = api.notices(&query).await?;
+    query.cursor = found.next_cursor.take();
+    while query.cursor.is_some() {
+        let had = u32::try_from(found.items.len()).unwrap_or(u32::MAX);
+        let left = limit.saturating_sub(had);
+        if left == 0 {
+            break;
+        }
+        query.limit = Some(left.min(PAGE));
+        let page = api.notices(&query).await?;
+        found.items.extend(page.items);
+        query.cursor = page.next_cursor;
+    }
+    Ok((found, query.cursor))
+}
+
+async fn list(context: &Context, open: bool, limit: u32, cursor: Option<String>) -> Result<Exit, CliError> {
+    let store = context.store().await?;
+    let (page, next) = newest(&store.api, open, limit, cursor).await?;
+    let listed = json!({"notices": page.items, "as_of": page.as_of, "next_cursor": next});
+    context.output.result(&listed, &[], || {
+        if page.items.is_empty() {
+            return "no notices".to_owned();
+        }
+        let mut table = output::table(&["raised", "topic", "told", "notice", "id"]);
+        for notice in &page.items {
+            table.add_row([
+                notice.raised_at.clone(),
+                notice.topic.clone(),
+                told(notice),
+                notice.text.clone(),
+                notice.id.clone(),
+            ]);
+        }
+        table.to_string()
+    })?;
     Ok(FINE)
 }
 
@@ -96,11 +126,8 @@ async fn acknowledge(context: &Context, id: Option<&str>, note: &str) -> Result<
     let ids = match id {
         Some(id) => vec![id.to_owned()],
         None => {
-            let query = NoticesQuery {
-                only: Some("open".to_owned()),
-                limit: Some(1000),
-            };
-            let open = store.api.notices(&query).await?.items;
+            // All of them before the first is acknowledged: a page is no place to stop.
+            let open = newest(&store.api, true, u32::MAX, None).await?.0.items;
             open.into_iter().map(|notice| notice.id).collect()
         }
     };

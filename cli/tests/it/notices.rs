@@ -200,6 +200,46 @@ fn a_notice_that_no_sink_takes_stays_in_status_until_somebody_has_seen_it() {
 }
 
 /// Where a text stands in a file of the journal.
+#[test]
+fn all_that_are_open_are_acknowledged_however_many_pages_they_fill() {
+    use ledger::core::kinds::{NoticeRaised, NoticeTopic};
+    use ledger::core::{Draft, Stream, Subject};
+    let dir = founded();
+    let dir = dir.path();
+    let many = 1_003_u32;
+    let machine = ledger_server::Machine::open(dir, ledger_server::Config::default()).unwrap();
+    for part in (0..many).collect::<Vec<_>>().chunks(200) {
+        let part = part.to_vec();
+        let raised = machine
+            .ledger
+            .commit(move |tx| -> Result<(), ledger_server::ServerError> {
+                for n in part {
+                    let raised = NoticeRaised {
+                        topic: NoticeTopic::JobParked,
+                        machine: None,
+                        text: format!("notice {n}"),
+                    };
+                    let subject = Subject::new("notice").expect("short and printable");
+                    tx.append(Stream::Order, Draft::of(&raised, subject))?;
+                }
+                Ok(())
+            });
+        raised.unwrap();
+    }
+    drop(machine);
+    let page = good(dir, &["notices", "list", "--open", "--limit", "2"]);
+    let cursor = page["next_cursor"].as_str().unwrap();
+    let behind = good(
+        dir,
+        &["notices", "list", "--open", "--limit", "2000", "--cursor", cursor],
+    );
+    assert_eq!(behind["notices"].as_array().unwrap().len(), 1_001);
+    assert!(behind["next_cursor"].is_null());
+    let done = good(dir, &["notices", "ack", "--all", "--note", "read"]);
+    assert_eq!(done["acknowledged"].as_array().unwrap().len(), 1_003);
+    assert!(notices(dir, true).is_empty());
+}
+
 fn find(dir: &Path, needle: &[u8]) -> (PathBuf, usize) {
     let files = std::fs::read_dir(dir.join("data/journal")).unwrap();
     let mut found = files.filter_map(|file| {

@@ -445,6 +445,16 @@ impl Api {
         .await
     }
 
+    /// The same for what takes as long as the disk does.
+    pub(super) async fn post_long<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.read(self.send(Method::POST, target, Some(body)).await?)
+            .await
+    }
+
     async fn within<T>(&self, call: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
         let elapsed = |_| ClientError::Timeout {
             to: self.transport.name().to_owned(),

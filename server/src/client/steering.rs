@@ -79,7 +79,7 @@ impl Api {
             .await
     }
 
-    /// `POST /v1/handlers/{handler}/drain`: at the local door alone.
+    /// `POST /v1/handlers/{handler}/drain`: at the local door alone. Takes as long as its backlog does.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -88,7 +88,7 @@ impl Api {
         handler: &str,
         body: &WishBody,
     ) -> Result<Answer<Drained>, ClientError> {
-        self.post(&format!("/v1/handlers/{}/drain", escape(handler)), body)
+        self.post_long(&format!("/v1/handlers/{}/drain", escape(handler)), body)
             .await
     }
 

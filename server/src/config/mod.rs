@@ -18,6 +18,14 @@ use serde::{Deserialize, Serialize};
 /// Slots of all handlers at most: what one hello can name, with room for what is not judged yet.
 const SLOTS_MAX: u64 = 512;
 
+/// The shortest and the longest time of what happens again and again, milliseconds: faster is a loop without a pause, and a day
+/// is as good as never.
+const EVERY_MS: std::ops::RangeInclusive<u64> = 50..=86_400_000;
+/// The shortest and the longest time after which something follows, milliseconds: up to a year.
+const AFTER_MS: std::ops::RangeInclusive<u64> = 50..=31_622_400_000;
+/// The longest time that Central waits for marks after a start, milliseconds.
+const HEAL_WAIT_MS_MAX: u64 = 86_400_000;
+
 /// What can be set by environment (`LEDGER_` and the key in capitals, `_` for `.`) or flag, beside the file.
 pub const KEYS: &[&str] = &[
     "listen",
@@ -113,16 +121,25 @@ impl Config {
     // What is wrong with it, when something is.
     fn check(&self) -> Result<(), String> {
         let t = &self.timing;
-        for (name, value) in [
-            ("timing.pulse_ms", t.pulse_ms),
-            ("timing.beat_ms", t.beat_ms),
-            ("timing.term_ms", t.term_ms),
-            ("timing.poll_ms", t.poll_ms),
-            ("timing.lost_after_ms", t.lost_after_ms),
+        let heal_wait_ms = t.heal_wait_ms.unwrap_or(0);
+        for (name, value, bounds) in [
+            ("timing.pulse_ms", t.pulse_ms, EVERY_MS),
+            ("timing.beat_ms", t.beat_ms, EVERY_MS),
+            ("timing.term_ms", t.term_ms, EVERY_MS),
+            ("timing.poll_ms", t.poll_ms, EVERY_MS),
+            ("timing.cosign_ms", t.cosign_ms, EVERY_MS),
+            ("timing.lost_after_ms", t.lost_after_ms, EVERY_MS),
+            ("timing.notify_after_ms", t.notify_after_ms, AFTER_MS),
+            ("timing.stable_after_ms", t.stable_after_ms, AFTER_MS),
+            ("timing.outbox_after_ms", t.outbox_after_ms, AFTER_MS),
+            ("timing.failover_after_ms", t.failover_after_ms, AFTER_MS),
+            ("timing.heal_wait_ms", heal_wait_ms, 0..=HEAL_WAIT_MS_MAX),
         ] {
-            if !(50..=86_400_000).contains(&value) {
+            if !bounds.contains(&value) {
                 return Err(format!(
-                    "{name} = {value}: a time between 50 and 86,400,000 milliseconds is expected"
+                    "{name} = {value}: a time between {} and {} milliseconds is expected",
+                    bounds.start(),
+                    bounds.end()
                 ));
             }
         }
@@ -201,4 +218,37 @@ impl Config {
 
 fn is_web_address(url: &str) -> bool {
     url.starts_with("http://") || url.starts_with("https://")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(change: impl FnOnce(&mut Timing)) -> Option<String> {
+        let mut config = Config::default();
+        change(&mut config.timing);
+        config.check().err()
+    }
+
+    #[test]
+    fn every_time_is_bounded_and_the_refusal_names_it() {
+        type Set = fn(&mut Timing, u64);
+        let times: [(&str, Set); 6] = [
+            ("timing.cosign_ms", |t, ms| t.cosign_ms = ms),
+            ("timing.notify_after_ms", |t, ms| t.notify_after_ms = ms),
+            ("timing.stable_after_ms", |t, ms| t.stable_after_ms = ms),
+            ("timing.outbox_after_ms", |t, ms| t.outbox_after_ms = ms),
+            ("timing.failover_after_ms", |t, ms| t.failover_after_ms = ms),
+            ("timing.heal_wait_ms", |t, ms| t.heal_wait_ms = Some(ms)),
+        ];
+        for (name, set) in times {
+            for ms in [0, u64::MAX] {
+                let refused = wrong(|t| set(t, ms));
+                let allowed = name == "timing.heal_wait_ms" && ms == 0;
+                assert_eq!(refused.is_none(), allowed, "{name} = {ms}: {refused:?}");
+                assert!(refused.is_none_or(|why| why.starts_with(name)));
+            }
+            assert_eq!(wrong(|t| set(t, 1_000)), None, "{name}");
+        }
+    }
 }

@@ -7,7 +7,7 @@
 use super::problem::Problem;
 use data_encoding::BASE64URL_NOPAD;
 use ledger::core::canonical;
-use ledger::core::{Hlc, LogId, MachineId, Stream};
+use ledger::core::{Hlc, LogId, MachineId, ReceiptId, Stream};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Longest cursor that is read, in characters.
@@ -83,6 +83,17 @@ pub(crate) struct EventKey {
 
 impl Cursor for EventKey {
     const TAG: u8 = 4;
+}
+
+/// Behind a notice, the newest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub(crate) struct NoticeKey {
+    pub(crate) raised_at: i64,
+    pub(crate) id: ReceiptId,
+}
+
+impl Cursor for NoticeKey {
+    const TAG: u8 = 5;
 }
 
 #[cfg(test)]

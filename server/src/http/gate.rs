@@ -54,9 +54,9 @@ impl Size {
             "/v1/fleet/pull" | "/v1/fleet/claim" => Self::Poll,
             "/v1/fleet/join" => Self::Join,
             "/v1/events" => Self::Tail,
-            "/v1/vault/scan" | "/v1/export" | "/v1/import" | "/v1/verify" | "/v1/prove" | "/v1/publish" => {
-                Self::Scan
-            }
+            "/v1/vault/scan" | "/v1/export" | "/v1/import" | "/v1/verify" | "/v1/prove" | "/v1/publish"
+            | "/v1/retention/run" => Self::Scan,
+            path if path.starts_with("/v1/handlers/") && path.ends_with("/drain") => Self::Scan,
             _ => Self::Ordinary,
         }
     }
@@ -69,7 +69,7 @@ impl Size {
         }
     }
 
-    /// From the body to the answer's headers; a scan takes as long as the disk does.
+    /// From the body to the answer's headers; a scan, and whatever goes through as much, takes as long as the disk does.
     fn within(self) -> Option<Duration> {
         match self {
             Self::Ordinary | Self::Push | Self::Join | Self::Tail => Some(ANSWER_WITHIN),
@@ -312,6 +312,25 @@ mod tests {
         };
         let headers = HeaderMap::from_iter([(header::HOST, http::HeaderValue::from_static(host))]);
         check_host(&headers, &config).is_ok()
+    }
+
+    #[test]
+    fn what_goes_through_a_whole_store_or_backlog_is_not_cut_off() {
+        for path in [
+            "/v1/vault/scan",
+            "/v1/verify",
+            "/v1/retention/run",
+            "/v1/handlers/thumbs/drain",
+        ] {
+            assert_eq!(Size::of(path).within(), None, "{path}");
+        }
+        for path in [
+            "/v1/retention",
+            "/v1/handlers/thumbs/pause",
+            "/v1/nodes/studio/drain",
+        ] {
+            assert_eq!(Size::of(path).within(), Some(ANSWER_WITHIN), "{path}");
+        }
     }
 
     #[test]

@@ -143,22 +143,9 @@ pub(crate) async fn drain(
     decide::drain(state, &handler, &body.reason).map_err(ServerError::from)?;
     // What is asked for later is not of this backlog.
     let backlog: Vec<JobId> = decide::backlog(state, &handler).map(|job| job.id).collect();
-    let mut discarded = 0u64;
-    for part in backlog.chunks(DUE_MAX) {
-        let mut said = Vec::with_capacity(part.len());
-        for job in part {
-            let detail = JobDiscarded {
-                job: *job,
-                reason: DiscardReason::Drained,
-                retried_as: None,
-                note: body.reason.clone(),
-            };
-            let draft = Draft::of(&detail, job.subject());
-            said.push(statements::sign(&api, None, move |_| Ok(draft.clone())).await?);
-        }
-        let drained = api.machine.drain(said).await?;
-        discarded = discarded.saturating_add(u64::try_from(drained).unwrap_or(u64::MAX));
-    }
+    // It goes through the whole of it, also when nobody waits for the answer any more.
+    let draining = tokio::spawn(discard(Arc::clone(&api), handler, backlog, body.reason));
+    let discarded = draining.await.map_err(|_| Problem::broken("draining"))??;
     let reply = api.item(move |machine, snapshot| {
         Ok(Drained {
             handler: row(machine, &snapshot.state, &name),
@@ -167,6 +154,46 @@ pub(crate) async fn drain(
         })
     });
     reply.await
+}
+
+// Discards the jobs of a backlog that still wait; how many they were.
+async fn discard(
+    api: Arc<Api>,
+    handler: String,
+    backlog: Vec<JobId>,
+    reason: String,
+) -> Result<u64, Problem> {
+    let mut discarded = 0u64;
+    for part in backlog.chunks(DUE_MAX) {
+        let draining = async {
+            let mut said = Vec::with_capacity(part.len());
+            for job in part {
+                let detail = JobDiscarded {
+                    job: *job,
+                    reason: DiscardReason::Drained,
+                    retried_as: None,
+                    note: reason.clone(),
+                };
+                let draft = Draft::of(&detail, job.subject());
+                said.push(statements::sign(&api, None, move |_| Ok(draft.clone())).await?);
+            }
+            Ok::<usize, Problem>(api.machine.drain(said).await?)
+        };
+        match draining.await {
+            Ok(drained) => discarded = discarded.saturating_add(u64::try_from(drained).unwrap_or(u64::MAX)),
+            Err(problem) => {
+                tracing::warn!(
+                    handler,
+                    discarded,
+                    code = problem.code(),
+                    "a drain did not come to its end"
+                );
+                return Err(problem);
+            }
+        }
+    }
+    tracing::info!(handler, discarded, "a backlog is drained");
+    Ok(discarded)
 }
 
 /// The limits in force.

@@ -1,12 +1,13 @@
 //! `GET /v1/notices` and `POST /v1/notices/{id}/acknowledge`: what people were told, and that somebody has seen it.
 
 use super::caller::Caller;
+use super::cursor::{Cursor, NoticeKey};
 use super::extract::{Json, Query};
 use super::problem::Problem;
 use super::reply::Reply;
 use super::statements::{self, Said};
 use super::wire::{self, Answer, NoticeDelivery, NoticesQuery, Page, Seen, SeenBody, SeenSaid};
-use super::{Api, times, view};
+use super::{Api, select, times, view};
 use crate::error::ServerError;
 use axum::Extension;
 use axum::extract::{Path, State};
@@ -18,10 +19,6 @@ use ledger_projections::notices::Notice;
 use serde_json::Value;
 use std::cmp::Reverse;
 use std::sync::Arc;
-
-/// Notices of a page when nothing is said, and at most.
-const LIMIT: u32 = 100;
-const LIMIT_MAX: u32 = 1000;
 
 /// What people were told, the newest first.
 #[utoipa::path(
@@ -37,12 +34,8 @@ pub(crate) async fn list(
     Query(query): Query<NoticesQuery>,
 ) -> Result<Reply<Page<wire::Notice>>, Problem> {
     caller.may_read()?;
-    let limit = query.limit.unwrap_or(LIMIT);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(Problem::query(format!(
-            "expected a limit of 1 to {LIMIT_MAX}, found {limit}"
-        )));
-    }
+    let limit = select::page_size(query.limit)?;
+    let before = query.cursor.as_deref().map(NoticeKey::read).transpose()?;
     let open = match query.only.as_deref() {
         None => false,
         Some("open") => true,
@@ -54,15 +47,23 @@ pub(crate) async fn list(
     };
     api.page(move |_, snapshot| {
         let state = &snapshot.state;
-        let mut found: Vec<(&ReceiptId, &Notice)> = if open {
-            state.open_notices().collect()
+        let all: Box<dyn Iterator<Item = (&ReceiptId, &Notice)>> = if open {
+            Box::new(state.open_notices())
         } else {
-            state.notices().collect()
+            Box::new(state.notices())
         };
-        found.sort_by_key(|(id, notice)| Reverse((notice.raised_at, **id)));
-        found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        let key = |(id, notice): &(&ReceiptId, &Notice)| NoticeKey {
+            raised_at: notice.raised_at,
+            id: **id,
+        };
+        let behind = |found: &(&ReceiptId, &Notice)| before.is_none_or(|before| key(found) < before);
+        let mut found: Vec<_> = all.filter(behind).collect();
+        found.sort_by_key(|found| Reverse(key(found)));
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = found.last().filter(|_| more).map(|last| key(last).to_text());
         let shown = found.into_iter().map(|(id, notice)| shown(id, notice, state));
-        Ok((shown.collect(), None))
+        Ok((shown.collect(), next))
     })
     .await
 }
@@ -127,7 +128,7 @@ pub(super) fn shown(id: &ReceiptId, notice: &Notice, state: &FleetState) -> wire
         machine: notice.machine.as_ref().map(ToString::to_string),
         text: notice.text.clone(),
         raised_at: times::text(notice.raised_at),
-        open: state.open_notices().any(|(open, _)| open == id),
+        open: state.is_open_notice(id),
         acknowledged_at: notice.acknowledged_at.map(times::text),
         deliveries: notice
             .deliveries

@@ -48,6 +48,8 @@ pub struct NoticesQuery {
     pub only: Option<String>,
     /// At most so many, up to 1,000; 100 if not said.
     pub limit: Option<u32>,
+    /// Where the page before ended.
+    pub cursor: Option<String>,
 }
 
 /// That somebody has seen a notice, at the gateway's local door: signed by the local actor.

@@ -1,7 +1,9 @@
 //! Lists come in pages that together are the whole, while others append.
 
 use super::Studio;
-use ledger_server::http::wire::{JobsQuery, ReceiptsQuery, RequestBody, ScanBody, VaultQuery};
+use ledger_server::http::wire::{
+    JobsQuery, NoticesQuery, ReceiptsQuery, RequestBody, ScanBody, SeenBody, VaultQuery,
+};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -228,4 +230,62 @@ async fn jobs_nodes_and_files_are_listed() {
         ["c/d.txt"]
     );
     assert_eq!(rest.next_cursor, None);
+}
+
+#[tokio::test]
+async fn notices_come_in_pages_the_newest_first_and_each_once() {
+    use ledger_projections::notices::raise;
+    let studio = Studio::found();
+    for n in 0..5_u32 {
+        let raised = studio
+            .machine
+            .ledger
+            .submit(move |tx| -> Result<(), ledger_server::ServerError> {
+                let topic = ledger::core::kinds::NoticeTopic::JobParked;
+                for draft in raise(
+                    tx.state(),
+                    topic,
+                    None,
+                    &format!("notice {n}"),
+                    &[&n.to_be_bytes()],
+                ) {
+                    tx.append(ledger::core::Stream::Order, draft)?;
+                }
+                Ok(())
+            });
+        raised.await.unwrap();
+    }
+    let api = studio.api();
+    let seen = api.notices(&NoticesQuery::default()).await.unwrap().items[1]
+        .id
+        .clone();
+    api.acknowledge(&seen, &SeenBody::default()).await.unwrap();
+    for (only, expected) in [(None, 5), (Some("open"), 4)] {
+        let mut query = NoticesQuery {
+            only: only.map(str::to_owned),
+            limit: Some(2),
+            cursor: None,
+        };
+        let mut told = Vec::new();
+        loop {
+            let page = api.notices(&query).await.unwrap();
+            assert!((1..=2).contains(&page.items.len()));
+            told.extend(page.items);
+            query.cursor = page.next_cursor;
+            if query.cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(told.len(), expected, "{told:?}");
+        assert!(
+            told.windows(2)
+                .all(|two| (&two[0].raised_at, &two[0].id) > (&two[1].raised_at, &two[1].id))
+        );
+        assert!(told.iter().all(|notice| notice.open == (notice.id != seen)));
+    }
+    let wrong = NoticesQuery {
+        limit: Some(0),
+        ..NoticesQuery::default()
+    };
+    assert!(api.notices(&wrong).await.is_err());
 }

@@ -1,6 +1,7 @@
 //! The doors of the queue: what a person does to jobs, handlers and limits, and the receipts of it.
 
-use super::Studio;
+use super::{SOON, Studio};
+use futures_util::FutureExt;
 use ledger::core::kinds::{Class, Detail, HandlerDeclared, HeldReason, JobHeld, JobId};
 use ledger::core::{Draft, ReceiptId, SigningKey, Stream};
 use ledger_projections::queue::decide;
@@ -296,6 +297,25 @@ async fn a_limit_is_set_listed_and_lifted() {
     assert_eq!(code(api.set_limit(&other).await), "request.body");
     assert_eq!(api.set_limit(&of(None)).await.unwrap().item.limit, None);
     assert_eq!(api.limits().await.unwrap().items.len(), 2);
+}
+
+#[tokio::test]
+async fn a_drain_that_nobody_waits_for_any_more_comes_to_its_end() {
+    let studio = Studio::found();
+    studio.declare(&["thumbs"]).await;
+    let api = studio.api();
+    let job = studio.submit(request("thumbs")).await;
+    let asked = api
+        .drain_handler("thumbs", &because("stale"))
+        .now_or_never()
+        .is_some();
+    assert!(!asked, "it is given up before it has an answer");
+    let ended = async {
+        while state(&api, &job).await != "discarded" {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, ended).await.unwrap();
 }
 
 #[tokio::test]
