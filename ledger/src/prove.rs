@@ -88,17 +88,23 @@ impl<S: State> Ledger<S> {
         let dir = self.paths().tiles().join(log.to_hex());
         let mut files = Files::new(Arc::new(DiskStorage), &dir, false);
         let grown = self.grow(log, &mut files, Content::Cache)?;
-        let (size, checkpoint) = match cosigned {
-            Some(cosigned) => (cosigned.checkpoint.tree_size, cosigned.note),
-            None => (grown.receipts, grown.checkpoint),
-        };
         // A tile of an older tree is the beginning of what lies there now.
-        let mut tree = TileTree::new(size, |wanted| {
+        let mut read = |wanted: Tile| {
             let here = Tile::at(wanted.level(), wanted.index(), grown.receipts);
             let mut hashes = files.read_tile(here.unwrap_or(wanted))?;
             hashes.truncate(usize::from(wanted.width()));
             Ok::<_, LedgerError>(hashes)
-        });
+        };
+        let cosigned = match cosigned {
+            // One over another history, of a store that was put back, says nothing of this one.
+            Some(Cosigned { checkpoint, note }) => {
+                let root = TileTree::new(checkpoint.tree_size, &mut read).root()?;
+                (root == checkpoint.root).then_some((checkpoint.tree_size, note))
+            }
+            None => None,
+        };
+        let (size, checkpoint) = cosigned.unwrap_or((grown.receipts, grown.checkpoint));
+        let mut tree = TileTree::new(size, &mut read);
         let proof = Proof {
             extra,
             index: seq,

@@ -287,6 +287,10 @@ mod tests {
         marks.settle(&studio, log, Some(mark(2)));
         assert_eq!(marks.written(&log, everybody), Some(2));
         marks.returned(&studio, 2);
+        // Another machine's mark that is not kept yet stands in for nobody's.
+        marks.note(&MachineId::new("mini").unwrap(), log, mark(4));
+        assert_eq!(marks.written(&log, everybody), None);
+        marks.settle(&MachineId::new("mini").unwrap(), log, None);
         assert_eq!(
             (marks.heard(&log, everybody), marks.written(&log, everybody)),
             (None, None)

@@ -2,10 +2,11 @@
 
 use ledger::clock::{Clock, SystemClock, SystemEntropy};
 use ledger::core::kinds::{AnyDetail, NodeDaySummary, NodePulse3, RetentionSet};
-use ledger::core::{Draft, MachineId, Stream, Subject};
+use ledger::core::{Draft, Kind, MachineId, Stream, Subject};
 use ledger::verify::{Options, verify_store};
 use ledger::{Ledger, LedgerError, OpenOptions, Paths};
 use ledger_projections::FleetState;
+use ledger_projections::retention::summary_id;
 use ledger_projections::uptime::{Uptime, Window, absent, uptime};
 use ledger_server::client::Api;
 use ledger_server::config::Timing;
@@ -128,6 +129,17 @@ fn pulses_of_ninety_days_go_their_disk_space_is_freed_and_uptime_stays_exact() {
     clock.0.store(now, Ordering::SeqCst);
     let before = ninety_days(&ledger, now);
     assert_eq!((before.outage_us, before.away.len()), (94 * MINUTE_US, 5));
+
+    // Whoever takes the id of a summary for something else keeps no day from being summed up.
+    let (pulses, key) = (
+        ledger.own_log(Stream::Pulse).unwrap(),
+        ledger.context().machine_key,
+    );
+    let day = u32::try_from((begin + 3 * DAY_US) / DAY_US).unwrap();
+    let note = Draft::custom(Kind::new("x.note").unwrap(), Subject::new("chat/1").unwrap());
+    let note = note.id(summary_id(&key, &pulses, day));
+    let note = ledger.sign_as_actor(note, &SystemEntropy).unwrap();
+    ledger.append_signed(note).unwrap();
 
     // Without a policy nothing goes, but days are summed up, once.
     assert!(retention::run(&ledger).unwrap().is_empty());
