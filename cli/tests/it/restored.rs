@@ -271,6 +271,62 @@ fn a_node_whose_old_data_is_put_back_takes_its_own_tail_back_before_it_says_anyt
 }
 
 #[test]
+fn a_node_whose_old_copy_holds_a_log_that_was_begun_and_never_told_tells_it_before_it_begins_another() {
+    let fleet = Fleet::new(&["studio"]);
+    let (dir, data) = (fleet.dir("studio"), fleet.dir("studio").join("data"));
+    let (old_data, untold_data) = (fleet.dir("old-data"), fleet.dir("untold-data"));
+    let gateway = fleet.start("gateway");
+    let studio = fleet.start("studio");
+    let mut notes = vec![fleet.note_seen("studio", "gateway")];
+    studio.stop();
+    copy(&data, &old_data);
+    let studio = fleet.start("studio");
+    notes.push(fleet.note_seen("studio", "gateway"));
+    studio.kill();
+
+    // It takes its tail back and begins new logs; the gateway dies before it is told of them.
+    put_back(&old_data, &data);
+    let log = || std::fs::read_to_string(dir.join("daemon.log")).unwrap_or_default();
+    let studio = std::thread::scope(|threads| {
+        let starting = threads.spawn(|| fleet.start("studio"));
+        until("its tail is here", || log().contains("own tail is here again"));
+        gateway.kill();
+        starting.join().unwrap()
+    });
+    assert_eq!(fleet.incarnation("studio", "studio"), 2);
+    notes.push(fleet.note("studio"));
+    studio.stop();
+    copy(&data, &untold_data);
+
+    // What is written now nobody else ever has. The anchor knows of it.
+    let anchor = || std::fs::read(dir.join("keys/anchor")).unwrap();
+    let studio = fleet.start("studio");
+    let before = anchor();
+    let lost = fleet.note("studio");
+    until("the anchor knows it", || anchor() != before);
+    studio.kill();
+    put_back(&untold_data, &data);
+    let gateway = fleet.start("gateway");
+    let studio = fleet.start("studio");
+    notes.push(fleet.note_seen("studio", "gateway"));
+    for machine in ["studio", "gateway"] {
+        let here = fleet.notes(machine);
+        assert!(
+            notes.iter().all(|note| here.contains(note)),
+            "{machine}: {here:?}"
+        );
+        assert!(!here.contains(&lost));
+        assert_eq!(fleet.incarnation("studio", machine), 3);
+    }
+    let job = fleet.job("on-studio");
+    assert!(fleet.states("gateway").contains(&(job, "succeeded".into())));
+    studio.stop();
+    gateway.stop();
+    fleet.clean("studio");
+    fleet.clean("gateway");
+}
+
+#[test]
 fn a_gateway_whose_old_data_is_put_back_collects_the_order_from_its_machines_and_opens_the_next_epoch() {
     let fleet = Fleet::new(&["studio", "mini"]);
     let (data, keys) = (

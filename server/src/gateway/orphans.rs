@@ -30,8 +30,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Requests that are offered again in one commit at most.
-const REQUESTS_AT_ONCE: usize = 256;
+/// Requests, claims or reports that are decided in one commit at most.
+const AT_ONCE: usize = 256;
 /// What people say about jobs that is said again, beside erasures.
 const STEERS: [&str; 4] = [
     JobCancelAsked::KIND,
@@ -170,7 +170,7 @@ async fn settle_all(machine: &Arc<Machine>) -> Result<(), ServerError> {
         let job = JobId::of_request(&statement.author, &statement.id);
         offers.push((said, claims.remove(&job).unwrap_or_default()));
     }
-    for chunk in offers.chunks(REQUESTS_AT_ONCE) {
+    for chunk in offers.chunks(AT_ONCE) {
         let (chunk, policy) = (chunk.to_vec(), machine.config.policy());
         let offering = machine.ledger.submit(move |tx| -> Result<(), ServerError> {
             chunk.iter().try_for_each(|(said, claims)| {
@@ -180,17 +180,26 @@ async fn settle_all(machine: &Arc<Machine>) -> Result<(), ServerError> {
         });
         offering.await?;
     }
-    // Their requests lie in machines' own logs.
-    let (others, central) = (claims, Arc::clone(machine));
-    let proving = machine.ledger.submit(move |tx| -> Result<(), ServerError> {
-        let state = tx.state();
-        let (here, waiting): (Vec<_>, Vec<_>) =
-            others.into_iter().partition(|(job, _)| state.job(job).is_some());
-        prove(tx, here.iter().flat_map(|(_, claims)| claims))?;
-        *central.central.orphans.waiting() = waiting.into_iter().collect();
-        Ok(())
-    });
-    proving.await?;
+    // Their requests lie in machines' own logs. Noted first: one that comes in from now on finds them.
+    *machine.central.orphans.waiting() = claims.clone();
+    let claims: Vec<(JobId, Vec<Receipt>)> = claims.into_iter().collect();
+    for chunk in claims.chunks(AT_ONCE) {
+        let chunk = chunk.to_vec();
+        let proving = machine
+            .ledger
+            .submit(move |tx| -> Result<BTreeSet<JobId>, ServerError> {
+                let here = chunk.into_iter().filter(|(job, _)| tx.state().job(job).is_some());
+                let here: Vec<_> = here.collect();
+                prove(tx, here.iter().flat_map(|(_, claims)| claims))?;
+                Ok(here.into_iter().map(|(job, _)| job).collect())
+            });
+        let proven = proving.await?.value;
+        machine
+            .central
+            .orphans
+            .waiting()
+            .retain(|job, _| !proven.contains(job));
+    }
     for said in branch.steers {
         if let Err(e) = machine.append(said).await {
             if !super::ticker::is_final(&e) {
@@ -318,20 +327,19 @@ fn prove<'a>(
 async fn judge_again(machine: &Arc<Machine>, fences: BTreeSet<Fence>) -> Result<(), ServerError> {
     let reader = Arc::clone(machine);
     let reports = blocking(move || rejected(&reader, &fences)).await?;
-    if reports.is_empty() {
-        return Ok(());
-    }
-    let policy = machine.config.policy();
-    let judging = machine.ledger.submit(move |tx| -> Result<(), ServerError> {
-        for (fence, report) in &reports {
-            let of = tx.state().log(&report.log()).map(|row| row.machine.clone());
-            if let Some(of) = of.filter(|_| tx.state().fence(fence).is_some()) {
-                central::judge(tx, report, &of, &policy)?;
+    for chunk in reports.chunks(AT_ONCE) {
+        let (chunk, policy) = (chunk.to_vec(), machine.config.policy());
+        let judging = machine.ledger.submit(move |tx| -> Result<(), ServerError> {
+            for (fence, report) in &chunk {
+                let of = tx.state().log(&report.log()).map(|row| row.machine.clone());
+                if let Some(of) = of.filter(|_| tx.state().fence(fence).is_some()) {
+                    central::judge(tx, report, &of, &policy)?;
+                }
             }
-        }
-        Ok(())
-    });
-    judging.await?;
+            Ok(())
+        });
+        judging.await?;
+    }
     Ok(())
 }
 
