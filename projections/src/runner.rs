@@ -1,8 +1,8 @@
 //! Runs a projection behind the committer: where it is in the order, its digest, what it waits for.
 //!
 //! Each step folds a few receipts into a clone and keeps rows, cursor and digest in one batch; a crash before that batch
-//! repeats the step, with the same result. Rows of another version, or rows that do not decode, are forgotten and
-//! everything is folded again.
+//! repeats the step, with the same result. Rows of another version, rows that do not decode, and rows of an order that was
+//! followed past the cut of its epoch are forgotten, and everything is folded again.
 
 use crate::FleetState;
 use crate::projection::{Halt, Projection, RANGE_MAX, ReceiptSource, RowStore, SourceError};
@@ -80,6 +80,15 @@ impl<P: Projection> Runner<P> {
         store: &dyn RowStore,
         limit: u64,
     ) -> Result<Progress, SourceError> {
+        if self.cursor.is_some_and(|cursor| is_past_its_cut(state, cursor)) {
+            store.clear(P::NAME)?;
+            *self = Self {
+                projection: P::empty(),
+                cursor: None,
+                digest: RunningDigest::default(),
+                halted: None,
+            };
+        }
         let mut changes = Changes::recording();
         let mut projection = self.projection.clone();
         let mut cursor = self.cursor;
@@ -164,6 +173,15 @@ impl<P: Projection> Runner<P> {
     pub fn halted(&self) -> Option<&Halt> {
         self.halted.as_ref()
     }
+}
+
+// Whether what was folded went on behind the end of an epoch, which was not known then.
+fn is_past_its_cut(state: &FleetState, cursor: Cursor) -> bool {
+    let mut epochs = state.epochs().filter(|(_, row)| row.log == cursor.log);
+    epochs.any(|(_, row)| {
+        row.cut
+            .is_some_and(|(cut, _)| cursor.next > cut.saturating_add(1))
+    })
 }
 
 /// The log to read next, from which seq, up to which; `None` when all is folded.

@@ -80,6 +80,26 @@ fn files_appear_when_the_order_pins_them_and_go_when_removed() {
     assert_eq!(paths(&caught_up(&world, &rows)), ["b.txt"]);
 }
 
+#[test]
+fn what_only_an_orphan_branch_pinned_goes_when_the_cut_of_its_epoch_is_known() {
+    let mut now = World::studio();
+    let mut then = now.clone();
+    let rows = MemoryRows::default();
+    let only_there = facts(&mut then, "studio", file("a.txt", 1));
+    then.push_one("studio", only_there);
+    assert_eq!(paths(&caught_up(&then, &rows)), ["a.txt"]);
+    let shared = now.journal.len();
+    now.next_epoch();
+    let kept = facts(&mut now, "mini", file("b.txt", 2));
+    now.push_one("mini", kept);
+    for receipt in &now.journal[shared..] {
+        then.take(receipt.clone());
+    }
+    assert_eq!(paths(&caught_up(&then, &rows)), ["b.txt"]);
+    let anew = caught_up(&now, &MemoryRows::default());
+    assert_eq!(caught_up(&then, &rows).digest(), anew.digest());
+}
+
 fn range(first: &Receipt, last: &Receipt) -> ledger_core::kinds::PinnedRange {
     ledger_core::kinds::PinnedRange {
         log: first.log(),
