@@ -38,7 +38,7 @@ pub struct Machine {
     pub(crate) outbox: Outbox,
     gauges: RwLock<BTreeMap<MachineId, Gauges>>,
     link: Mutex<LinkView>,
-    verified: Mutex<Option<Receipt>>,
+    verified: Mutex<Option<LastVerify>>,
     // Free bytes and the reserve, while less than the reserve is free.
     short_of_disk: Mutex<Option<(u64, u64)>>,
     // Since when it sleeps by its own word, by the clock that counts sleep.
@@ -73,6 +73,17 @@ pub struct LinkView {
     pub frozen: Option<String>,
     /// Whether Central still waits for marks.
     pub healing: bool,
+}
+
+/// What is known of the last verification of a store.
+#[derive(Clone, Debug)]
+pub(crate) enum LastVerify {
+    /// Its outcome.
+    Known(Receipt),
+    /// There is none among so many of the newest facts; older ones were not looked at.
+    NoneAmong(u64),
+    /// There is none.
+    Never,
 }
 
 /// What somebody who asked for work is told.
@@ -241,13 +252,20 @@ impl Machine {
         change(&mut self.link.lock().expect("link lock"));
     }
 
-    /// The outcome of the last verification that this process ran or found.
-    pub fn last_verify(&self) -> Option<Receipt> {
+    /// The last verification, as far as this process ran, found or looked for one.
+    pub(crate) fn last_verify(&self) -> Option<LastVerify> {
         self.verified.lock().expect("verified lock").clone()
     }
 
+    /// A verification came to its end.
     pub(crate) fn set_verified(&self, receipt: Receipt) {
-        *self.verified.lock().expect("verified lock") = Some(receipt);
+        *self.verified.lock().expect("verified lock") = Some(LastVerify::Known(receipt));
+    }
+
+    /// Notes what a search for an earlier one found, unless one came to its end meanwhile.
+    pub(crate) fn found_verified(&self, found: LastVerify) -> LastVerify {
+        let mut verified = self.verified.lock().expect("verified lock");
+        verified.get_or_insert(found).clone()
     }
 
     /// Takes a look at the disk: its free bytes and its size, the size 0 when it could not be read.

@@ -168,7 +168,19 @@ fn a_machine_joins_by_one_line_and_is_retired() {
     bad(
         other.path(),
         &["nodes", "drain", "laptop"],
-        "server.wrong-role",
+        "queue.not-central",
+        78,
+    );
+    bad(
+        other.path(),
+        &["notices", "ack", "0190b1c2-0000-7000-8000-000000000000"],
+        "queue.not-central",
+        78,
+    );
+    bad(
+        other.path(),
+        &["schedules", "remove", "nightly", "--reason", "none"],
+        "queue.not-central",
         78,
     );
     good(dir.path(), &["nodes", "resume", "laptop"]);

@@ -2,6 +2,7 @@
 
 use crate::{Daemon, WITHIN, bad, folder, founded, good, ledger};
 use serde_json::Value;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -362,6 +363,50 @@ fn a_tail_tells_each_change_of_the_jobs_of_a_handler() {
         assert!(told.contains(&job), "{line}");
     }
     gateway.stop();
+}
+
+/// A daemon whose tail brings what is no receipt.
+fn speaks_otherwise(dir: &Path) {
+    let socket = dir.join("data/api.sock");
+    std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut first = String::new();
+            stream.read_line(&mut first).unwrap();
+            let mut line = first.clone();
+            while !line.trim().is_empty() {
+                line.clear();
+                stream.read_line(&mut line).unwrap();
+            }
+            let (media, body) = match first.contains("/v1/events") {
+                true => (
+                    "text/event-stream",
+                    "event: receipt\nid: a\ndata: {\"no\": 1}\n\n",
+                ),
+                false => ("application/json", "{\"status\": \"alive\"}"),
+            };
+            let length = body.len();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: {media}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+            );
+            stream.get_mut().write_all(answer.as_bytes()).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_tail_that_brings_what_is_no_receipt_ends_with_an_error() {
+    let dir = folder();
+    speaks_otherwise(dir.path());
+    let (ended, told) = std::sync::mpsc::channel();
+    let home = dir.path().to_owned();
+    std::thread::spawn(move || {
+        bad(&home, &["jobs", "tail"], "client.malformed", 69);
+        ended.send(()).unwrap();
+    });
+    told.recv_timeout(WITHIN).expect("the tail ends by itself");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::extract::Json;
 use super::problem::Problem;
 use super::reply::Reply;
 use super::statements;
-use super::steer::{at_gateway, say, standing};
+use super::steer::{STEERS, at_gateway, say, standing};
 use super::wire::{
     self, Answer, Drained, HandlerOn, HandlerRow, HandlerSteered, HandlerView, LimitBody, LimitSaid,
     LimitView, Limited, Page, PauseBody, PauseSaid, PauseView, RateView, WishBody, WishSaid,
@@ -137,7 +137,7 @@ pub(crate) async fn drain(
     Path(handler): Path<String>,
     Json(body): Json<WishBody>,
 ) -> Result<Reply<Answer<Drained>>, Problem> {
-    at_gateway(&api)?;
+    at_gateway(&api, STEERS)?;
     let name = handler.clone();
     let state = &api.machine.ledger.snapshot().state;
     decide::drain(state, &handler, &body.reason).map_err(ServerError::from)?;

@@ -5,6 +5,7 @@ use super::extract::{Json, Query};
 use super::problem::Problem;
 use super::reply::Reply;
 use super::statements::{self, Said};
+use super::steer::at_gateway;
 use super::wire::{self, Answer, Gauges, HandlerView, Page, UptimeQuery, WishBody, WishSaid, Wished};
 use super::{Api, times, view};
 use crate::error::ServerError;
@@ -230,10 +231,7 @@ async fn wish<D: Detail>(
     of: impl Fn(MachineId, String) -> D,
 ) -> Result<Reply<Answer<Wished>>, Problem> {
     let id = machine_id(machine)?;
-    if !api.machine.is_gateway() {
-        let why = "Central alone takes machines in and out of work; ask at the gateway";
-        return Err(ServerError::WrongRole(why.into()).into());
-    }
+    at_gateway(api, "takes machines in and out of work")?;
     let said = match statements::read::<WishBody>(api.door, body)? {
         Said::Signed(said) => statements::verify(said).await?,
         Said::Plain(WishBody { reason }) => {

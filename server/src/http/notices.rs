@@ -6,6 +6,7 @@ use super::extract::{Json, Query};
 use super::problem::Problem;
 use super::reply::Reply;
 use super::statements::{self, Said};
+use super::steer::at_gateway;
 use super::wire::{self, Answer, NoticeDelivery, NoticesQuery, Page, Seen, SeenBody, SeenSaid};
 use super::{Api, select, times, view};
 use crate::error::ServerError;
@@ -83,10 +84,7 @@ pub(crate) async fn acknowledge(
     Json(body): Json<Value>,
 ) -> Result<Reply<Answer<Seen>>, Problem> {
     let id = statements::read_id(&id)?;
-    if !api.machine.is_gateway() {
-        let why = "Central alone keeps notices; acknowledge them at the gateway";
-        return Err(ServerError::WrongRole(why.into()).into());
-    }
+    at_gateway(&api, "keeps notices")?;
     if api.machine.ledger.snapshot().state.notice(&id).is_none() {
         return Err(ServerError::NotFound(format!("no notice is called {id}")).into());
     }

@@ -142,7 +142,7 @@ pub(crate) async fn cancel(
     PathId(id): PathId,
     Json(body): Json<Value>,
 ) -> Result<Reply<Answer<Cancelled>>, Problem> {
-    steer::at_gateway(&api)?;
+    steer::at_gateway(&api, steer::STEERS)?;
     let job = JobId(id);
     let said = match statements::read::<CancelBody>(api.door, body)? {
         Said::Signed(said) => statements::verify(said).await?,

@@ -8,6 +8,7 @@ use super::extract::Json;
 use super::problem::Problem;
 use super::reply::Reply;
 use super::statements::{self, Said};
+use super::steer::at_gateway;
 use super::wire::{self, Answer, RetentionBody, RetentionSaid};
 use super::{Api, times, view};
 use crate::cosign::blocking;
@@ -76,10 +77,7 @@ pub(crate) async fn set(
     State(api): State<Arc<Api>>,
     Json(body): Json<Value>,
 ) -> Result<Reply<Answer<wire::RetentionSet>>, Problem> {
-    if !api.machine.is_gateway() {
-        let why = "the policy is the order's; set it at the gateway";
-        return Err(ServerError::WrongRole(why.into()).into());
-    }
+    at_gateway(&api, "sets the policy")?;
     let said = match statements::read::<RetentionBody>(api.door, body)? {
         Said::Signed(said) => statements::verify(said).await?,
         Said::Plain(RetentionBody { pulse_days, reason }) => {

@@ -5,6 +5,7 @@ use super::extract::Json;
 use super::problem::Problem;
 use super::reply::Reply;
 use super::statements::{self, Said};
+use super::steer::at_gateway;
 use super::wire::{
     self, Answer, Page, ScheduleBody, ScheduleFull, ScheduleSaid, ScheduleSet, TickView, WishBody, WishSaid,
 };
@@ -90,7 +91,7 @@ pub(crate) async fn define(
     State(api): State<Arc<Api>>,
     Json(body): Json<Value>,
 ) -> Result<Reply<Answer<ScheduleSet>>, Problem> {
-    at_the_gateway(&api)?;
+    at_gateway(&api, "keeps the schedules")?;
     let said = match statements::read::<ScheduleBody>(api.door, body)? {
         Said::Signed(said) => statements::verify(said).await?,
         Said::Plain(body) => {
@@ -127,7 +128,7 @@ pub(crate) async fn remove(
     Path(name): Path<String>,
     Json(body): Json<Value>,
 ) -> Result<Reply<Answer<ScheduleSet>>, Problem> {
-    at_the_gateway(&api)?;
+    at_gateway(&api, "keeps the schedules")?;
     if api.machine.ledger.snapshot().state.schedule(&name).is_none() {
         return Err(unknown(&name));
     }
@@ -168,14 +169,6 @@ async fn set(
         })
     });
     reply.await
-}
-
-fn at_the_gateway(api: &Api) -> Result<(), Problem> {
-    if api.machine.is_gateway() {
-        return Ok(());
-    }
-    let why = "Central alone keeps the schedules; ask at the gateway";
-    Err(ServerError::WrongRole(why.into()).into())
 }
 
 fn subject(name: &str) -> Result<Subject, Problem> {

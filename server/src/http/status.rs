@@ -9,7 +9,7 @@ use super::wire::{
 };
 use super::{Api, health, notices, times};
 use crate::heartbeat::disk_space;
-use crate::machine::{LinkView, Machine};
+use crate::machine::{LastVerify, LinkView, Machine};
 use axum::Extension;
 use axum::extract::State;
 use ledger::anchor::Anchor;
@@ -27,6 +27,8 @@ const UNDELIVERED_MAX: usize = 5;
 
 /// Receipts of the machine's facts that are looked through for the last verification: a large Vault's scan since.
 const FACTS_LOOKED_BACK_MAX: u64 = 5_000;
+/// Receipts that are read at once while looking back.
+const FACTS_AT_ONCE: u64 = 250;
 
 /// The machine's own standing.
 #[utoipa::path(
@@ -51,10 +53,13 @@ fn status(machine: &Machine, snapshot: &Published<FleetState>) -> Result<Status,
     let now = machine.now_us();
     let disk = disk(machine);
     let verified = match machine.last_verify() {
-        Some(receipt) => Some(receipt),
-        None => verified_before(machine)?,
+        Some(verified) => verified,
+        None => machine.found_verified(verified_before(machine, FACTS_LOOKED_BACK_MAX)?),
     };
-    let verification = verified.and_then(|receipt| verification(&receipt, now));
+    let verification = match &verified {
+        LastVerify::Known(receipt) => verification(receipt, now),
+        _ => None,
+    };
     let (reasons, broken) = (health::not_ready(machine), health::broken(machine));
     Ok(Status {
         machine: context.machine.to_string(),
@@ -82,7 +87,7 @@ fn status(machine: &Machine, snapshot: &Published<FleetState>) -> Result<Status,
             state,
             &link,
             disk.as_ref(),
-            verification.as_ref(),
+            (&verified, verification.as_ref()),
             &broken,
         ),
         disk,
@@ -101,22 +106,32 @@ fn status(machine: &Machine, snapshot: &Published<FleetState>) -> Result<Status,
     })
 }
 
-/// The last verification that an earlier run of the daemon wrote down, as far back as it is worth looking.
-fn verified_before(machine: &Machine) -> Result<Option<Receipt>, LedgerError> {
+/// The last verification that an earlier run of the daemon wrote down, among so many of the newest facts. Looks from the newest on
+/// and no further than it must.
+fn verified_before(machine: &Machine, facts_max: u64) -> Result<LastVerify, LedgerError> {
     let Some(facts) = machine.ledger.own_log(Stream::Facts) else {
-        return Ok(None);
+        return Ok(LastVerify::Never);
     };
-    let last = machine.ledger.head(&facts).map_or(0, |head| head.seq);
-    let mut found = None;
-    for receipt in machine
-        .ledger
-        .range(&facts, last.saturating_sub(FACTS_LOOKED_BACK_MAX), last)
-    {
-        found = Some(receipt?)
-            .filter(|receipt| receipt.kind() == VerifyCompleted::KIND)
-            .or(found);
+    let size = machine.ledger.head(&facts).map_or(0, |head| head.seq + 1);
+    let oldest = size.saturating_sub(facts_max);
+    let mut end = size;
+    while end > oldest {
+        let first = end.saturating_sub(FACTS_AT_ONCE).max(oldest);
+        let mut found = None;
+        for receipt in machine.ledger.range(&facts, first, end - 1) {
+            found = Some(receipt?)
+                .filter(|receipt| receipt.kind() == VerifyCompleted::KIND)
+                .or(found);
+        }
+        if let Some(found) = found {
+            return Ok(LastVerify::Known(found));
+        }
+        end = first;
     }
-    Ok(found)
+    Ok(match oldest {
+        0 => LastVerify::Never,
+        _ => LastVerify::NoneAmong(facts_max),
+    })
 }
 
 fn disk(machine: &Machine) -> Option<Disk> {
@@ -289,4 +304,62 @@ fn verification(receipt: &Receipt, now: i64) -> Option<Verification> {
         findings: detail.findings,
         receipts: detail.receipts,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::client::Api as Client;
+    use crate::http::{Door, router};
+    use crate::{Config, setup};
+    use ledger::core::{Draft, Kind, Subject};
+
+    #[tokio::test]
+    async fn an_earlier_verification_is_found_from_the_newest_fact_on_remembered_and_not_denied() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        setup::init(&home, &"mini".parse().unwrap()).unwrap();
+        let open = || Machine::open(&home, Config::default()).unwrap();
+        let machine = open();
+        let never = verified_before(&machine, 5).unwrap();
+        assert!(matches!(never, LastVerify::Never), "{never:?}");
+        crate::nightly::verify_now(&machine).await.unwrap();
+        let last = crate::nightly::verify_now(&machine).await.unwrap();
+        assert!(last.kept);
+        let note = || Draft::custom(Kind::new("x.note").unwrap(), Subject::new("note").unwrap());
+        let facts = 300;
+        machine
+            .say(Stream::Facts, (0..facts).map(|_| note()).collect())
+            .await
+            .unwrap();
+        drop(machine);
+        let machine = open();
+        let facts = facts.try_into().unwrap();
+        let among = verified_before(&machine, facts).unwrap();
+        assert!(
+            matches!(among, LastVerify::NoneAmong(n) if n == facts),
+            "{among:?}"
+        );
+        let warned = warnings(
+            &machine,
+            &machine.ledger.snapshot().state,
+            &machine.link(),
+            None,
+            (&among, None),
+            &[],
+        );
+        let warned = warned.iter().find(|w| w.code == "verify.none").unwrap();
+        assert!(warned.text.contains("newest 300 facts"), "{}", warned.text);
+
+        let client = Client::in_process(router(Arc::clone(&machine), Door::Local));
+        let status = client.status().await.unwrap().item;
+        assert!(status.verification.unwrap().clean);
+        let Some(LastVerify::Known(found)) = machine.last_verify() else {
+            panic!("it is not remembered");
+        };
+        // The second of the two.
+        let at = machine.ledger.head(&found.log()).unwrap().seq;
+        assert_eq!(found.seq() + facts, at);
+    }
 }

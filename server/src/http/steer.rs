@@ -22,8 +22,11 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::sync::Arc;
 
-/// That this machine writes the order, and so decides.
-pub(crate) fn at_gateway(api: &Api) -> Result<(), Problem> {
+/// What Central alone does with jobs, handlers and limits.
+pub(crate) const STEERS: &str = "steers the queue";
+
+/// That this machine writes the order, and so decides; `what` says what Central alone does.
+pub(crate) fn at_gateway(api: &Api, what: &str) -> Result<(), Problem> {
     if api.machine.is_gateway() {
         return Ok(());
     }
@@ -32,7 +35,7 @@ pub(crate) fn at_gateway(api: &Api) -> Result<(), Problem> {
         StatusCode::UNPROCESSABLE_ENTITY,
         "queue.not-central",
         format!(
-            "expected the machine that writes the order, found a node of it; Central alone steers the queue ({gateway})"
+            "expected the machine that writes the order, found a node of it; Central alone {what} ({gateway})"
         ),
         "run the command on the gateway, or send it a statement that an operator signed",
     ))
@@ -46,7 +49,7 @@ pub(crate) async fn say<T: DeserializeOwned>(
     is_about: impl FnOnce(&Statement) -> bool,
     expected: &str,
 ) -> Result<Option<AppendAnswer>, Problem> {
-    at_gateway(api)?;
+    at_gateway(api, STEERS)?;
     let (said, plain) = match statements::read::<T>(api.door, body)? {
         Said::Signed(said) => (statements::verify(said).await?, false),
         Said::Plain(body) => {

@@ -3,7 +3,7 @@
 //! Derived from the state and from what the process knows beside it; keeps nothing. A warning's code is stable, its text is not.
 
 use super::wire::{Disk, Verification, Warning};
-use crate::machine::{LinkView, Machine};
+use crate::machine::{LastVerify, LinkView, Machine};
 use ledger_projections::FleetState;
 use ledger_projections::notices::Notice;
 use ledger_projections::queue::Phase;
@@ -28,7 +28,7 @@ pub(super) fn warnings(
     state: &FleetState,
     link: &LinkView,
     disk: Option<&Disk>,
-    verification: Option<&Verification>,
+    (verified, verification): (&LastVerify, Option<&Verification>),
     not_ready: &[String],
 ) -> Vec<Warning> {
     let mut warnings: Vec<Warning> = not_ready
@@ -42,7 +42,7 @@ pub(super) fn warnings(
         })
         .collect();
     warnings.extend(of_files(machine, disk));
-    warnings.extend(of_verification(verification));
+    warnings.extend(of_verification(verified, verification));
     warnings.extend(of_link(machine, link));
     warnings.extend(of_vault(machine));
     warnings.extend(of_notices(state));
@@ -85,11 +85,16 @@ fn of_files(machine: &Machine, disk: Option<&Disk>) -> Vec<Warning> {
     warnings
 }
 
-fn of_verification(verification: Option<&Verification>) -> Option<Warning> {
+fn of_verification(verified: &LastVerify, verification: Option<&Verification>) -> Option<Warning> {
     match verification {
         None => Some(warning(
             "verify.none",
-            "no verification of this store is known".to_owned(),
+            match verified {
+                LastVerify::NoneAmong(facts) => {
+                    format!("no verification of this store is among its newest {facts} facts")
+                }
+                _ => "no verification of this store is known".to_owned(),
+            },
             "run `ledger verify --record`, or let the daemon run through a night",
         )),
         Some(last) if !last.clean => Some(warning(

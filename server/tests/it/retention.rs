@@ -324,7 +324,7 @@ async fn machines_cosign_each_other_and_a_node_lets_go_only_what_its_gateway_cos
             reason: "as short as can be".into(),
         };
         let refused = Api::unix(socket(&node)).set_retention(&body).await.unwrap_err();
-        assert_eq!(refused.problem().unwrap().code, "server.wrong-role", "{refused}");
+        assert_eq!(refused.problem().unwrap().code, "queue.not-central", "{refused}");
         let policy = api.set_retention(&body).await.unwrap().item;
         // Works while the daemon does; nothing is a day old yet.
         let runs = api.run_retention().await.unwrap().item;

@@ -9,6 +9,7 @@ use crate::exit::{Exit, FINE};
 use crate::output::{self, DIM, paint};
 use crate::times;
 use clap::Args;
+use ledger_server::client::ClientError;
 use ledger_server::http::wire::{EventsQuery, Receipt};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -55,7 +56,10 @@ pub(super) async fn run(context: &Context, store: &Store, args: &TailArgs) -> Re
     let (mut told, mut tries) = (0u64, 0u32);
     loop {
         let mut events = match store.api.events(&query).await {
-            Ok(events) => events,
+            Ok(events) => {
+                tries = 0;
+                events
+            }
             Err(error) if tries == TRIES_MAX || error.problem().is_some() => return Err(error.into()),
             Err(_) => {
                 tries += 1;
@@ -63,8 +67,13 @@ pub(super) async fn run(context: &Context, store: &Store, args: &TailArgs) -> Re
                 continue;
             }
         };
-        while let Some(Ok(event)) = events.next().await {
-            tries = 0;
+        while let Some(event) = events.next().await {
+            let event = match event {
+                Ok(event) => event,
+                // The same again would come behind every new beginning.
+                Err(error @ ClientError::Malformed { .. }) => return Err(error.into()),
+                Err(_) => break,
+            };
             query.after = Some(event.cursor);
             let receipt = event.receipt;
             let handler = handlers.of(store, &receipt).await;
