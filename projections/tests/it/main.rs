@@ -3,6 +3,7 @@
 
 mod authority;
 mod bad_input;
+mod calendar;
 mod claims;
 mod clocks;
 mod costs;
@@ -15,6 +16,7 @@ mod late_results;
 mod leases;
 mod limits;
 mod members;
+mod nominal_times;
 mod notices;
 mod orphans;
 mod proven_claims;

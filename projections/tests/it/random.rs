@@ -93,7 +93,7 @@ fn step(world: &mut World, (what, who, choice): Step) {
         }
         27 => cancel_some(world, choice),
         29..=32 => steer(world, choice),
-        33 => crate::schedules::step(world, choice),
+        33 => crate::nominal_times::step(world, choice),
         28 => {
             let drafts = decide::stand_down(&world.state, &machine(name), world.now, &world.policy).unwrap();
             world.decide(drafts);

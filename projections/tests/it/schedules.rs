@@ -1,7 +1,6 @@
 //! Each nominal time of a schedule is fired, missed or skipped, once, whatever happens in between.
 
 use crate::harness::{MINUTE, SECOND, World, spec};
-use jiff::Timestamp;
 use ledger::Receipt;
 use ledger_core::kinds::{
     AnyDetail, JobId, JobSpec, Misfire, Overlap, RequestReceived, ScheduleDefined, ScheduleRemoved,
@@ -9,15 +8,11 @@ use ledger_core::kinds::{
 };
 use ledger_core::{Detail, Draft, Subject};
 use ledger_projections::queue::{Phase, decide};
-use ledger_projections::schedules::{
-    CATCH_UP_MAX, Calendar, Input, OPEN_MAX, Plan, Timetable, check, check_removal, plan, tick,
-};
-use proptest::prelude::*;
-use std::collections::BTreeMap;
+use ledger_projections::schedules::{Calendar, Input, OPEN_MAX, Plan, Timetable, check_removal, plan, tick};
 
-const HOUR: i64 = 60 * MINUTE;
+pub(crate) const HOUR: i64 = 60 * MINUTE;
 
-fn define(name: &str, cron: &str, overlap: Overlap, misfire: Misfire) -> ScheduleDefined {
+pub(crate) fn define(name: &str, cron: &str, overlap: Overlap, misfire: Misfire) -> ScheduleDefined {
     ScheduleDefined {
         schedule: name.into(),
         cron: cron.into(),
@@ -31,7 +26,7 @@ fn define(name: &str, cron: &str, overlap: Overlap, misfire: Misfire) -> Schedul
 }
 
 /// The operator says something about a schedule; what was due before is decided first, as the server's commit does.
-fn say<D: Detail>(world: &mut World, detail: &D) {
+pub(crate) fn say<D: Detail>(world: &mut World, detail: &D) {
     look(world);
     let operator = world.nodes["gateway"].actor.clone();
     let draft = Draft::of(detail, Subject::new("schedule").unwrap());
@@ -39,28 +34,8 @@ fn say<D: Detail>(world: &mut World, detail: &D) {
     world.take(receipt);
 }
 
-/// Somebody defines or removes one, or Central looks.
-pub(crate) fn step(world: &mut World, choice: u8) {
-    let name = ["a", "b"][usize::from(choice % 2)];
-    let (overlap, misfire) = policy(choice / 2);
-    match choice % 5 {
-        0 => say(
-            world,
-            &define(name, CRONS[usize::from(choice) % CRONS.len()], overlap, misfire),
-        ),
-        1 if world.state.schedule(name).is_some() => {
-            let removed = ScheduleRemoved {
-                schedule: name.into(),
-                reason: String::new(),
-            };
-            say(world, &removed);
-        }
-        _ => drop(look(world)),
-    }
-}
-
 /// Central looks once at every schedule; tells what it wrote.
-fn look(world: &mut World) -> Vec<Receipt> {
+pub(crate) fn look(world: &mut World) -> Vec<Receipt> {
     let mut timetable = Timetable::default();
     timetable.follow(&world.state);
     let mut written = Vec::new();
@@ -96,7 +71,7 @@ fn row_input(world: &World, name: &str) -> Option<Vec<u8>> {
 }
 
 /// What the order says became of each nominal time of a schedule, a missed one for each that its receipt stands for.
-fn told(world: &World, name: &str, cron: &str, zone: &str) -> Vec<(i64, &'static str)> {
+pub(crate) fn told(world: &World, name: &str, cron: &str, zone: &str) -> Vec<(i64, &'static str)> {
     let calendar = Calendar::new(cron, zone).unwrap();
     let mut told = Vec::new();
     for receipt in world.journal.iter().filter(|r| r.log() == world.order) {
@@ -144,9 +119,9 @@ fn every_ten(overlap: Overlap, misfire: Misfire) -> World {
     world
 }
 
-const TEN: &str = "*/10 * * * *";
+pub(crate) const TEN: &str = "*/10 * * * *";
 
-fn end_all(world: &mut World) {
+pub(crate) fn end_all(world: &mut World) {
     while let Some((fence, job)) = world.claim("gateway", "tidy") {
         world.start("gateway", fence);
         world.succeed("gateway", fence, job, 1);
@@ -442,245 +417,4 @@ fn a_new_definition_goes_on_from_where_the_old_one_was_decided_and_a_removed_one
     assert!(look(&mut world).is_empty() && world.state.schedules().next().is_none());
     let gone = check_removal(&world.state, "ten", "").unwrap_err();
     assert_eq!(gone.code(), "schedule.unknown");
-}
-
-#[test]
-fn a_schedule_that_cannot_be_is_refused_with_its_code() {
-    let world = World::studio();
-    let refused = |change: &dyn Fn(&mut ScheduleDefined)| {
-        let mut d = define("ten", TEN, Overlap::Allow, Misfire::Skip);
-        change(&mut d);
-        check(&world.state, &d, world.now).map_err(|e| e.code()).err()
-    };
-    assert_eq!(refused(&|_| ()), None);
-    assert_eq!(
-        refused(&|d| d.job = spec("nobody-declares-this")),
-        None,
-        "it may be declared later"
-    );
-    for cron in ["0 0 30 2 *", "0 0 31 4,6,9,11 *", "0 0 0 1 1 * 1999"] {
-        assert_eq!(
-            refused(&|d| d.cron = cron.into()),
-            Some("schedule.never"),
-            "{cron}"
-        );
-    }
-    for cron in [
-        "",
-        "daily",
-        "60 * * * *",
-        "* * * *",
-        "0 0 0 0 0 0 0 0",
-        &"1,".repeat(100),
-    ] {
-        assert_eq!(
-            refused(&|d| d.cron = cron.into()),
-            Some("schedule.expression"),
-            "{cron}"
-        );
-    }
-    for zone in ["", "Berlin", "Mars/Olympus", "+01:00", &"a".repeat(100)] {
-        assert_eq!(
-            refused(&|d| d.zone = zone.into()),
-            Some("schedule.zone"),
-            "{zone}"
-        );
-    }
-    for name in ["", "Two Words", "a/b", &"a".repeat(49)] {
-        assert_eq!(
-            refused(&|d| d.schedule = name.into()),
-            Some("schedule.name"),
-            "{name}"
-        );
-    }
-    for most in [0, CATCH_UP_MAX + 1] {
-        assert_eq!(
-            refused(&|d| d.misfire = Misfire::CatchUp(most)),
-            Some("schedule.policy")
-        );
-    }
-    assert_eq!(refused(&|d| d.deadline_ms = Some(1)), Some("schedule.policy"));
-    assert_eq!(
-        refused(&|d| d.project = Some("\n".into())),
-        Some("schedule.policy")
-    );
-    assert_eq!(refused(&|d| d.job.not_before = Some(1)), Some("schedule.policy"));
-    assert_eq!(refused(&|d| d.job.attempts_max = 0), Some("request.spec"));
-    let keyed = |d: &mut ScheduleDefined| {
-        d.job.concurrency_key = Some("disk".into());
-        d.overlap = Overlap::Queue;
-    };
-    assert_eq!(refused(&keyed), Some("schedule.policy"));
-}
-
-fn times(cron: &str, zone: &str, from: &str, count: usize) -> Vec<String> {
-    let calendar = Calendar::new(cron, zone).unwrap();
-    let mut at = from.parse::<Timestamp>().unwrap().as_microsecond();
-    let next = || {
-        at = calendar.next(at)?;
-        Some(Timestamp::from_microsecond(at).unwrap().to_string())
-    };
-    std::iter::from_fn(next).take(count).collect()
-}
-
-#[test]
-fn a_wall_time_that_does_not_exist_fires_right_after_the_gap_or_not_at_all() {
-    // Berlin: 02:00 to 03:00 of 2026-03-29 is left out, at 01:00Z. New York: 02:00 to 03:00 of 2026-03-08, at 07:00Z.
-    assert_eq!(
-        times("30 2 * * *", "Europe/Berlin", "2026-03-28T00:00:00Z", 3),
-        [
-            "2026-03-28T01:30:00Z",
-            "2026-03-29T01:00:00Z",
-            "2026-03-30T00:30:00Z"
-        ]
-    );
-    assert_eq!(
-        times("30 2 * * *", "America/New_York", "2026-03-08T00:00:00Z", 2),
-        ["2026-03-08T07:00:00Z", "2026-03-09T06:30:00Z"]
-    );
-    // With a step in the minutes: those of its times that exist.
-    assert_eq!(
-        times("*/30 1-3 * * *", "Europe/Berlin", "2026-03-29T00:00:00Z", 4),
-        [
-            "2026-03-29T00:30:00Z",
-            "2026-03-29T01:00:00Z",
-            "2026-03-29T01:30:00Z",
-            "2026-03-29T23:00:00Z"
-        ]
-    );
-    assert_eq!(
-        times("*/30 2 * * *", "America/New_York", "2026-03-08T00:00:00Z", 1),
-        ["2026-03-09T06:00:00Z"]
-    );
-}
-
-#[test]
-fn a_wall_time_that_comes_twice_fires_once_or_with_each_of_them() {
-    // Berlin: 02:00 to 03:00 of 2026-10-25 comes twice, from 00:00Z to 02:00Z. New York: 01:00 to 02:00 of 2026-11-01.
-    assert_eq!(
-        times("30 2 * * *", "Europe/Berlin", "2026-10-25T00:00:00Z", 2),
-        ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]
-    );
-    assert_eq!(
-        times("30 1 * * *", "America/New_York", "2026-11-01T00:00:00Z", 2),
-        ["2026-11-01T05:30:00Z", "2026-11-02T06:30:00Z"]
-    );
-    assert_eq!(
-        times("*/30 2 * * *", "Europe/Berlin", "2026-10-25T00:00:00Z", 4),
-        [
-            "2026-10-25T00:30:00Z",
-            "2026-10-25T01:00:00Z",
-            "2026-10-25T01:30:00Z",
-            "2026-10-26T01:00:00Z"
-        ]
-    );
-    assert_eq!(
-        times("0 * * * *", "America/New_York", "2026-11-01T04:30:00Z", 3),
-        [
-            "2026-11-01T05:00:00Z",
-            "2026-11-01T06:00:00Z",
-            "2026-11-01T07:00:00Z"
-        ]
-    );
-}
-
-#[test]
-fn a_week_of_seconds_is_told_in_few_receipts_and_fires_nothing_in_a_burst() {
-    let mut world = World::studio();
-    say(
-        &mut world,
-        &define("s", "* * * * * *", Overlap::Allow, Misfire::RunOnce),
-    );
-    world.now += 2 * HOUR;
-    let mut looks = 0;
-    while world.state.schedule("s").unwrap().decided_until < world.now / SECOND * SECOND {
-        look(&mut world);
-        looks += 1;
-        assert!(looks < 20, "7,200 times, a thousand a look");
-    }
-    let row = world.state.schedule("s").unwrap();
-    assert_eq!((row.fired, row.skipped), (1, 0));
-    assert_eq!(row.missed + row.fired, 7200);
-    assert_eq!(world.inert(), 0);
-}
-
-const CRONS: [&str; 7] = [
-    "*/7 * * * *",
-    "0 */3 * * *",
-    "30 2 * * *",
-    "15,45 9-17 * * MON-FRI",
-    "*/20 * * * * *",
-    "0 12 1 * *",
-    "59 23 31 12 *",
-];
-const ZONES: [&str; 4] = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"];
-
-fn policy(choice: u8) -> (Overlap, Misfire) {
-    let overlap = [Overlap::Allow, Overlap::Forbid, Overlap::Queue, Overlap::Replace];
-    let misfire = [
-        Misfire::Skip,
-        Misfire::RunOnce,
-        Misfire::CatchUp(u16::from(choice % 5) + 1),
-    ];
-    (
-        overlap[usize::from(choice % 4)],
-        misfire[usize::from(choice / 4 % 3)],
-    )
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn every_nominal_time_gets_exactly_one_of_fired_missed_and_skipped(
-        schedules in prop::collection::vec((0..CRONS.len(), 0..ZONES.len(), any::<u8>()), 1..4),
-        steps in prop::collection::vec((0..5_u8, any::<u16>()), 1..40),
-        begin in 0..400_i64,
-    ) {
-        let mut world = World::studio();
-        world.now += begin * 24 * HOUR;
-        let mut begun = BTreeMap::new();
-        for (n, (cron, zone, choice)) in schedules.iter().enumerate() {
-            let (overlap, misfire) = policy(*choice);
-            let name = format!("s{n}");
-            let zone = ZONES[*zone];
-            say(&mut world, &ScheduleDefined { zone: zone.into(), ..define(&name, CRONS[*cron], overlap, misfire) });
-            begun.insert(name.clone(), (world.state.schedule(&name).unwrap().defined_at, CRONS[*cron], zone));
-        }
-        for (what, choice) in steps {
-            // Looks come close together, far apart, and not at all for a while; jobs end now and then.
-            world.now += match what {
-                0 => i64::from(choice) * SECOND / 64,
-                1 => i64::from(choice) * SECOND,
-                2 => i64::from(choice % 100) * HOUR,
-                _ => i64::from(choice % 90) * SECOND,
-            };
-            if what == 3 {
-                end_all(&mut world);
-            } else {
-                let written = look(&mut world);
-                let on_time = written.iter().filter(|r| {
-                    matches!(r.statement().any_detail(), Ok(AnyDetail::ScheduleFired(d)) if !d.misfired)
-                });
-                prop_assert!(on_time.count() <= schedules.len(), "no burst");
-            }
-        }
-        for _ in 0..10_000 {
-            if look(&mut world).is_empty() {
-                break;
-            }
-        }
-        for (name, (from, cron, zone)) in begun {
-            let calendar = Calendar::new(cron, zone).unwrap();
-            let mut wanted = Vec::new();
-            let mut at = from;
-            while let Some(next) = calendar.next(at).filter(|next| *next <= world.now) {
-                wanted.push(next);
-                at = next;
-            }
-            let told: Vec<i64> = told(&world, &name, cron, zone).into_iter().map(|(at, _)| at).collect();
-            prop_assert_eq!(told, wanted, "{} {}", cron, zone);
-        }
-        prop_assert_eq!(world.inert(), 0);
-    }
 }

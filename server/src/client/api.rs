@@ -4,12 +4,10 @@ use super::transport::{Incoming, Outgoing, Transport};
 use super::{ClientError, Events};
 use crate::http::statement_body;
 use crate::http::wire::{
-    Answer, AppendBody, Appended, Artifact, Boot, CancelBody, Cancelled, CostsQuery, CostsTold, EraseBody,
-    Erased, EventsQuery, ExportBody, Exported, Health, ImportBody, Imported, Job, JobFull, JobsQuery, LogKey,
-    Node, Notice, NoticesQuery, Page, Problem, ProveBody, Proved, PublishBody, PublishedLog, Ready, Receipt,
-    ReceiptFull, ReceiptsQuery, RequestBody, Requested, RestBody, Rested, Retention, RetentionBody,
-    RetentionRun, RetentionSet, ScanBody, Scanned, Schedule, ScheduleBody, ScheduleFull, ScheduleSet, Seen,
-    SeenBody, Status, Uptime, UptimeQuery, VaultQuery, WishBody, Wished,
+    Answer, AppendBody, Appended, Boot, CancelBody, Cancelled, CostsQuery, CostsTold, EventsQuery, Health,
+    Job, JobFull, JobsQuery, Node, Notice, NoticesQuery, Page, Problem, Ready, Receipt, ReceiptFull,
+    ReceiptsQuery, RequestBody, Requested, RestBody, Rested, Schedule, ScheduleBody, ScheduleFull,
+    ScheduleSet, Seen, SeenBody, Status, Uptime, UptimeQuery, WishBody, Wished,
 };
 use axum::Router;
 use form_urlencoded::Serializer;
@@ -222,111 +220,6 @@ impl Api {
         .await
     }
 
-    /// `GET /v1/retention`.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn retention(&self) -> Result<Answer<Retention>, ClientError> {
-        self.get("/v1/retention").await
-    }
-
-    /// `POST /v1/retention`.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn set_retention(&self, body: &RetentionBody) -> Result<Answer<RetentionSet>, ClientError> {
-        self.post("/v1/retention", body).await
-    }
-
-    /// `POST /v1/retention/run`, at the local door.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn run_retention(&self) -> Result<Answer<Vec<RetentionRun>>, ClientError> {
-        let incoming = self.send::<()>(Method::POST, "/v1/retention/run", None).await?;
-        self.read(incoming).await
-    }
-
-    /// `GET /v1/vault`.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn vault(&self, query: &VaultQuery) -> Result<Page<Artifact>, ClientError> {
-        self.get(&with_query("/v1/vault", query)).await
-    }
-
-    /// `POST /v1/vault/scan`. Takes as long as reading the files does.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn scan_vault(&self, body: &ScanBody) -> Result<Answer<Scanned>, ClientError> {
-        let incoming = self.send(Method::POST, "/v1/vault/scan", Some(body)).await?;
-        self.read(incoming).await
-    }
-
-    /// `POST /v1/receipts/{id}/erase`: at the local door alone.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn erase(&self, id: &str, body: &EraseBody) -> Result<Answer<Erased>, ClientError> {
-        let path = format!("/v1/receipts/{id}/erase");
-        let incoming = self.send(Method::POST, &path, Some(body)).await?;
-        self.read(incoming).await
-    }
-
-    /// `POST /v1/export`: the machine writes the file; at the local door alone.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn export(&self, body: &ExportBody) -> Result<Answer<Exported>, ClientError> {
-        let incoming = self.send(Method::POST, "/v1/export", Some(body)).await?;
-        self.read(incoming).await
-    }
-
-    /// `POST /v1/verify`: the machine verifies its store and keeps the outcome as a receipt; at the local door alone.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn verify(&self) -> Result<Answer<serde_json::Value>, ClientError> {
-        let incoming = self.send::<()>(Method::POST, "/v1/verify", None).await?;
-        self.read(incoming).await
-    }
-
-    /// `POST /v1/import`: at the local door alone. Takes as long as verifying the bundle does.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn import(&self, body: &ImportBody) -> Result<Answer<Imported>, ClientError> {
-        let incoming = self.send(Method::POST, "/v1/import", Some(body)).await?;
-        self.read(incoming).await
-    }
-
-    /// `POST /v1/prove`: at the local door alone.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn prove(&self, body: &ProveBody) -> Result<Answer<Proved>, ClientError> {
-        let incoming = self.send(Method::POST, "/v1/prove", Some(body)).await?;
-        self.read(incoming).await
-    }
-
-    /// `POST /v1/publish`: the machine writes the files; at the local door alone.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn publish(&self, body: &PublishBody) -> Result<Answer<PublishedLog>, ClientError> {
-        let incoming = self.send(Method::POST, "/v1/publish", Some(body)).await?;
-        self.read(incoming).await
-    }
-
-    /// `GET /v1/keys`: at the local door alone.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn keys(&self) -> Result<Answer<Vec<LogKey>>, ClientError> {
-        self.get("/v1/keys").await
-    }
-
     /// `GET /v1/status`.
     ///
     /// # Errors
@@ -445,14 +338,13 @@ impl Api {
         .await
     }
 
-    /// The same for what takes as long as the disk does.
-    pub(super) async fn post_long<T: DeserializeOwned>(
+    /// The same for what takes as long as the disk does, with a body or without.
+    pub(super) async fn post_long<B: Serialize, T: DeserializeOwned>(
         &self,
         target: &str,
-        body: &impl Serialize,
+        body: Option<&B>,
     ) -> Result<T, ClientError> {
-        self.read(self.send(Method::POST, target, Some(body)).await?)
-            .await
+        self.read(self.send(Method::POST, target, body).await?).await
     }
 
     async fn within<T>(&self, call: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
@@ -528,7 +420,7 @@ pub(super) fn escape(text: &str) -> String {
 }
 
 /// A path with a query's parameters: those that are there, lists repeated.
-fn with_query(path: &str, query: &impl Serialize) -> String {
+pub(super) fn with_query(path: &str, query: &impl Serialize) -> String {
     let mut serializer = Serializer::new(String::new());
     if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(query) {
         for (name, value) in fields {

@@ -8,6 +8,7 @@ mod error;
 mod events;
 mod signed;
 mod steering;
+mod store;
 mod transport;
 
 pub use api::Api;

@@ -88,7 +88,7 @@ impl Api {
         handler: &str,
         body: &WishBody,
     ) -> Result<Answer<Drained>, ClientError> {
-        self.post_long(&format!("/v1/handlers/{}/drain", escape(handler)), body)
+        self.post_long(&format!("/v1/handlers/{}/drain", escape(handler)), Some(body))
             .await
     }
 
