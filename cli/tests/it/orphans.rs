@@ -49,6 +49,16 @@ fn state(fleet: &Fleet, machine: &str, job: &str) -> String {
     )
 }
 
+// The heads of the gateway's own work, as a machine has them.
+fn work_of_gateway(fleet: &Fleet, machine: &str) -> Vec<String> {
+    let status = good(&fleet.dir(machine), &["status"]);
+    let logs = status["logs"].as_array().unwrap();
+    let work = logs
+        .iter()
+        .filter(|log| log["machine"] == "gateway" && log["stream"] == "work");
+    work.map(|log| log["root"].to_string()).collect()
+}
+
 fn arrives(fleet: &Fleet, machine: &str, job: &str, at: &str) {
     until(&format!("{job} is {at} on {machine}"), || {
         state(fleet, machine, job) == at
@@ -69,11 +79,9 @@ fn a_machine_that_comes_back_with_an_orphan_branch_loses_no_request_and_no_resul
     }
     let config = fleet.dir("gateway").join("config.toml");
     let settings = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(
-        &config,
-        settings.replace("heal_wait_ms = 20000", "heal_wait_ms = 1500"),
-    )
-    .unwrap();
+    let here = "[[handler]]\nname = \"here\"\nargv = [\"sh\", \"-c\", \"echo 42\"]\nclass = \"light\"\n";
+    let settings = settings.replace("heal_wait_ms = 20000", "heal_wait_ms = 1500");
+    std::fs::write(&config, settings + here).unwrap();
 
     let start = |machine: &str| -> Daemon { fleet.start(machine) };
     let (gateway, studio, mini) = (start("gateway"), start("studio"), start("mini"));
@@ -89,6 +97,7 @@ fn a_machine_that_comes_back_with_an_orphan_branch_loses_no_request_and_no_resul
     mini.stop();
     let done = fleet.job("on-studio");
     let paid = fleet.job("pay-studio");
+    let done_here = fleet.job("here");
     let waits = submit(&fleet, &["on-mini", "--input", "{\"n\": 3}"]);
     let cancelled = submit(&fleet, &["on-mini"]);
     good(&fleet.dir("gateway"), &["jobs", "cancel", &cancelled]);
@@ -97,6 +106,10 @@ fn a_machine_that_comes_back_with_an_orphan_branch_loses_no_request_and_no_resul
     arrives(&fleet, "gateway", &asked_there, "ready");
     let note = fleet.note_seen("gateway", "studio");
     fleet.same_order(&["gateway", "studio"]);
+    let work = |machine: &str| work_of_gateway(&fleet, machine);
+    until("studio has the gateway's work", || {
+        work("studio") == work("gateway")
+    });
     gateway.kill();
     studio.kill();
 
@@ -108,7 +121,7 @@ fn a_machine_that_comes_back_with_an_orphan_branch_loses_no_request_and_no_resul
     });
     let later = fleet.job("on-mini");
     assert_eq!(state(&fleet, "gateway", &both), "succeeded");
-    for job in [&done, &paid, &waits, &cancelled, &asked_there] {
+    for job in [&done, &paid, &done_here, &waits, &cancelled, &asked_there] {
         assert_eq!(state(&fleet, "gateway", job), "unknown");
     }
 
@@ -117,7 +130,7 @@ fn a_machine_that_comes_back_with_an_orphan_branch_loses_no_request_and_no_resul
     until("the branch is kept", || fleet.notes("gateway").contains(&note));
     gateway.kill();
     gateway = start("gateway");
-    for job in [&before, &both, &later, &done, &waits, &asked_there] {
+    for job in [&before, &both, &later, &done, &done_here, &waits, &asked_there] {
         arrives(&fleet, "gateway", job, "succeeded");
     }
     arrives(&fleet, "gateway", &cancelled, "cancelled");
@@ -133,15 +146,37 @@ fn a_machine_that_comes_back_with_an_orphan_branch_loses_no_request_and_no_resul
     gateway.kill();
     let gateway = start("gateway");
     for machine in ["gateway", "studio", "mini"] {
-        for job in [&before, &both, &later, &done, &waits, &asked_there, &newest] {
+        for job in [
+            &before,
+            &both,
+            &later,
+            &done,
+            &done_here,
+            &waits,
+            &asked_there,
+            &newest,
+        ] {
             arrives(&fleet, machine, job, "succeeded");
         }
         arrives(&fleet, machine, &paid, "held");
         arrives(&fleet, machine, &cancelled, "cancelled");
     }
-    // Once each: its request and its result.
-    let life = good(&fleet.dir("gateway"), &["jobs", "show", &done]).to_string();
-    assert_eq!(life.matches("job.claim-proven").count(), 1, "{life}");
+    // Once each: its claim is proven, its result adopted, and nobody ran it again.
+    for job in [&done_here, &done] {
+        let life = good(&fleet.dir("gateway"), &["jobs", "show", job]).to_string();
+        for kind in ["job.claim-proven", "run.started"] {
+            assert_eq!(
+                life.matches(&format!("\"{kind}\"")).count(),
+                1,
+                "{kind} of {life}"
+            );
+        }
+        assert_eq!(
+            life.matches("\"verdict\":\"adopted\"").count(),
+            1,
+            "its result stands: {life}"
+        );
+    }
     let told = ledger(&fleet.dir("gateway"))
         .args(["replay", "--kind", "notice.raised"])
         .output()

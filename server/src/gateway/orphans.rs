@@ -40,6 +40,9 @@ const STEERS: [&str; 4] = [
     JobDiscarded::KIND,
 ];
 
+/// A report, and the claim that it came under.
+type Report = (Fence, Receipt);
+
 /// What is known of orphan branches beside the store. Memory: made again at the next start.
 pub(crate) struct Orphans {
     // Whether something was kept since what is kept was settled last; so at the beginning.
@@ -164,18 +167,27 @@ async fn settle_all(machine: &Arc<Machine>) -> Result<(), ServerError> {
     }
     let requests = branch.requests.len();
     let mut claims = branch.claims;
-    let mut offers: Vec<(VerifiedStatement, Vec<Receipt>)> = Vec::new();
+    let (reader, fences) = (Arc::clone(machine), branch.fences);
+    let (fences, mut reports) = blocking(move || {
+        let reports = rejected(&reader, &fences)?;
+        Ok((fences, reports))
+    })
+    .await?;
+    let mut offers: Vec<(VerifiedStatement, Vec<Receipt>, Vec<Report>)> = Vec::new();
     for said in branch.requests {
         let statement = said.statement();
         let job = JobId::of_request(&statement.author, &statement.id);
-        offers.push((said, claims.remove(&job).unwrap_or_default()));
+        let claims = claims.remove(&job).unwrap_or_default();
+        // Its result in the same commit, so that nobody runs it again.
+        offers.push((said, claims, reports.remove(&job).unwrap_or_default()));
     }
     for chunk in offers.chunks(AT_ONCE) {
         let (chunk, policy) = (chunk.to_vec(), machine.config.policy());
         let offering = machine.ledger.submit(move |tx| -> Result<(), ServerError> {
-            chunk.iter().try_for_each(|(said, claims)| {
+            chunk.iter().try_for_each(|(said, claims, reports)| {
                 offer(tx, said, &policy)?;
-                prove(tx, claims)
+                prove(tx, claims)?;
+                judge(tx, reports, &policy)
             })
         });
         offering.await?;
@@ -208,7 +220,7 @@ async fn settle_all(machine: &Arc<Machine>) -> Result<(), ServerError> {
             tracing::debug!(code = e.code(), error = %e, "what was asked about a job in an orphan branch does not apply any more");
         }
     }
-    judge_again(machine, branch.fences).await?;
+    judge_again(machine, fences).await?;
     cite(machine, branch.heads, requests, branch.others).await
 }
 
@@ -327,28 +339,37 @@ fn prove<'a>(
 async fn judge_again(machine: &Arc<Machine>, fences: BTreeSet<Fence>) -> Result<(), ServerError> {
     let reader = Arc::clone(machine);
     let reports = blocking(move || rejected(&reader, &fences)).await?;
+    let reports: Vec<Report> = reports.into_values().flatten().collect();
     for chunk in reports.chunks(AT_ONCE) {
         let (chunk, policy) = (chunk.to_vec(), machine.config.policy());
-        let judging = machine.ledger.submit(move |tx| -> Result<(), ServerError> {
-            for (fence, report) in &chunk {
-                let of = tx.state().log(&report.log()).map(|row| row.machine.clone());
-                if let Some(of) = of.filter(|_| tx.state().fence(fence).is_some()) {
-                    central::judge(tx, report, &of, &policy)?;
-                }
-            }
-            Ok(())
-        });
+        let judging = machine
+            .ledger
+            .submit(move |tx| -> Result<(), ServerError> { judge(tx, &chunk, &policy) });
         judging.await?;
     }
     Ok(())
 }
 
-fn rejected(machine: &Machine, fences: &BTreeSet<Fence>) -> Result<Vec<(Fence, Receipt)>, ServerError> {
+fn judge(tx: &mut Tx<'_, FleetState>, reports: &[Report], policy: &Policy) -> Result<(), ServerError> {
+    for (fence, report) in reports {
+        let of = tx.state().log(&report.log()).map(|row| row.machine.clone());
+        if let Some(of) = of.filter(|_| tx.state().fence(fence).is_some()) {
+            central::judge(tx, report, &of, policy)?;
+        }
+    }
+    Ok(())
+}
+
+// By their jobs, in the order in which they were rejected.
+fn rejected(
+    machine: &Machine,
+    fences: &BTreeSet<Fence>,
+) -> Result<BTreeMap<JobId, Vec<Report>>, ServerError> {
+    let mut reports: BTreeMap<JobId, Vec<Report>> = BTreeMap::new();
     let Some(first) = fences.first().map(|fence| fence.epoch) else {
-        return Ok(Vec::new());
+        return Ok(reports);
     };
     let snapshot = machine.ledger.snapshot();
-    let mut reports = Vec::new();
     for (_, row) in snapshot.state.epochs().filter(|(epoch, _)| **epoch > first) {
         let last = row.cut.map_or(u64::MAX, |(cut, _)| cut);
         for receipt in machine.ledger.range(&row.log, 0, last) {
@@ -361,7 +382,7 @@ fn rejected(machine: &Machine, fences: &BTreeSet<Fence>) -> Result<Vec<(Fence, R
                 && fences.contains(&late.fence)
                 && let Some(report) = super::exchange::evidence(machine, &late.evidence)?
             {
-                reports.push((late.fence, report));
+                reports.entry(late.job).or_default().push((late.fence, report));
             }
         }
     }
