@@ -198,6 +198,32 @@ pub fn consistency_proof(leaves: &[Hash], old_size: usize) -> Option<Vec<Hash>> 
     Some(out)
 }
 
+/// The proof that `before` is a prefix of the tree that goes on behind it with these leaves. What lies before is needed by its
+/// compact range alone; `None` when that is empty.
+pub fn consistency_proof_behind(before: &Tree, leaves: &[Hash]) -> Option<Vec<Hash>> {
+    let old_size = before.size();
+    let mut end = old_size.checked_add(u64::try_from(leaves.len()).ok()?)?;
+    let mut start = 0;
+    let mut path = Vec::new();
+    if old_size == 0 {
+        return None;
+    }
+    while end != old_size {
+        let middle = start + ((end - start).next_power_of_two() >> 1);
+        let beside = if old_size <= middle {
+            (middle, std::mem::replace(&mut end, middle))
+        } else {
+            (std::mem::replace(&mut start, middle), middle)
+        };
+        path.push(root_between(before, leaves, beside.0, beside.1)?);
+    }
+    if start > 0 {
+        path.push(root_between(before, leaves, start, end)?);
+    }
+    path.reverse();
+    Some(path)
+}
+
 /// Verifies an audit path (RFC 9162 section 2.1.3.2).
 ///
 /// ```
@@ -374,5 +400,23 @@ mod tests {
             proof[k][bit / 8] ^= 1 << (bit % 8);
             prop_assert!(!verify_consistency(m as u64, old, n as u64, root, &proof));
         }
+    }
+
+    #[test]
+    fn a_consistency_proof_needs_of_what_lies_before_its_compact_range_alone() {
+        let leaves = leaves(40);
+        for size in 1..=leaves.len() {
+            for old in 1..=size {
+                let mut before = Tree::new();
+                leaves[..old].iter().for_each(|leaf| before.push(*leaf));
+                let proof = consistency_proof_behind(&before, &leaves[old..size]).unwrap();
+                assert_eq!(
+                    Some(&proof),
+                    consistency_proof(&leaves[..size], old).as_ref(),
+                    "{old} of {size}"
+                );
+            }
+        }
+        assert_eq!(consistency_proof_behind(&Tree::new(), &leaves), None);
     }
 }

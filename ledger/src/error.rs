@@ -169,6 +169,14 @@ pub enum LedgerError {
         /// Why.
         why: &'static str,
     },
+    /// A copy of a pruned log that cannot begin where the log goes on.
+    #[error("a copy of log {log} is not begun behind what was pruned: {why}")]
+    NotBegun {
+        /// The log.
+        log: LogId,
+        /// Why.
+        why: &'static str,
+    },
     /// A checkpoint that this machine does not cosign.
     #[error("a checkpoint of log {log} is not cosigned: {why}")]
     NotCosigned {
@@ -285,6 +293,7 @@ impl LedgerError {
             Self::Pruned { .. } | Self::PrunedId(_) => "ledger.pruned",
             Self::NotPrunable { .. } => "ledger.not-prunable",
             Self::NotCosigned { .. } => "ledger.not-cosigned",
+            Self::NotBegun { .. } => "ledger.not-begun",
             Self::PrunedUnsaid(_) => "ledger.pruned-unsaid",
             Self::Publish { .. } => "ledger.publish",
             Self::Proof(e) => e.code(),

@@ -137,7 +137,7 @@ pub use options::{OpenOptions, Paths};
 #[doc(inline)]
 pub use position::Position;
 #[doc(inline)]
-pub use prune::{PruneReport, Pruning};
+pub use prune::{PruneReport, PrunedStart, Pruning};
 #[doc(inline)]
 pub use publish::PublishReport;
 #[doc(inline)]

@@ -21,6 +21,7 @@ use crate::restore::{Restored, restore};
 use crate::shared::{Parts, Published};
 use crate::state::State;
 use crate::{Position, Receipt};
+use ledger_core::error::ChainError;
 use ledger_core::kind::MachineId;
 use ledger_core::{Chain, LogId, PublicKey, ReceiptId, Stream};
 use std::collections::BTreeMap;
@@ -173,16 +174,26 @@ pub(crate) fn open<S: State>(
     let mut opened = Journal::open(Arc::clone(&storage), &paths.journal(), context)?;
     let pruned = Pruned::open(&opened.reader, &keyring.machine.public())?;
     let derived = Derived::open(&paths.derived())?;
-    let restored: Restored<S> = restore(
-        &derived,
-        &opened.reader,
-        &opened.report,
-        &pruned,
-        anchor.store,
-        &keyring,
-        paths,
-        unix_ms(options.clock.now_us()),
-    )?;
+    let restored = || -> Result<Restored<S>, LedgerError> {
+        restore(
+            &derived,
+            &opened.reader,
+            &opened.report,
+            &pruned,
+            anchor.store,
+            &keyring,
+            paths,
+            unix_ms(options.clock.now_us()),
+        )
+    };
+    let machine = keyring.machine.public();
+    let restored = match restored() {
+        Err(LedgerError::Corrupt {
+            source: ChainError::Seq { .. },
+            ..
+        }) if pruned.recover(&opened.reader, &machine)? => restored()?,
+        restored => restored?,
+    };
     let find = |log: &LogId, seq| kept(get(&restored.index, &opened.reader, log, seq));
     let by_id = |id: &ReceiptId| {
         let found = restored.index.by_id(id)?.into_iter();
@@ -193,7 +204,6 @@ pub(crate) fn open<S: State>(
         found.retain(|receipt| receipt.id() == *id);
         Ok(found)
     };
-    let machine = keyring.machine.public();
     let is_own = |log: &LogId| {
         let chain = restored.published.logs.get(log);
         chain.is_some_and(|chain| chain.machine_key() == machine)

@@ -9,8 +9,10 @@
 
 pub(crate) mod book;
 mod floors;
+mod start;
 
 pub(crate) use floors::Pruned;
+pub use start::PrunedStart;
 
 use crate::error::LedgerError;
 use crate::journal::JournalError;

@@ -1,7 +1,8 @@
 //! The fleet's judge for `verify`: what each key was permitted at the record's place in the order.
 //!
 //! Folds the order from the journal as the committer does. A record of an order log is judged where it stands; a record of another
-//! log where the order pins it; a pulse, which nothing pins, where it was met. What was not permitted and is named by a
+//! log where the order pins it; a pulse, which nothing pins, where it was met, unless its key was over by then: a copy that came later
+//! does not tell when it was said, and that is counted. What was not permitted and is named by a
 //! `receipt.inadmissible` of Central's is known and inert. Memory: the fleet's state, the records that wait for a pin, at most
 //! `WAITING_MAX`, and what was not permitted, at most `KEPT_MAX`; those past either are counted as not judged.
 
@@ -27,6 +28,8 @@ pub struct FleetAuthority {
     held: usize,
     // Records that were over that bound.
     dropped: u64,
+    // Pulses of a key that was over where they were met.
+    unplaced: u64,
     judged: u64,
     said: Said,
 }
@@ -71,6 +74,18 @@ impl FleetAuthority {
 
     fn stream_of(&self, log: &LogId) -> Option<Stream> {
         Some(self.state.as_ref()?.log(log)?.stream)
+    }
+
+    // Whether the key of a log's machine is over.
+    fn is_former(&self, log: &LogId) -> bool {
+        let Some(state) = &self.state else {
+            return false;
+        };
+        let row = state.log(log);
+        row.is_some_and(|row| {
+            let machine = state.machine(&row.machine);
+            machine.is_none_or(|now| now.retired || now.machine_key != row.machine_key)
+        })
     }
 
     // Whether it was permitted. `at`: microseconds since 1970.
@@ -154,6 +169,10 @@ impl Authority for FleetAuthority {
         // A genesis says what a log is, and needs no grant.
         let permitted = match stream.filter(|_| genesis.is_none()) {
             Some(Stream::Order) if in_order => self.judge(receipt, Stream::Order, at),
+            Some(Stream::Pulse) if self.is_former(&receipt.log()) => {
+                self.unplaced += 1;
+                false
+            }
             Some(Stream::Pulse) => self.judge(receipt, Stream::Pulse, at),
             Some(Stream::Work | Stream::Facts) => {
                 self.wait(receipt);
@@ -191,7 +210,9 @@ impl Authority for FleetAuthority {
         Judgement {
             judged: self.judged,
             excused: said.excused,
-            waiting: held.saturating_add(self.dropped).saturating_add(said.dropped),
+            waiting: [self.dropped, self.unplaced, said.dropped]
+                .into_iter()
+                .fold(held, u64::saturating_add),
             found: said.found.into_values().collect(),
             not_checked: None,
         }

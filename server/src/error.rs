@@ -142,9 +142,9 @@ impl ServerError {
                 StatusCode::INSUFFICIENT_STORAGE
             }
             Self::Ledger(LedgerError::Pruned { .. } | LedgerError::PrunedId(_)) => StatusCode::GONE,
-            Self::Ledger(LedgerError::NothingToErase(_) | LedgerError::ErasureReason(_)) => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            Self::Ledger(
+                LedgerError::NothingToErase(_) | LedgerError::ErasureReason(_) | LedgerError::NotBegun { .. },
+            ) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Ledger(LedgerError::MayNotErase(_)) => StatusCode::FORBIDDEN,
             Self::Ledger(LedgerError::Closed(_) | LedgerError::NotCommitted(_) | LedgerError::Unknown(_))
             | Self::NotServing(_) => StatusCode::SERVICE_UNAVAILABLE,

@@ -258,6 +258,13 @@ pub struct BeatAnswer {
     pub now: i64,
 }
 
+/// Asks for what a copy of a log needs to begin behind what the gateway pruned; answered with a [`ledger::PrunedStart`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Start {
+    /// The log.
+    pub log: LogId,
+}
+
 /// Checkpoints on their way to witnesses and back: signed notes (C2SP `tlog-checkpoint`), at most [`NOTES_MAX`] in each list.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Cosign {

@@ -66,8 +66,8 @@ fn a_quorum_of_witnesses_is_held_to_the_pinned_keys_and_outlasts_what_the_log_gr
     // The same without the one witness, whose line follows the one that names it.
     let listed = String::from_utf8(listed).unwrap();
     let lines: Vec<&str> = listed.lines().collect();
-    let named = |line: &&str| line.starts_with("# mini witness");
-    let mini_key = lines[lines.iter().position(|line| named(&line)).unwrap() + 1];
+    let named = lines.iter().position(|line| line.starts_with("# mini witness"));
+    let mini_key = lines[named.unwrap() + 1];
     let others: Vec<&str> = lines.iter().copied().filter(|line| *line != mini_key).collect();
     fs::write(&fewer, others.join("\n")).unwrap();
 

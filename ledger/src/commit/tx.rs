@@ -5,6 +5,7 @@ use crate::clock::Pool;
 use crate::erase;
 use crate::error::LedgerError;
 use crate::intake::VerifiedRun;
+use crate::prune::book::Place;
 use crate::read::receipt_of;
 use crate::shared::Shared;
 use crate::state::State;
@@ -301,7 +302,7 @@ impl<S: State> Tx<'_, S> {
             let seq = record.seal().seq;
             match &mut chain {
                 None => chain = Some(Chain::start(record)?),
-                Some(known) if seq < known.tip().0 && self.is_pruned(&log, seq, record)? => {
+                Some(_) if self.is_pruned(&log, seq, record)? => {
                     stored = None;
                     intake.known += 1;
                     continue;
@@ -321,7 +322,15 @@ impl<S: State> Tx<'_, S> {
                     continue;
                 }
                 Some(_) if own => return Err(LedgerError::Fork { log, seq }),
-                Some(known) => known.follow(record)?,
+                Some(known) => {
+                    if let Some(floor) = self.shared.pruned.floor(&log)
+                        && floor.place(known.tip().0.saturating_add(1), seq) == Place::First
+                    {
+                        // The copy begins behind what went elsewhere.
+                        known.advance_to(&floor.snapshot())?;
+                    }
+                    known.follow(record)?;
+                }
             }
             let wall_ms = clock::unix_ms(self.now_us);
             self.overlay.clock = self

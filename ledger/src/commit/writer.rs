@@ -174,6 +174,7 @@ fn publish<S: State>(
     let before = shared.published();
     let mut logs = before.logs.clone();
     let mut own: BTreeMap<LogId, Chain> = BTreeMap::new();
+    let mut count = before.receipts + u64::try_from(receipts.len()).unwrap_or(u64::MAX);
     for (pending, leaf) in flight.said.pending.iter().zip(&flight.leaves) {
         if pending.own {
             let log = pending.record.seal().log;
@@ -187,10 +188,17 @@ fn publish<S: State>(
     logs.extend(own.into_iter().map(|(log, chain)| (log, Arc::new(chain))));
     for (log, tip) in &flight.said.tips {
         if let Tip::Foreign(chain) = tip {
+            // What a copy that begins behind a gap skips is counted, as what is pruned is.
+            if let Some(floor) = shared.pruned.floor(log)
+                && let Some(before) = before.logs.get(log).map(|chain| chain.tip().0)
+                && before < floor.said.last
+                && chain.tip().0 > floor.said.last
+            {
+                count += floor.said.last - before;
+            }
             logs.insert(*log, Arc::new((**chain).clone()));
         }
     }
-    let count = before.receipts + u64::try_from(receipts.len()).unwrap_or(u64::MAX);
     let step = Step {
         end,
         changes,

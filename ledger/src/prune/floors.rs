@@ -61,6 +61,27 @@ impl Pruned {
         Ok(pruned)
     }
 
+    /// Makes what is known again from the journal when nothing is: a copy that began behind a gap has no segment that tells by its
+    /// form that its log is pruned. Whether anything was found.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the journal cannot be read, or the file not written.
+    pub(crate) fn recover(&self, reader: &JournalReader, machine: &PublicKey) -> Result<bool, LedgerError> {
+        let mut book = self.book();
+        if !book.entries.is_empty() {
+            return Ok(false);
+        }
+        let found = Book::from_reader(reader, machine)?;
+        if found.entries.is_empty() {
+            return Ok(false);
+        }
+        tracing::warn!(dir = %self.dir.display(), "what is known of pruned logs is made again from the journal");
+        self.save(&found)?;
+        self.publish(&found);
+        *book = found;
+        Ok(true)
+    }
+
     pub(super) fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }

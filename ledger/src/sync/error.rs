@@ -116,7 +116,7 @@ pub enum SyncError {
     },
     /// The source pruned records that the replica lacks.
     #[error(
-        "log {log}: the source pruned what is missing here; besides the genesis it begins at seq {first}; ask another source"
+        "log {log}: the source pruned what is missing here; besides the genesis it begins at seq {first}; ask another source, or begin behind it (`Ledger::begin_behind`)"
     )]
     Pruned {
         /// The log.

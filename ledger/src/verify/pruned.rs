@@ -25,30 +25,46 @@ pub(super) struct PrunedLogs {
 }
 
 impl PrunedLogs {
-    /// Reads what is known of a journal.
+    /// Whether the file that says what was pruned is there.
+    ///
+    /// # Errors
+    /// [`LedgerError::Io`].
+    pub(super) fn is_known(storage: &dyn Storage, dir: &Path) -> Result<bool, LedgerError> {
+        Ok(Book::load(storage, dir, None)?.1 != Found::Missing)
+    }
+
+    /// Reads what is known of a journal. `gaps`: the journal has some, so that a file that is missing may have been there.
     ///
     /// # Errors
     /// [`LedgerError`] when it cannot be read.
     pub(super) fn load(
         storage: &Arc<dyn Storage>,
         dir: &Path,
+        gaps: bool,
         report: &mut Report,
     ) -> Result<Self, LedgerError> {
         let (book, found) = Book::load(storage.as_ref(), dir, None)?;
         let lost = match found {
             Found::Sound => None,
             Found::Damaged => Some("is damaged"),
+            Found::Missing if gaps => Some("is missing"),
             Found::Missing => journal::is_pruned(storage.as_ref(), dir)?.then_some("is missing"),
         };
-        let book = match lost {
-            None => book,
-            Some(how) => {
+        let made_again = match lost {
+            None => None,
+            Some(_) => Some(Book::from_walk(Arc::clone(storage), dir)?),
+        };
+        let book = match (lost, made_again) {
+            // Gaps of which no receipt speaks are damage, and nothing is known to be lost beside them.
+            (Some("is missing"), Some(made)) if gaps && made.entries.is_empty() => book,
+            (Some(how), Some(made)) => {
                 let text = format!(
                     "the file `pruned`, which says what was pruned, {how}; it is read from the receipts, and opening the store makes it again"
                 );
                 report.found(finding("journal.pruned-file", Aspect::Integrity, None, text));
-                Book::from_walk(Arc::clone(storage), dir)?
+                made
             }
+            _ => book,
         };
         Ok(Self {
             floors: book.floors(),

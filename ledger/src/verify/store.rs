@@ -45,15 +45,18 @@ pub fn verify_store(
     options: &Options,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, LedgerError> {
-    let began = Instant::now();
+    let started = Instant::now();
     let place = locate(dir, options)?;
     let mut reading = 1;
     let mut earlier = earlier(options, &place)?;
     let mut anew = None;
+    // Whether what is known of pruned logs is read from the journal, since the file is not there.
+    let mut unknown_gaps = false;
     loop {
         let anchor = load_anchor(&place, options)?;
         let from = earlier.clone();
-        let Some(mut report) = run(dir, &place, anchor.as_ref(), from, options, progress)? else {
+        let began = (from, unknown_gaps);
+        let Some(mut report) = run(dir, &place, anchor.as_ref(), began, options, progress)? else {
             earlier = None;
             anew = options.resume.as_ref().map(|resume| {
                 format!(
@@ -64,6 +67,11 @@ pub fn verify_store(
             });
             continue;
         };
+        let has_gap = report.findings.iter().any(|finding| finding.code == "chain.gap");
+        if has_gap && !unknown_gaps && !PrunedLogs::is_known(options.storage.as_ref(), &place.journal)? {
+            unknown_gaps = true;
+            continue;
+        }
         report.notes.extend(anew.clone());
         tell_forks(&place, &mut report);
         if let Some(path) = &place.anchor_path
@@ -76,7 +84,7 @@ pub fn verify_store(
         let writing = anchor.as_ref().is_some_and(|anchor| !anchor.clean);
         let changed = anchor.is_some() && load_anchor(&place, options)? != anchor;
         if report.is_clean() || reading == READINGS_MAX || !(writing || changed) {
-            report.elapsed = began.elapsed();
+            report.elapsed = started.elapsed();
             forget(options)?;
             return Ok(report);
         }
@@ -129,7 +137,7 @@ fn run(
     dir: &Path,
     place: &Place,
     anchor: Option<&Anchor>,
-    earlier: Option<State>,
+    (earlier, unknown_gaps): (Option<State>, bool),
     options: &Options,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Option<Report>, LedgerError> {
@@ -150,7 +158,7 @@ fn run(
     let cover = Cover::new(options.resume.is_some(), earlier, &mut scope);
     let report = Report::new(dir.to_owned(), options.full);
     let mut check = Check::new(options, report, (scope, cover))?;
-    check.pruned = PrunedLogs::load(&options.storage, &place.journal, &mut check.report)?;
+    check.pruned = PrunedLogs::load(&options.storage, &place.journal, unknown_gaps, &mut check.report)?;
     check.cosigned = CosignedNotes::load(place.cosigned.as_deref(), options, &mut check.report)?;
     check.expect(anchor);
     let done = Work::new(options, place, anchor, check, told)?.run(progress)?;

@@ -27,6 +27,7 @@ mod proofs;
 mod properties;
 mod prune;
 mod prune_faults;
+mod pruned_start;
 mod python;
 mod ranges;
 mod real;

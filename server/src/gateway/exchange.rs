@@ -6,14 +6,14 @@ use crate::cosign;
 use crate::error::ServerError;
 use crate::exchange::{
     Beat, BeatAnswer, FENCES_MAX, Hello, HelloAnswer, MARKS_MAX, Mark, Pull, PullAnswer, Push, PushAnswer,
-    RUN_BYTES_MAX, RUN_RECORDS_MAX, Raw, WAIT_MS_MAX, WINDOW_BYTES, decode, encode,
+    RUN_BYTES_MAX, RUN_RECORDS_MAX, Raw, Start, WAIT_MS_MAX, WINDOW_BYTES, decode, encode,
 };
 use crate::machine::Machine;
 use axum::body::Bytes;
 use ledger::core::kinds::{AnyDetail, Evidence, HandlerDeclared};
 use ledger::core::{LogId, MachineId, PublicKey, Stream};
 use ledger::intake::VerifiedRun;
-use ledger::{PayloadState, Receipt, Tx};
+use ledger::{PayloadState, PrunedStart, Receipt, Tx};
 use ledger_projections::central::{admit, greet};
 use ledger_projections::health::Gauges;
 use ledger_projections::queue::Policy;
@@ -60,6 +60,8 @@ pub async fn exchange(
         "pull" => encode(&pull(machine, &node, decode("pull", &body)?).await?),
         "claim" => encode(&claims::claim(machine, &node, decode("claim", &body)?).await?),
         "beat" => encode(&beat(machine, &node, &decode("beat", &body)?)?),
+        "start" => encode(&start(machine, decode("start", &body)?).await?),
+        "begin" => encode(&begin(machine, &node, decode("begin", &body)?).await?),
         "cosign" => encode(&cosign::answer(machine, &node, decode("cosign", &body)?).await?),
         other => return Err(ServerError::NotFound(format!("no exchange is called {other:?}"))),
     };
@@ -404,6 +406,32 @@ async fn pull(machine: &Arc<Machine>, node: &MachineId, pull: Pull) -> Result<Pu
     let read = tokio::task::spawn_blocking(move || read_run(&machine, &log, next)).await;
     let (records, complete) = read.map_err(|e| ServerError::Malformed(e.to_string()))??;
     Ok(PullAnswer { records, complete })
+}
+
+// What a copy of a log needs to begin behind what was pruned here.
+async fn start(machine: &Arc<Machine>, asked: Start) -> Result<PrunedStart, ServerError> {
+    let machine = Arc::clone(machine);
+    let start = cosign::blocking(move || Ok(machine.ledger.pruned_start(&asked.log)?)).await?;
+    start.ok_or_else(|| ServerError::NotFound(format!("nothing of log {} was pruned here", asked.log)))
+}
+
+// A node's log goes on behind what the node pruned, and this store had lost: what follows is taken in again.
+async fn begin(
+    machine: &Arc<Machine>,
+    node: &MachineId,
+    start: PrunedStart,
+) -> Result<PushAnswer, ServerError> {
+    machine.central.wait_until_serving().await?;
+    let log = start.log()?;
+    let snapshot = machine.ledger.snapshot();
+    let row = snapshot.state.machine(node);
+    if !row.is_some_and(|row| snapshot.state.writes(row, &log)) {
+        return Err(ServerError::Forbidden(format!("log {log} is none of {node}'s")));
+    }
+    let beginning = Arc::clone(machine);
+    cosign::blocking(move || Ok(beginning.ledger.begin_behind(&start)?)).await?;
+    let mark = mark_of(machine, &log).ok_or_else(|| ServerError::NotFound(format!("log {log}")))?;
+    Ok(PushAnswer { mark })
 }
 
 /// A run of a log from a seq on, bounded in records and bytes, and whether it reaches the end.

@@ -53,14 +53,14 @@ pub(super) async fn marks(
     })
 }
 
-/// Work and facts that a machine wrote under earlier keys: when it lost its disk and joined anew under its name, it gets its
-/// own history back as copies.
+/// What a machine wrote under earlier keys: when it lost its disk and joined anew under its name, it gets its own history back as
+/// copies, heartbeats as far as they were kept.
 pub(super) fn former<'a>(state: &'a FleetState, node: &'a MachineId) -> impl Iterator<Item = LogId> + 'a {
     let key = state.machine(node).map(|row| row.machine_key);
     let of = state.logs().filter(move |(_, row)| {
         row.machine == *node
             && Some(row.machine_key) != key
-            && matches!(row.stream, Stream::Work | Stream::Facts)
+            && matches!(row.stream, Stream::Work | Stream::Facts | Stream::Pulse)
     });
     of.map(|(log, _)| *log)
 }

@@ -10,9 +10,10 @@ use super::push::Pushes;
 use crate::client::{ClientError, Signed};
 use crate::clock::running_ms;
 use crate::error::ServerError;
-use crate::exchange::{Hello, HelloAnswer, Mark, Pull, PullAnswer, decode, encode};
+use crate::exchange::{Hello, HelloAnswer, Mark, Pull, PullAnswer, Start, decode, encode};
 use crate::jobs::Jobs;
 use crate::machine::Machine;
+use ledger::PrunedStart;
 use ledger::core::{LogId, Stream};
 use ledger::intake::VerifiedRun;
 use std::sync::Arc;
@@ -382,6 +383,10 @@ async fn push_round(link: &Arc<Link>) -> Result<(), ServerError> {
         }
         begun => begun?,
     };
+    if pushes.begin_behind(link).await {
+        // It says in its next answer where each log goes on now.
+        return Ok(());
+    }
     let mut changed = link.machine.changed();
     let mut synced = false;
     let again = Duration::from_millis(link.machine.config.timing.poll_ms);
@@ -418,7 +423,10 @@ pub(super) async fn pull_log(link: &Arc<Link>, log: LogId, wait_ms: u32) -> Resu
         wait_ms,
     };
     let timeout = EXCHANGE_TIMEOUT + Duration::from_millis(wait_ms.into());
-    let answer: PullAnswer = link.exchange("pull", encode(&pull), timeout).await?;
+    let answer: PullAnswer = match link.exchange("pull", encode(&pull), timeout).await {
+        Err(ServerError::NotFound(why)) => return begin_behind(link, log, why).await,
+        answer => answer?,
+    };
     let chain = link.machine.ledger.snapshot().logs.get(&log).cloned();
     let raw = answer
         .records
@@ -443,6 +451,35 @@ pub(super) async fn pull_log(link: &Arc<Link>, log: LogId, wait_ms: u32) -> Resu
         })
         .await?;
     Ok(!answer.complete)
+}
+
+// What is missing here was pruned at the gateway: the copy goes on behind it, when the gateway shows that it may. Whether there
+// is more.
+async fn begin_behind(link: &Arc<Link>, log: LogId, why: String) -> Result<bool, ServerError> {
+    let asked = encode(&Start { log });
+    let start: PrunedStart = link.aside("start", asked).await.map_err(|error| {
+        tracing::debug!(%log, %error, "a copy cannot begin behind what was pruned");
+        ServerError::NotFound(why.clone())
+    })?;
+    if start.log()? != log {
+        return Err(ServerError::Fork(format!(
+            "asked how log {log} begins, got another one"
+        )));
+    }
+    let machine = Arc::clone(&link.machine);
+    let begun = tokio::task::spawn_blocking(move || machine.ledger.begin_behind(&start)).await;
+    match begun.map_err(|e| ServerError::Malformed(e.to_string()))? {
+        Ok(true) => {
+            tracing::info!(%log, "the copy begins behind what the gateway pruned");
+            Ok(true)
+        }
+        // It shows nothing that is of use here; asking again at once would not help.
+        Ok(false) => Err(ServerError::NotFound(why)),
+        Err(error) => {
+            tracing::warn!(%log, code = error.code(), %error, "a copy cannot begin behind what was pruned");
+            Err(ServerError::NotFound(why))
+        }
+    }
 }
 
 pub(super) fn wait_ms(link: &Link) -> u32 {

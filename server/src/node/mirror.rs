@@ -41,7 +41,14 @@ pub(super) async fn mirror(link: &Arc<Link>) -> Result<(), ServerError> {
 
 async fn follow(link: &Arc<Link>, log: LogId) -> Result<(), ServerError> {
     loop {
-        pull_log(link, log, wait_ms(link)).await?;
+        match pull_log(link, log, wait_ms(link)).await {
+            // What the gateway pruned is not to be had any more.
+            Err(ServerError::NotFound(why)) => {
+                tracing::debug!(%log, why, "not to be mirrored");
+                tokio::time::sleep(Duration::from_millis(wait_ms(link).into())).await;
+            }
+            ended => drop(ended?),
+        }
     }
 }
 

@@ -22,6 +22,8 @@ const PUSH_TIMEOUT: Duration = Duration::from_secs(30);
 /// What the gateway has of each own log, by its word, and what is on its way to it.
 pub(super) struct Pushes {
     logs: Vec<Log>,
+    // Logs of which the gateway lacks what was pruned here.
+    behind: Vec<LogId>,
     flying: JoinSet<Result<Arrived, ServerError>>,
     bytes_flying: usize,
     window_bytes: usize,
@@ -57,7 +59,7 @@ impl Pushes {
         marks: &[(LogId, Option<Mark>)],
         window_bytes: usize,
     ) -> Result<Self, ServerError> {
-        let mut logs = Vec::new();
+        let (mut logs, mut behind) = (Vec::new(), Vec::new());
         for (log, mark) in marks {
             if let Some(mark) = mark {
                 check_ours(machine, log, mark)?;
@@ -65,8 +67,9 @@ impl Pushes {
             let next = mark.map_or(0, |mark| mark.seq.saturating_add(1));
             let kept = machine.ledger.first_kept(log);
             if kept > 1 && next < kept {
-                // It had them, and lost them after they went here. What follows them is of no use to it; all else goes on.
-                tracing::warn!(%log, next, kept, "the gateway lacks heartbeats that were pruned here: those of this log are not sent");
+                // It had them, and lost them after they went here.
+                tracing::warn!(%log, next, kept, "the gateway lacks heartbeats that were pruned here");
+                behind.push(*log);
                 continue;
             }
             logs.push(Log {
@@ -77,10 +80,34 @@ impl Pushes {
         }
         Ok(Self {
             logs,
+            behind,
             flying: JoinSet::new(),
             bytes_flying: 0,
             window_bytes,
         })
+    }
+
+    /// Shows the gateway how the logs go on of which it lacks what was pruned here. Whether it took any; all else goes on without
+    /// those that it did not.
+    pub(super) async fn begin_behind(&mut self, link: &Arc<Link>) -> bool {
+        let mut begun = false;
+        for log in std::mem::take(&mut self.behind) {
+            let machine = Arc::clone(&link.machine);
+            let start = tokio::task::spawn_blocking(move || machine.ledger.pruned_start(&log)).await;
+            let told = async {
+                let start = start.map_err(broken)??;
+                let start = start.ok_or(LedgerError::UnknownLog(log))?;
+                let _: PushAnswer = link.aside("begin", encode(&start)).await?;
+                Ok::<(), ServerError>(())
+            };
+            match told.await {
+                Ok(()) => begun = true,
+                Err(error) => {
+                    tracing::warn!(%log, code = error.code(), %error, "the heartbeats of this log are not sent");
+                }
+            }
+        }
+        begun
     }
 
     /// Sends what there is and waits until the gateway has it; with `until_judged` only until it has all of the work log, else

@@ -15,7 +15,7 @@ use ledger::{Ledger, OpenOptions, Paths, Receipt};
 use ledger_projections::FleetState;
 use ledger_server::client::{Api, ClientError, MachineSigner, Signed};
 use ledger_server::config::Timing;
-use ledger_server::daemon::{RunFile, run_file, run_gateway, socket};
+use ledger_server::daemon::{RunFile, run_file, run_gateway, run_node, socket};
 use ledger_server::exchange::{Cosign, CosignAnswer, Push, PushAnswer, Raw, decode, encode};
 use ledger_server::http::wire::{Node, NoticesQuery, WishBody};
 use ledger_server::{Config, ServerError, setup};
@@ -28,67 +28,125 @@ use tokio::task::JoinHandle;
 /// Nothing here may take longer.
 const SOON: Duration = Duration::from_secs(120);
 
-type Store = Ledger<FleetState>;
+pub(crate) type Store = Ledger<FleetState>;
 
-// A gateway whose daemon runs, and the store of a machine that joined it, without a daemon: the test speaks for it.
-struct Fleet {
-    home: tempfile::TempDir,
-    api: Api,
-    node: Store,
+/// A gateway whose daemon runs, and the store of a machine that joined it, without a daemon: the test speaks for it.
+pub(crate) struct Fleet {
+    pub(crate) home: tempfile::TempDir,
+    pub(crate) api: Api,
+    pub(crate) node: Store,
     signed: Signed,
-    stop: watch::Sender<bool>,
-    running: JoinHandle<Result<(), ServerError>>,
+    running: Running,
 }
 
-impl Fleet {
-    async fn found() -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let (gateway, node) = (home.path().join("g"), home.path().join("n"));
-        setup::init(&gateway, &MachineId::new("gateway").unwrap()).unwrap();
-        let root = setup::load_root_key(&gateway, None).unwrap();
+/// A daemon in this process.
+pub(crate) struct Running {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<Result<(), ServerError>>,
+}
+
+impl Running {
+    /// A gateway, as soon as it is ready.
+    pub(crate) async fn gateway(dir: &Path, listen: &str) -> Self {
         let (stop, mut stopped) = watch::channel(false);
         let config = Config {
-            listen: "127.0.0.1:0".into(),
-            timing: Timing {
-                heal_wait_ms: Some(0),
-                ..Timing::default()
-            },
+            listen: listen.into(),
+            timing: timing(),
             ..Config::default()
         };
-        let dir = gateway.clone();
-        let running = tokio::spawn(async move {
-            run_gateway(&dir, config, async move {
+        let path = dir.to_owned();
+        let task = tokio::spawn(async move {
+            run_gateway(&path, config, async move {
                 drop(stopped.wait_for(|stop| *stop).await);
             })
             .await
         });
-        let api = Api::unix(socket(&gateway));
+        let api = Api::unix(socket(dir));
         while !api.readyz().await.is_ok_and(|said| said.ready) {
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
-        let run: RunFile = serde_json::from_slice(&std::fs::read(run_file(&gateway)).unwrap()).unwrap();
-        let address = run.address.unwrap();
-        let fleet = FleetId::from_hex(&api.status().await.unwrap().item.fleet).unwrap();
-        let name = MachineId::new("node").unwrap();
-        let ttl = Duration::from_secs(600);
-        let (said, line) =
-            setup::invitation(&root, fleet, Role::Node, Some(name.clone()), ttl, &address).unwrap();
-        api.append_signed(&said).await.unwrap();
-        setup::join(&node, &line, &name).await.unwrap();
+        Self { stop, task }
+    }
+
+    /// A node.
+    pub(crate) fn node(dir: &Path) -> Self {
+        let (stop, mut stopped) = watch::channel(false);
+        let mut config = Config::load(dir, &[]).unwrap().0;
+        config.timing = timing();
+        let path = dir.to_owned();
+        let task = tokio::spawn(async move {
+            run_node(&path, config, async move {
+                drop(stopped.wait_for(|stop| *stop).await);
+            })
+            .await
+        });
+        Self { stop, task }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stop.send_replace(true);
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+fn timing() -> Timing {
+    Timing {
+        poll_ms: 100,
+        beat_ms: 200,
+        heal_wait_ms: Some(0),
+        ..Timing::default()
+    }
+}
+
+/// Where a gateway listens.
+pub(crate) fn address(gateway: &Path) -> String {
+    let run: RunFile = serde_json::from_slice(&std::fs::read(run_file(gateway)).unwrap()).unwrap();
+    run.address.unwrap()
+}
+
+/// Lets a machine of this name join in a directory of its own.
+pub(crate) async fn join(gateway: &Path, node: &Path) {
+    let api = Api::unix(socket(gateway));
+    let root = setup::load_root_key(gateway, None).unwrap();
+    let fleet = FleetId::from_hex(&api.status().await.unwrap().item.fleet).unwrap();
+    let name = MachineId::new("node").unwrap();
+    let (ttl, at) = (Duration::from_secs(600), address(gateway));
+    let (said, line) = setup::invitation(&root, fleet, Role::Node, Some(name.clone()), ttl, &at).unwrap();
+    api.append_signed(&said).await.unwrap();
+    setup::join(node, &line, &name).await.unwrap();
+}
+
+impl Fleet {
+    pub(crate) async fn found() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let (gateway, node) = (home.path().join("g"), home.path().join("n"));
+        setup::init(&gateway, &MachineId::new("gateway").unwrap()).unwrap();
+        let running = Running::gateway(&gateway, "127.0.0.1:0").await;
+        join(&gateway, &node).await;
+        let api = Api::unix(socket(&gateway));
         let node: Store = Ledger::open(&Paths::new(&node), OpenOptions::default()).unwrap();
         let central = api.nodes().await.unwrap().items;
         let central = central.iter().find(|row| row.is_central).unwrap();
         let key = PublicKey::from_hex(&central.machine_key).unwrap();
         let signer = Arc::new(MachineSigner(node.clone()));
-        let signed = Signed::new(&address, signer, Some(key)).unwrap();
+        let signed = Signed::new(&address(&gateway), signer, Some(key)).unwrap();
         Self {
             home,
             api,
             node,
             signed,
-            stop,
             running,
         }
+    }
+
+    /// The directory of a machine.
+    pub(crate) fn dir(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    /// Leaves the daemon and the stores to the test.
+    pub(crate) fn take_apart(self) -> (tempfile::TempDir, Running, Store) {
+        (self.home, self.running, self.node)
     }
 
     fn log(&self) -> LogId {
@@ -111,9 +169,13 @@ impl Fleet {
     }
 
     async fn push_as_it_is(&self, records: Vec<Raw>) -> Result<u64, ClientError> {
+        self.push_of(self.log(), records).await
+    }
+
+    async fn push_of(&self, log: LogId, records: Vec<Raw>) -> Result<u64, ClientError> {
         let push = Push {
             process: [1; 16],
-            log: self.log(),
+            log,
             records,
         };
         let answer: PushAnswer = self.ask("push", encode(&push)).await?;
@@ -122,16 +184,21 @@ impl Fleet {
 
     // Everything honest from a seq on.
     async fn push_from(&self, seq: u64) -> Result<u64, ClientError> {
-        let receipts = self.node.range(&self.log(), seq, u64::MAX);
+        self.push_log(self.log(), seq, u64::MAX).await
+    }
+
+    /// The same of any log, up to a seq.
+    pub(crate) async fn push_log(&self, log: LogId, seq: u64, last: u64) -> Result<u64, ClientError> {
+        let receipts = self.node.range(&log, seq, last);
         let records = receipts.map(|receipt| {
             let receipt = receipt.unwrap();
             let payload = self.node.payload(&receipt).unwrap().present();
             raw(&receipt.record, payload)
         });
-        self.push_as_it_is(records.collect()).await
+        self.push_of(log, records.collect()).await
     }
 
-    async fn cosign(&self, checkpoint: &str) -> CosignAnswer {
+    pub(crate) async fn cosign(&self, checkpoint: &str) -> CosignAnswer {
         let asked = Cosign {
             checkpoints: vec![checkpoint.to_owned()],
             cosigned: Vec::new(),
@@ -180,9 +247,8 @@ impl Fleet {
 
     // Stops the daemon; what its store's verification finds.
     async fn stop(self) -> Vec<(&'static str, Option<u64>)> {
-        self.stop.send_replace(true);
-        self.running.await.unwrap().unwrap();
-        let dir = self.home.path().join("g");
+        let dir = self.dir("g");
+        self.running.stop().await;
         let report = verify_store(&dir, &Options::default(), &mut |_| {}).unwrap();
         report
             .findings

@@ -4,5 +4,6 @@
 mod forging;
 mod http;
 mod promises;
+mod regained;
 mod retention;
 mod worker;
