@@ -309,15 +309,14 @@ impl<'a> Check<'a> {
         self.home.is_none() || self.logs.get(log).and_then(LogState::machine_key) == self.home
     }
 
-    /// Whether a later log says that it took the place of this one.
-    pub(super) fn is_over(&self, log: &LogId) -> bool {
+    /// The last seq of a log whose place another took, as that one says.
+    pub(super) fn ended(&self, log: &LogId) -> Option<u64> {
         let mut chains = self.logs.values().filter_map(LogState::chain);
-        chains.any(|chain| {
-            chain
-                .genesis()
-                .predecessor
-                .as_ref()
-                .is_some_and(|before| before.log == *log)
+        chains.find_map(|chain| {
+            let before = chain.genesis().predecessor.as_ref();
+            before
+                .filter(|before| before.log == *log)
+                .map(|before| before.head.seq)
         })
     }
 

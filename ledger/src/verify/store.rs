@@ -321,7 +321,7 @@ fn heads(check: &mut Check<'_>, place: &Place, options: &Options) -> Result<(), 
     }
     check.report.counts.heads_compared += late.compared;
     let mut book = std::mem::take(&mut check.book);
-    let (missing, ahead) = book.missing(|log| check.is_own(log), |order| check.is_over(order));
+    let (missing, ahead) = book.missing(|log| check.is_own(log), |log| check.ended(log));
     let (dropped, pruned) = (book.dropped(), book.pruned());
     check.book = book;
     missing.into_iter().for_each(|finding| check.found(finding));

@@ -254,3 +254,46 @@ fn cosigned_checkpoints_that_are_kept_are_held_to_the_log_and_to_the_witnesses_k
         ledger.close().unwrap();
     }
 }
+
+#[test]
+fn heads_behind_the_end_of_a_log_that_another_succeeded_are_counted_and_no_finding() {
+    let (gateway_dir, node_dir, old_dir) = (temp(), temp(), temp());
+    let (gateway, node) = pair(gateway_dir.path(), node_dir.path());
+    let log = node.own_log(Stream::Pulse).unwrap();
+    beat(&node, 10);
+    node.close().unwrap();
+    crate::stores::copy(node_dir.path(), old_dir.path());
+    let node = open(node_dir.path());
+    beat(&node, 20);
+    follow(&gateway, &node, Stream::Pulse);
+    for size in [5, 31] {
+        cite(&gateway, vec![head(&node, log, size)]);
+    }
+    node.close().unwrap();
+
+    // The old data came back, and nobody gives the heartbeats back: its next ones say where these end.
+    let behind: Ledger = Ledger::open_behind(&Paths::new(old_dir.path()), OpenOptions::default()).unwrap();
+    mirror_order(&behind, &gateway);
+    let successor = behind.commit(move |tx| tx.succeed(&log)).unwrap().value;
+    behind.close_restored().unwrap();
+    let node = open(old_dir.path());
+    assert_eq!(node.own_log(Stream::Pulse), Some(successor));
+    node.close().unwrap();
+    let report = assert_clean(old_dir.path());
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|note| note.contains("1 pins and citations")),
+        "{report}"
+    );
+    // What lies before that end must be here as before.
+    let mut lie = head(&gateway, log, 5);
+    lie.head.root = TreeRoot([1; 32]);
+    cite(&gateway, vec![lie]);
+    let node = open(old_dir.path());
+    mirror_order(&node, &gateway);
+    node.close().unwrap();
+    assert_eq!(codes(&verify(old_dir.path())), [("cited.root", Some(4))]);
+    gateway.close().unwrap();
+}
