@@ -169,7 +169,12 @@ mod tests {
             (probed("nowhere"), "[[check]]"),
             (probed("nas"), "failover_after_ms"),
         ] {
-            assert!(wrong.check(&[nas.clone()], 69_999).unwrap_err().contains(named));
+            assert!(
+                wrong
+                    .check(std::slice::from_ref(&nas), 69_999)
+                    .unwrap_err()
+                    .contains(named)
+            );
         }
         // Every 30 s, 5 s each, twice in a row.
         assert_eq!(probed("nas").check(&[nas], 70_001), Ok(()));
