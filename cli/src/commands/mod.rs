@@ -14,6 +14,7 @@ pub(crate) mod import;
 pub(crate) mod init;
 pub(crate) mod input;
 pub(crate) mod invite;
+mod job_args;
 pub(crate) mod jobs;
 pub(crate) mod join;
 pub(crate) mod keys;

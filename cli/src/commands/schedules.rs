@@ -1,6 +1,6 @@
 //! `ledger schedules`: list, show, add, remove.
 
-use super::input;
+use super::job_args::JobArgs;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::{Exit, FINE};
@@ -77,33 +77,11 @@ struct AddArgs {
     /// Times that nobody looked at: skip, run-once or catch-up:N
     #[arg(long, default_value = "run-once", value_name = "POLICY")]
     misfire: String,
-    /// The input of each job: JSON, @file, or - for standard input
-    #[arg(long, value_name = "JSON|@FILE|-")]
-    input: Option<String>,
-    /// Higher is sooner
-    #[arg(long, allow_negative_numbers = true)]
-    priority: Option<i16>,
-    /// Only this machine may run them
-    #[arg(long, value_name = "ID")]
-    machine: Option<String>,
-    /// Only machines whose handler has this label may run them; repeatable
-    #[arg(long = "label", value_name = "LABEL")]
-    labels: Vec<String>,
-    /// How many attempts each may have
-    #[arg(long, value_name = "N")]
-    attempts: Option<u16>,
-    /// At most one unfinished job has this key
-    #[arg(long, visible_alias = "unique", value_name = "KEY")]
-    unique_key: Option<String>,
-    /// Jobs with one key run one at a time
-    #[arg(long, value_name = "KEY")]
-    concurrency_key: Option<String>,
+    #[command(flatten)]
+    job: JobArgs,
     /// Each job expires so long after it fired, as 2h
     #[arg(long, value_name = "TIME")]
     deadline: Option<String>,
-    /// Whose costs they are
-    #[arg(long, value_name = "NAME")]
-    project: Option<String>,
 }
 
 /// Lists, shows, defines or removes.
@@ -179,15 +157,15 @@ async fn define(context: &Context, args: &AddArgs) -> Result<Exit, CliError> {
         overlap,
         misfire: Some(args.misfire.clone()),
         handler: args.handler.clone(),
-        input: args.input.as_deref().map(input::json).transpose()?,
-        priority: args.priority,
-        machine: args.machine.clone(),
-        labels: args.labels.clone(),
-        attempts_max: args.attempts,
-        unique_key: args.unique_key.clone(),
-        concurrency_key: args.concurrency_key.clone(),
+        input: args.job.input()?,
+        priority: args.job.priority,
+        machine: args.job.machine.clone(),
+        labels: args.job.labels.clone(),
+        attempts_max: args.job.attempts,
+        unique_key: args.job.unique_key.clone(),
+        concurrency_key: args.job.concurrency_key.clone(),
         deadline_ms: deadline_ms.transpose()?,
-        project: args.project.clone(),
+        project: args.job.project.clone(),
         id: None,
     };
     let store = context.store().await?;

@@ -1,6 +1,6 @@
 //! `ledger submit`: asks for work, and waits for its end where that was asked for.
 
-use super::input;
+use super::job_args::JobArgs;
 use super::jobs;
 use crate::context::{Context, Store};
 use crate::error::CliError;
@@ -27,27 +27,8 @@ Examples:
 pub(crate) struct SubmitArgs {
     /// The handler
     handler: String,
-    /// Its input: JSON, @file, or - for standard input
-    #[arg(long, value_name = "JSON|@FILE|-")]
-    input: Option<String>,
-    /// Higher is sooner
-    #[arg(long, allow_negative_numbers = true)]
-    priority: Option<i16>,
-    /// Only this machine may run it
-    #[arg(long, value_name = "ID")]
-    machine: Option<String>,
-    /// Only machines whose handler has this label may run it; repeatable
-    #[arg(long = "label", value_name = "LABEL")]
-    labels: Vec<String>,
-    /// How many attempts it may have
-    #[arg(long, value_name = "N")]
-    attempts: Option<u16>,
-    /// At most one unfinished job has this key
-    #[arg(long, visible_alias = "unique", value_name = "KEY")]
-    unique_key: Option<String>,
-    /// Jobs with one key run one at a time, or as many as the key's limit says
-    #[arg(long, value_name = "KEY")]
-    concurrency_key: Option<String>,
+    #[command(flatten)]
+    job: JobArgs,
     /// Only after this job succeeded, named by its id or a part of it; repeatable
     #[arg(long, value_name = "JOB")]
     depends_on: Vec<String>,
@@ -60,9 +41,6 @@ pub(crate) struct SubmitArgs {
     /// Expired after this time
     #[arg(long, value_name = "TIME")]
     deadline: Option<String>,
-    /// Whose costs they are: a project's name
-    #[arg(long, value_name = "NAME")]
-    project: Option<String>,
     /// Your own id for the request (UUIDv7), so that asking twice is asking once
     #[arg(long, value_name = "ID")]
     id: Option<String>,
@@ -141,18 +119,18 @@ fn body_of(context: &Context, args: &SubmitArgs) -> Result<RequestBody, CliError
     };
     Ok(RequestBody {
         handler: args.handler.clone(),
-        input: args.input.as_deref().map(input::json).transpose()?,
-        priority: args.priority,
-        machine: args.machine.clone(),
-        labels: args.labels.clone(),
-        attempts_max: args.attempts,
-        unique_key: args.unique_key.clone(),
-        concurrency_key: args.concurrency_key.clone(),
+        input: args.job.input()?,
+        priority: args.job.priority,
+        machine: args.job.machine.clone(),
+        labels: args.job.labels.clone(),
+        attempts_max: args.job.attempts,
+        unique_key: args.job.unique_key.clone(),
+        concurrency_key: args.job.concurrency_key.clone(),
         depends_on: args.depends_on.clone(),
         hold_on_failed_dependency: args.hold,
         not_before: time(&args.not_before)?,
         deadline: time(&args.deadline)?,
-        project: args.project.clone(),
+        project: args.job.project.clone(),
         id: args.id.clone(),
     })
 }

@@ -427,12 +427,18 @@ pub(super) async fn pull_log(link: &Arc<Link>, log: LogId, wait_ms: u32) -> Resu
         Err(ServerError::NotFound(why)) => return begin_behind(link, log, why).await,
         answer => answer?,
     };
-    let chain = link.machine.ledger.snapshot().logs.get(&log).cloned();
-    let raw = answer
-        .records
-        .into_iter()
-        .map(|r| (r.record, r.payload))
-        .collect();
+    take_in(&link.machine, log, answer).await
+}
+
+/// Takes in what a pull of a log brought; whether there is more to come.
+pub(super) async fn take_in(
+    machine: &Arc<Machine>,
+    log: LogId,
+    answer: PullAnswer,
+) -> Result<bool, ServerError> {
+    let chain = machine.ledger.snapshot().logs.get(&log).cloned();
+    let records = answer.records.into_iter();
+    let raw = records.map(|r| (r.record, r.payload)).collect();
     let verified = tokio::task::spawn_blocking(move || VerifiedRun::verify(raw, chain.as_deref())).await;
     let Some(run) = verified.map_err(|e| ServerError::Malformed(e.to_string()))?? else {
         return Ok(false);
@@ -443,13 +449,11 @@ pub(super) async fn pull_log(link: &Arc<Link>, log: LogId, wait_ms: u32) -> Resu
             run.log()
         )));
     }
-    link.machine
-        .ledger
-        .submit(move |tx| -> Result<(), ServerError> {
-            tx.intake(&run)?;
-            Ok(())
-        })
-        .await?;
+    let taking = machine.ledger.submit(move |tx| -> Result<(), ServerError> {
+        tx.intake(&run)?;
+        Ok(())
+    });
+    taking.await?;
     Ok(!answer.complete)
 }
 

@@ -6,6 +6,7 @@
 //! nothing more was ever signed the logs go on; otherwise each is succeeded by a log of the next incarnation that names its
 //! head, since a second record for one seq would be a fork. The machine key is enough for all that.
 
+use super::link::take_in;
 use crate::client::{ClientError, MachineSigner, Signed};
 use crate::config::Config;
 use crate::error::ServerError;
@@ -14,7 +15,6 @@ use crate::gateway::exchange::read_run;
 use crate::machine::Machine;
 use http::StatusCode;
 use ledger::core::LogId;
-use ledger::intake::VerifiedRun;
 use ledger::journal::JournalError;
 use ledger::lock::LockError;
 use ledger::{CommitError, LedgerError};
@@ -313,25 +313,7 @@ async fn take_log_back(machine: &Arc<Machine>, gateway: &Signed, log: LogId) -> 
                 continue;
             }
         };
-        let chain = machine.ledger.snapshot().logs.get(&log).cloned();
-        let raw = answer
-            .records
-            .into_iter()
-            .map(|r| (r.record, r.payload))
-            .collect();
-        let verified = tokio::task::spawn_blocking(move || VerifiedRun::verify(raw, chain.as_deref())).await;
-        let Some(run) = verified.map_err(|e| ServerError::Malformed(e.to_string()))?? else {
-            return Ok(());
-        };
-        if run.log() != log {
-            return Err(ServerError::Fork(format!(
-                "asked for log {log}, got records of {}",
-                run.log()
-            )));
-        }
-        let intake = machine.ledger.submit(move |tx| tx.intake(&run).map(drop));
-        intake.await.map_err(CommitError::into_ledger)?;
-        if answer.complete {
+        if !take_in(machine, log, answer).await? {
             return Ok(());
         }
     }
