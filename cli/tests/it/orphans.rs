@@ -120,6 +120,15 @@ fn a_machine_that_comes_back_with_an_orphan_branch_loses_no_request_and_no_resul
         fleet.epoch("gateway") == 2 && fleet.epoch("mini") == 2
     });
     let later = fleet.job("on-mini");
+    // And once more, so that studio misses two epochs.
+    fleet.same_order(&["gateway", "mini"]);
+    gateway.kill();
+    old.put_back();
+    gateway = start("gateway");
+    until("the third epoch", || {
+        fleet.epoch("gateway") == 3 && fleet.epoch("mini") == 3
+    });
+    arrives(&fleet, "gateway", &later, "succeeded");
     assert_eq!(state(&fleet, "gateway", &both), "succeeded");
     for job in [&done, &paid, &done_here, &waits, &cancelled, &asked_there] {
         assert_eq!(state(&fleet, "gateway", job), "unknown");
@@ -141,7 +150,7 @@ fn a_machine_that_comes_back_with_an_orphan_branch_loses_no_request_and_no_resul
     let newest = fleet.job("on-studio");
     assert_eq!(
         (fleet.epoch("studio"), fleet.incarnation("studio", "gateway")),
-        (2, 1)
+        (3, 1)
     );
     gateway.kill();
     let gateway = start("gateway");

@@ -2,11 +2,15 @@
 
 use super::link::{EXCHANGE_TIMEOUT, Link, pull_log};
 use crate::error::ServerError;
-use crate::exchange::{HelloAnswer, Mark, Marks, MarksAnswer, Push, PushAnswer, encode};
+use crate::exchange::{HelloAnswer, Mark, Marks, MarksAnswer, Pull, PullAnswer, Push, PushAnswer, encode};
 use crate::gateway::exchange::{raw_of, read_run};
 use crate::machine::Machine;
-use ledger::core::{LogId, Stream};
+use ledger::LedgerError;
+use ledger::core::{Chain, LogId, Record, Stream};
 use std::sync::Arc;
+
+/// Epochs that may have begun while this machine was away; root's designation permits 64 unless it is said anew.
+const EPOCHS_MAX: usize = 1024;
 
 // What is here of the gateway's own logs, and not there any more: its work and facts first, then the order, epoch by epoch.
 pub(super) async fn offer_all(link: &Arc<Link>) -> Result<(), ServerError> {
@@ -61,21 +65,50 @@ fn logs_of_central(machine: &Machine) -> Vec<LogId> {
     logs.into_iter().map(|(_, log)| log).chain(epochs).collect()
 }
 
-// The gateway writes another order: the one before up to its cut, then that one, which proves itself by root's designation.
+// The gateway writes another order: the one before up to its cut, then each that came between, then that one. Each proves itself by
+// root's designation when the one before is here.
 pub(super) async fn follow_epoch(link: &Arc<Link>, before: LogId, next: LogId) -> Result<(), ServerError> {
-    while pull_log(link, before, 0).await? {}
-    while pull_log(link, next, 0).await? {}
-    let follows = link.follows();
-    if follows == Some(next) {
+    let mut orders = vec![next];
+    while let Some(log) = orders.last().copied().filter(|log| *log != before) {
+        let predecessor = predecessor(link, log).await?;
+        let Some(predecessor) = predecessor.filter(|_| orders.len() < EPOCHS_MAX) else {
+            return Err(unproven(before, next));
+        };
+        orders.push(predecessor);
+    }
+    for log in orders.into_iter().rev() {
+        while pull_log(link, log, 0).await? {}
+    }
+    if link.follows() == Some(next) {
         tracing::warn!(previous = %before, order = %next, "the fleet's order goes on in the next epoch");
         return Ok(());
     }
-    // Several epochs may have begun meanwhile: their logs are known by name only when the one before is here.
-    Err(ServerError::Fork(format!(
+    Err(unproven(before, next))
+}
+
+fn unproven(before: LogId, next: LogId) -> ServerError {
+    ServerError::Fork(format!(
         "the gateway writes the order {}, which nothing here proves to continue {}",
         next.short(),
         before.short()
-    )))
+    ))
+}
+
+// The log that an order of the gateway's says it continues: nothing of it is taken in before that one is here.
+async fn predecessor(link: &Arc<Link>, log: LogId) -> Result<Option<LogId>, ServerError> {
+    let pull = Pull {
+        log,
+        after: None,
+        wait_ms: 0,
+    };
+    let answer: PullAnswer = link.exchange("pull", encode(&pull), EXCHANGE_TIMEOUT).await?;
+    let Some(first) = answer.records.first() else {
+        return Ok(None);
+    };
+    let genesis = Record::parse(&first.record).map_err(LedgerError::from)?;
+    let chain = Chain::start(&genesis).map_err(LedgerError::from)?;
+    let named = chain.genesis().predecessor.as_ref();
+    Ok(named.filter(|_| chain.log() == log).map(|before| before.log))
 }
 
 /// The gateway has, of a log of ours, what we do not: what stands here instead is shown to it, so that there is a proof.
