@@ -1,6 +1,7 @@
 //! Claims work for free slots by long poll: only after everything was judged, never while hello is said.
 
-use super::link::{EXCHANGE_TIMEOUT, HEALING_WAIT, Link, wait_ms};
+use super::link::{EXCHANGE_TIMEOUT, HEALING_WAIT, Link};
+use super::pull::wait_ms;
 use crate::error::ServerError;
 use crate::exchange::{Claim, ClaimAnswer, encode};
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! A gateway that lost the end of its logs: it is offered what is here of them, and followed into the next epoch.
 
-use super::link::{EXCHANGE_TIMEOUT, Link, pull_log};
+use super::link::{EXCHANGE_TIMEOUT, Link};
+use super::pull::pull_log;
 use crate::error::ServerError;
 use crate::exchange::{HelloAnswer, Mark, Marks, MarksAnswer, Pull, PullAnswer, Push, PushAnswer, encode};
 use crate::gateway::exchange::{raw_of, read_run};

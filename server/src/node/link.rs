@@ -5,17 +5,16 @@
 //! work and facts), *claim* (only after everything was judged, only for free slots).
 
 use super::claiming::claim_round;
-use super::follow::{follow_epoch, offer_all, offer_orphans, show_fork};
+use super::follow::{offer_all, offer_orphans, show_fork};
+use super::pull::pull_order;
 use super::push::Pushes;
 use crate::client::{ClientError, Signed};
 use crate::clock::running_ms;
 use crate::error::ServerError;
-use crate::exchange::{Hello, HelloAnswer, Mark, Pull, PullAnswer, Start, decode, encode};
+use crate::exchange::{Hello, HelloAnswer, Mark, decode, encode};
 use crate::jobs::Jobs;
 use crate::machine::Machine;
-use ledger::PrunedStart;
 use ledger::core::{LogId, Stream};
-use ledger::intake::VerifiedRun;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -413,103 +412,6 @@ async fn push_round(link: &Arc<Link>) -> Result<(), ServerError> {
             () = tokio::time::sleep_until(next_hello) => synced = false,
         }
     }
-}
-
-// One pull of a log; whether there is more at once.
-pub(super) async fn pull_log(link: &Arc<Link>, log: LogId, wait_ms: u32) -> Result<bool, ServerError> {
-    let pull = Pull {
-        log,
-        after: link.mark(&log),
-        wait_ms,
-    };
-    let timeout = EXCHANGE_TIMEOUT + Duration::from_millis(wait_ms.into());
-    let answer: PullAnswer = match link.exchange("pull", encode(&pull), timeout).await {
-        Err(ServerError::NotFound(why)) => return begin_behind(link, log, why).await,
-        answer => answer?,
-    };
-    take_in(&link.machine, log, answer).await
-}
-
-/// Takes in what a pull of a log brought; whether there is more to come.
-pub(super) async fn take_in(
-    machine: &Arc<Machine>,
-    log: LogId,
-    answer: PullAnswer,
-) -> Result<bool, ServerError> {
-    let chain = machine.ledger.snapshot().logs.get(&log).cloned();
-    let records = answer.records.into_iter();
-    let raw = records.map(|r| (r.record, r.payload)).collect();
-    let verified = tokio::task::spawn_blocking(move || VerifiedRun::verify(raw, chain.as_deref())).await;
-    let Some(run) = verified.map_err(|e| ServerError::Malformed(e.to_string()))?? else {
-        return Ok(false);
-    };
-    if run.log() != log {
-        return Err(ServerError::Fork(format!(
-            "asked for log {log}, got records of {}",
-            run.log()
-        )));
-    }
-    let taking = machine.ledger.submit(move |tx| -> Result<(), ServerError> {
-        tx.intake(&run)?;
-        Ok(())
-    });
-    taking.await?;
-    Ok(!answer.complete)
-}
-
-// What is missing here was pruned at the gateway: the copy goes on behind it, when the gateway shows that it may. Whether there
-// is more.
-async fn begin_behind(link: &Arc<Link>, log: LogId, why: String) -> Result<bool, ServerError> {
-    let asked = encode(&Start { log });
-    let start: PrunedStart = link.aside("start", asked).await.map_err(|error| {
-        tracing::debug!(%log, %error, "a copy cannot begin behind what was pruned");
-        ServerError::NotFound(why.clone())
-    })?;
-    if start.log()? != log {
-        return Err(ServerError::Fork(format!(
-            "asked how log {log} begins, got another one"
-        )));
-    }
-    let machine = Arc::clone(&link.machine);
-    let begun = tokio::task::spawn_blocking(move || machine.ledger.begin_behind(&start)).await;
-    match begun.map_err(|e| ServerError::Malformed(e.to_string()))? {
-        Ok(true) => {
-            tracing::info!(%log, "the copy begins behind what the gateway pruned");
-            Ok(true)
-        }
-        // It shows nothing that is of use here; asking again at once would not help.
-        Ok(false) => Err(ServerError::NotFound(why)),
-        Err(error) => {
-            tracing::warn!(%log, code = error.code(), %error, "a copy cannot begin behind what was pruned");
-            Err(ServerError::NotFound(why))
-        }
-    }
-}
-
-pub(super) fn wait_ms(link: &Link) -> u32 {
-    u32::try_from(link.machine.config.timing.poll_ms).unwrap_or(u32::MAX)
-}
-
-// Follows the order by long poll. Needs no hello: a mirror is of use even while Central heals.
-async fn pull_order(link: &Arc<Link>) -> Result<(), ServerError> {
-    let known = link
-        .machine
-        .ledger
-        .snapshot()
-        .state
-        .order()
-        .map(|order| order.log);
-    let Some(log) = known else {
-        return Err(ServerError::WrongRole(
-            "this store does not know its order; join again".into(),
-        ));
-    };
-    let told = *link.order.borrow();
-    if let Some(next) = told.filter(|next| *next != log) {
-        return follow_epoch(link, log, next).await;
-    }
-    while pull_log(link, log, wait_ms(link)).await? {}
-    Ok(())
 }
 
 impl Link {

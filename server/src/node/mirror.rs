@@ -3,7 +3,8 @@
 //! The gateway's logs are followed by long poll, so that what it says is `replicated` at once; the others are asked for
 //! in turn. Each cursor that is sent tells the gateway what is durable here.
 
-use super::link::{Link, pull_log, wait_ms};
+use super::link::Link;
+use super::pull::{pull_log, wait_ms};
 use crate::config::MirrorLogs;
 use crate::error::ServerError;
 use ledger::core::LogId;

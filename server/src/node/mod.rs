@@ -6,6 +6,7 @@ mod follow;
 mod link;
 mod mirror;
 pub(crate) mod outbox;
+mod pull;
 mod push;
 mod restore;
 

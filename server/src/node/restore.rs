@@ -6,7 +6,7 @@
 //! nothing more was ever signed the logs go on; otherwise each is succeeded by a log of the next incarnation that names its
 //! head, since a second record for one seq would be a fork. The machine key is enough for all that.
 
-use super::link::take_in;
+use super::pull::take_in;
 use crate::client::{ClientError, MachineSigner, Signed};
 use crate::config::Config;
 use crate::error::ServerError;
