@@ -266,8 +266,10 @@ fn contradiction(chain: &Chain, record: &Record, other: &Record) -> Option<u64> 
     if beside.log == log && beside.seq == seal.seq && differ {
         return Some(seal.seq);
     }
-    // A machine that took its tail back may lack heartbeats that were pruned elsewhere: the next log names what it has.
-    let ends = beside.seq == 0 && chain.genesis().stream != Stream::Pulse;
+    // A machine that took its tail back may lack heartbeats that were pruned elsewhere: the next log names what it has. What an
+    // order had behind the cut of the next epoch is kept beside it, by an honest Central as well.
+    let strict = matches!(chain.genesis().stream, Stream::Work | Stream::Facts);
+    let ends = beside.seq == 0 && strict;
     let ended = match other.statement().any_detail() {
         Ok(AnyDetail::LogGenesis(genesis)) if ends => genesis.predecessor,
         _ => None,

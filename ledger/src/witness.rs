@@ -24,6 +24,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// One comparison at a time, so that reading and keeping how far it went is one step.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// Bytes of a signed checkpoint that is taken from outside: the text, and signatures of its log's key and of some witnesses.
+const SIGNED_NOTE_BYTES_MAX: usize = 16 * 1024;
+const TOO_LONG: &str = "the signed note is longer than 16 KiB";
+
 fn turn() -> MutexGuard<'static, ()> {
     // Whoever panicked left what a crash leaves.
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -86,6 +90,9 @@ impl<S: State> Ledger<S> {
         let chain = self.chain_of(log)?;
         let refuse = |why: &str| self.refuse(log, why);
         let own = chain.genesis().checkpoint_key.verifier()?;
+        if signed.len() > SIGNED_NOTE_BYTES_MAX {
+            return Err(refuse(TOO_LONG));
+        }
         let checkpoint = Checkpoint::open(signed, log, &own).map_err(|error| {
             refuse(&format!(
                 "the log's own key did not sign the checkpoint ({error})"
@@ -128,6 +135,9 @@ impl<S: State> Ledger<S> {
         let chain = self.chain_of(&log)?;
         let refuse = |why: &str| self.refuse(&log, why);
         let own = self.checkpoint_key(&chain)?.verifier();
+        if note.len() > SIGNED_NOTE_BYTES_MAX {
+            return Err(refuse(TOO_LONG));
+        }
         let checkpoint = Checkpoint::open(note, &log, &own)
             .map_err(|error| refuse(&format!("it is no checkpoint of this log ({error})")))?;
         let seen = cosignature::verify(note, witness)
@@ -177,11 +187,13 @@ impl<S: State> Ledger<S> {
             return Ok(None);
         };
         for kept in [self.kept(log, Kept::Newest)?, self.kept(log, Kept::Most)?] {
+            // Nobody else's signature belongs to the proof.
+            let own = |note: &str| signed_by(note, &[&checkpoint::origin(log)]).into_bytes();
             let evidence = kept.map(|kept| ForkEvidence {
                 kind: ForkKind::Roots,
                 genesis: genesis.record.bytes().to_vec(),
-                one: kept.note.into_bytes(),
-                other: signed.as_bytes().to_vec(),
+                one: own(&kept.note),
+                other: own(signed),
             });
             if let Some(evidence) = evidence.filter(|evidence| evidence.check().is_ok()) {
                 return Ok(Some(evidence));

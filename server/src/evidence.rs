@@ -7,6 +7,10 @@ use ledger::evidence::{EXTENSION, ForkEvidence, ForkKind, ProvenFork};
 use ledger::keyring::create_private_dir;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+/// One writer at a time: two pushes may prove the same.
+static WRITING: Mutex<()> = Mutex::new(());
 
 /// Writes a proof under a name of its own; none when it proves nothing.
 ///
@@ -21,6 +25,8 @@ pub(crate) fn keep(machine: &Machine, evidence: &ForkEvidence) -> Result<Option<
         }
     };
     let dir = machine.ledger.paths().evidence();
+    // Whoever panicked left what a crash leaves.
+    let _one = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     create_private_dir(&dir)?;
     let by = match proven.kind {
         ForkKind::Records => "",

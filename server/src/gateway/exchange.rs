@@ -299,7 +299,9 @@ async fn push(machine: &Arc<Machine>, node: &MachineId, push: Push) -> Result<Pu
         Ok(committed) => committed,
         Err(e) => {
             lanes.refused(&log, next(machine));
-            kept::judge(machine, node, &run, &e).await;
+            if !machine.central.processes.is_late(node, &process) {
+                kept::judge(machine, node, &run, &e).await;
+            }
             return Err(e);
         }
     };

@@ -19,6 +19,8 @@ pub(crate) type Process = [u8; 16];
 struct Known {
     heard: VecDeque<Process>,
     barred: VecDeque<Process>,
+    // Barred, and heard since: two run at once.
+    alive: VecDeque<Process>,
 }
 
 /// The processes of all machines that said hello.
@@ -34,7 +36,11 @@ impl Processes {
     pub(crate) fn hear(&self, machine: &MachineId, process: Process) {
         let mut known = self.known();
         let known = known.entry(machine.clone()).or_default();
-        if !known.heard.contains(&process) && !known.barred.contains(&process) {
+        if known.barred.contains(&process) {
+            if !known.alive.contains(&process) {
+                push(&mut known.alive, process);
+            }
+        } else if !known.heard.contains(&process) {
             push(&mut known.heard, process);
         }
     }
@@ -56,6 +62,14 @@ impl Processes {
         known
             .get(machine)
             .is_some_and(|known| known.barred.contains(process))
+    }
+
+    /// Whether a push that comes too late tells nothing: it was under way while its machine died, and was put back.
+    pub(crate) fn is_late(&self, machine: &MachineId, process: &Process) -> bool {
+        let known = self.known();
+        known
+            .get(machine)
+            .is_some_and(|known| known.barred.contains(process) && !known.alive.contains(process))
     }
 }
 
@@ -80,8 +94,10 @@ mod tests {
         processes.hear(&machine, [1; 16]);
         processes.hear(&other, [1; 16]);
         processes.takes_back(&machine, [2; 16]);
-        // A hello that was held up on its way changes nothing.
+        assert!(processes.is_late(&machine, &[1; 16]));
+        // A hello of it after that lets it push as little; only it is known to run beside the other then.
         processes.hear(&machine, [1; 16]);
+        assert!(!processes.is_late(&machine, &[1; 16]));
         processes.hear(&machine, [3; 16]);
         assert!(processes.is_barred(&machine, &[1; 16]));
         for (of, process) in [(&machine, [2; 16]), (&machine, [3; 16]), (&other, [1; 16])] {
