@@ -69,6 +69,13 @@ fn an_exclusive_or_final_job_of_a_proven_claim_is_the_operators_to_decide() {
         (Some(RunVerdict::Late(LateVerdict::Superseded)), Phase::Held)
     );
     assert_eq!((world.state.notices().count(), world.inert()), (2, 0));
+    // Held by somebody before, who knows nothing of that run.
+    let (mut world, _, _, job, claimed) = restored("pay");
+    let drafts = decide::hold(&world.state, &job, "the bank is closed").unwrap();
+    world.decide(drafts);
+    prove(&mut world, &claimed);
+    assert_eq!(world.state.job(&job).unwrap().phase(), Phase::Held);
+    assert_eq!((world.state.notices().count(), world.inert()), (1, 0));
     // Final since: nobody who ended it could know of that run.
     let (mut world, _, fence, job, claimed) = restored("render");
     let drafts = decide::discard(&world.state, &job, "not wanted").unwrap();

@@ -60,7 +60,7 @@ pub(super) enum Seen {
     Within,
     /// The machine has, provably, what this store lost.
     Beyond,
-    /// It has, provably, what came after the cut of an epoch that is over, and it is not here.
+    /// It has, provably, what came after the cut of an epoch that is over, and it is not here, or another record is.
     Orphan,
     /// The same, and it is here.
     Kept,
@@ -98,11 +98,11 @@ pub(super) fn judge(
         (None, _) => Ok(Seen::Beyond),
         (Some(_), None) => Ok(Seen::Orphan),
         (Some(_), Some(here)) if here.seal_digest() == mark.seal => Ok(Seen::Kept),
-        (Some(_), Some(_)) => Err(ServerError::Fork(format!(
-            "the order {} has another record at seq {} than the one that its key also sealed",
-            log.short(),
-            mark.seq
-        ))),
+        (Some(_), Some(_)) => {
+            // Its own key sealed both: nothing that this machine is to blame for, and what it did is its own.
+            tracing::warn!(%log, seq = mark.seq, "a machine has another record of an earlier order than is kept here, sealed by the same key");
+            Ok(Seen::Orphan)
+        }
     }
 }
 
@@ -124,10 +124,26 @@ fn is_proven(machine: &Machine, log: &LogId, mark: &Mark, proof: &[u8]) -> bool 
     })
 }
 
+/// Whether a copy of what this machine sealed has the signatures of its authors still: it sealed nothing without them.
+///
+/// # Errors
+/// [`ServerError::Forbidden`]: another machine may have the copy as it was.
+pub(super) fn check_unchanged(run: &VerifiedRun) -> Result<(), ServerError> {
+    match run.inadmissible().first() {
+        None => Ok(()),
+        Some(seq) => Err(ServerError::Forbidden(format!(
+            "the author's signature of the record at seq {seq} of log {} does not hold, and this machine sealed valid ones: this copy was \
+             changed; restore the machine that offers it from a copy that `ledger verify` finds whole",
+            run.log()
+        ))),
+    }
+}
+
 /// Takes in what a machine offers of this machine's own logs, while they are collected.
 ///
 /// # Errors
-/// [`ServerError::Fork`] when it does not continue what is here; [`ServerError::Forbidden`] for another machine's log.
+/// [`ServerError::Fork`] when it does not continue what is here; [`ServerError::Forbidden`] for another machine's log, or when
+/// somebody changed it.
 pub(super) async fn take_offer(machine: &Arc<Machine>, push: Push) -> Result<PushAnswer, ServerError> {
     let log = push.log;
     let known = machine.ledger.snapshot().logs.get(&log).cloned();
@@ -135,6 +151,7 @@ pub(super) async fn take_offer(machine: &Arc<Machine>, push: Push) -> Result<Pus
     let verified = tokio::task::spawn_blocking(move || VerifiedRun::verify(raw, known.as_deref())).await;
     let run = verified.map_err(|e| ServerError::Malformed(e.to_string()))??;
     let run = run.ok_or_else(|| ServerError::Malformed("an offer without records".into()))?;
+    check_unchanged(&run)?;
     let own = machine.ledger.context().machine_key;
     let committed = machine.ledger.submit(move |tx| -> Result<(), ServerError> {
         tx.intake(&run)?;

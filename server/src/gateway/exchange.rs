@@ -2,6 +2,7 @@
 
 use super::epochs::{self, Seen};
 use super::{claims, evidence as kept, incarnations, joining, orphans};
+use crate::clock::running_ms;
 use crate::cosign;
 use crate::error::ServerError;
 use crate::exchange::{
@@ -130,15 +131,15 @@ async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result
     }
     let mut orphan = false;
     if let Some((epoch, log, mark, proof)) = &hello.order {
-        match epochs::judge(machine, &snapshot, (log, mark), proof)? {
+        let seen = epochs::judge(machine, &snapshot, (log, mark), proof)?;
+        orphan = seen == Seen::Orphan;
+        machine.central.orphans.hear(node, orphan, running_ms());
+        match seen {
             Seen::Within => {
                 machine.marks.returned(node, hello.incarnation);
                 machine.hear_mark(node, log, *mark);
             }
-            Seen::Orphan => orphan = true,
-            // Before anything that the machine did under claims of its branch is judged.
-            Seen::Kept if machine.central.is_serving() => orphans::settle(machine).await?,
-            Seen::Kept => {}
+            Seen::Orphan | Seen::Kept => {}
             Seen::Beyond => {
                 let why = format!(
                     "{node} has seen the order of epoch {epoch} up to seq {}, this store has epoch {} up to seq {}: it lost what \
@@ -149,6 +150,13 @@ async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result
                 machine.central.lost_its_tail(why);
             }
         }
+    }
+    // Before anything that a machine did under claims of a branch is judged. What comes too early is judged again.
+    if !orphan
+        && machine.central.is_serving()
+        && let Err(e) = orphans::settle(machine).await
+    {
+        tracing::error!(code = e.code(), error = %e, "what an orphan branch tells could not be offered again");
     }
     machine.central.note_hello(node);
     machine.central.mark_told(node);
@@ -276,7 +284,7 @@ async fn push(machine: &Arc<Machine>, node: &MachineId, push: Push) -> Result<Pu
         ));
     }
     if orphans::is_over(machine, &snapshot, &log) {
-        return orphans::keep(machine, run).await;
+        return orphans::keep(machine, node, run).await;
     }
     incarnations::may_push(&snapshot, row, &run)?;
     let (run, node_id, policy) = (Arc::new(run), node.clone(), machine.config.policy());

@@ -11,27 +11,32 @@
 //! Everything is made from what is kept, and is done when it was done: a crash anywhere is made up for at the next start, or
 //! by the machine, which tells of its branch until it is settled.
 
-use super::central;
+use super::{central, epochs};
+use crate::clock::running_ms;
 use crate::error::ServerError;
 use crate::exchange::{PushAnswer, Raw};
 use crate::machine::Machine;
 use ledger::core::digest::derived_id;
 use ledger::core::kinds::{
-    AnyDetail, CitedHead, Detail, Erased, Fence, JobCancelAsked, JobClaimed, JobDiscarded, JobHeld, JobId,
-    JobLateResult, JobReleased, LateVerdict, LogCited, NoticeTopic, RequestReceived,
+    AnyDetail, CitedHead, Class, Detail, Erased, Fence, JobCancelAsked, JobClaimed, JobDiscarded, JobHeld,
+    JobId, JobLateResult, JobReleased, LateVerdict, LogCited, NoticeTopic, RequestReceived,
 };
-use ledger::core::{Draft, LogId, SignedStatement, Stream, Subject, VerifiedStatement};
+use ledger::core::{Draft, LogId, MachineId, SignedStatement, Stream, Subject, VerifiedStatement};
 use ledger::intake::VerifiedRun;
 use ledger::{LedgerError, Published, Receipt, Tx};
 use ledger_projections::central::{StepError, admit, prove_claim};
 use ledger_projections::queue::decide;
 use ledger_projections::{FleetState, Policy, notices};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::OwnedMutexGuard;
 
 /// Requests, claims or reports that are decided in one commit at most.
 const AT_ONCE: usize = 256;
+/// How long a machine that brings a branch is waited for after each part of it, milliseconds: what it tells is offered again as a
+/// whole, since a request comes before the claim of it, and before what was said about its job.
+const BRINGING_MS: u64 = 60_000;
 /// What people say about jobs that is said again, beside erasures.
 const STEERS: [&str; 4] = [
     JobCancelAsked::KIND,
@@ -45,9 +50,12 @@ type Report = (Fence, Receipt);
 
 /// What is known of orphan branches beside the store. Memory: made again at the next start.
 pub(crate) struct Orphans {
-    // Whether something was kept since what is kept was settled last; so at the beginning.
-    unsettled: AtomicBool,
-    settling: tokio::sync::Mutex<()>,
+    // How often something was kept, what earlier processes kept counted once, and how much of that is settled.
+    kept: AtomicU64,
+    settled: AtomicU64,
+    settling: Arc<tokio::sync::Mutex<()>>,
+    // Machines that have more of a branch than is here, and when they last brought some of it.
+    bringing: Mutex<BTreeMap<MachineId, u64>>,
     // Claims of jobs whose requests are not here yet.
     waiting: Mutex<BTreeMap<JobId, Vec<Receipt>>>,
 }
@@ -55,8 +63,10 @@ pub(crate) struct Orphans {
 impl Default for Orphans {
     fn default() -> Self {
         Self {
-            unsettled: AtomicBool::new(true),
-            settling: tokio::sync::Mutex::default(),
+            kept: AtomicU64::new(1),
+            settled: AtomicU64::new(0),
+            settling: Arc::default(),
+            bringing: Mutex::default(),
             waiting: Mutex::default(),
         }
     }
@@ -65,6 +75,31 @@ impl Default for Orphans {
 impl Orphans {
     fn waiting(&self) -> MutexGuard<'_, BTreeMap<JobId, Vec<Receipt>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bringing(&self) -> MutexGuard<'_, BTreeMap<MachineId, u64>> {
+        self.bringing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A machine said whether it has more of a branch than is here. One that only says so is not waited for anew.
+    pub(super) fn hear(&self, machine: &MachineId, has_more: bool, now_ms: u64) {
+        if has_more {
+            self.bringing().entry(machine.clone()).or_insert(now_ms);
+        } else {
+            self.bringing().remove(machine);
+        }
+    }
+
+    fn brought(&self, machine: &MachineId, now_ms: u64) {
+        self.bringing().insert(machine.clone(), now_ms);
+        self.kept.fetch_add(1, Ordering::AcqRel);
+    }
+
+    // Whether something was kept that is not settled, and nobody is about to bring more of it.
+    fn is_unsettled(&self, now_ms: u64) -> bool {
+        let mut bringing = self.bringing().clone().into_values();
+        self.settled.load(Ordering::Acquire) < self.kept.load(Ordering::Acquire)
+            && bringing.all(|last_ms| now_ms.saturating_sub(last_ms) >= BRINGING_MS)
     }
 }
 
@@ -88,8 +123,14 @@ pub(super) fn is_over(machine: &Machine, published: &Published<FleetState>, log:
 /// Keeps what a machine has of such a log behind what is here.
 ///
 /// # Errors
-/// [`LedgerError::Chain`] or [`LedgerError::Fork`] when it does not continue what is here.
-pub(super) async fn keep(machine: &Arc<Machine>, run: VerifiedRun) -> Result<PushAnswer, ServerError> {
+/// [`LedgerError::Chain`] or [`LedgerError::Fork`] when it does not continue what is here; [`ServerError::Forbidden`] when
+/// somebody changed it.
+pub(super) async fn keep(
+    machine: &Arc<Machine>,
+    node: &MachineId,
+    run: VerifiedRun,
+) -> Result<PushAnswer, ServerError> {
+    epochs::check_unchanged(&run)?;
     let (log, own, policy) = (run.log(), machine.id().clone(), machine.config.policy());
     let keeping = machine.ledger.submit(move |tx| -> Result<bool, ServerError> {
         let intake = tx.intake(&run)?;
@@ -101,7 +142,7 @@ pub(super) async fn keep(machine: &Arc<Machine>, run: VerifiedRun) -> Result<Pus
         Ok(stream == Stream::Order && !intake.new.is_empty())
     });
     if keeping.await?.value {
-        machine.central.orphans.unsettled.store(true, Ordering::Release);
+        machine.central.orphans.brought(node, running_ms());
     }
     let mark = super::exchange::mark_of(machine, &log);
     Ok(PushAnswer {
@@ -130,10 +171,10 @@ pub(super) fn prove_waiting(
     Ok(())
 }
 
-/// Whether there is anything to settle: a branch that was just kept, or a job that a claim of one waited for.
-pub(super) fn is_to_be_settled(machine: &Machine) -> bool {
+// Whether there is anything to settle: a branch that was just kept, or a job that a claim of one waited for.
+fn is_to_be_settled(machine: &Machine) -> bool {
     let orphans = &machine.central.orphans;
-    if orphans.unsettled.load(Ordering::Acquire) {
+    if orphans.is_unsettled(running_ms()) {
         return true;
     }
     let waiting = orphans.waiting();
@@ -141,22 +182,44 @@ pub(super) fn is_to_be_settled(machine: &Machine) -> bool {
     waiting.keys().any(|job| state.job(job).is_some())
 }
 
-/// Offers again what the branches that are kept here tell, as far as that was not done.
+/// Offers again what the branches that are kept here tell, as far as that was not done. Goes on when the caller does not wait.
 ///
 /// # Errors
 /// [`ServerError`]; it is to be called again.
 pub(super) async fn settle(machine: &Arc<Machine>) -> Result<(), ServerError> {
-    let orphans = &machine.central.orphans;
-    let _one = orphans.settling.lock().await;
     if !is_to_be_settled(machine) {
         return Ok(());
     }
-    orphans.unsettled.store(false, Ordering::Release);
-    let settled = settle_all(machine).await;
-    if settled.is_err() {
-        orphans.unsettled.store(true, Ordering::Release);
+    let only = Arc::clone(&machine.central.orphans.settling).lock_owned().await;
+    let settled = tokio::spawn(settle_alone(Arc::clone(machine), only)).await;
+    settled.map_err(|e| ServerError::Malformed(e.to_string()))?
+}
+
+/// Has it done, unless it is being done.
+pub(super) fn settle_soon(machine: &Arc<Machine>) {
+    if !is_to_be_settled(machine) {
+        return;
     }
-    settled
+    if let Ok(only) = Arc::clone(&machine.central.orphans.settling).try_lock_owned() {
+        let settling = settle_alone(Arc::clone(machine), only);
+        tokio::spawn(async move {
+            if let Err(e) = settling.await {
+                tracing::error!(code = e.code(), error = %e, "what an orphan branch tells could not be offered again");
+            }
+        });
+    }
+}
+
+async fn settle_alone(machine: Arc<Machine>, _only: OwnedMutexGuard<()>) -> Result<(), ServerError> {
+    if !is_to_be_settled(&machine) {
+        return Ok(());
+    }
+    let orphans = &machine.central.orphans;
+    // What is kept from here on may be read, or not.
+    let kept = orphans.kept.load(Ordering::Acquire);
+    settle_all(&machine).await?;
+    orphans.settled.store(kept, Ordering::Release);
+    Ok(())
 }
 
 async fn settle_all(machine: &Arc<Machine>) -> Result<(), ServerError> {
@@ -213,6 +276,10 @@ async fn settle_all(machine: &Arc<Machine>) -> Result<(), ServerError> {
             .retain(|job, _| !proven.contains(job));
     }
     for said in branch.steers {
+        if releases(&said).is_some_and(|job| branch.exclusive.contains(&job)) {
+            // Who released it knew nothing of what that claim came to. A person decides anew.
+            continue;
+        }
         if let Err(e) = machine.append(said).await {
             if !super::ticker::is_final(&e) {
                 return Err(e);
@@ -239,6 +306,8 @@ struct Branch {
     claims: BTreeMap<JobId, Vec<Receipt>>,
     fences: BTreeSet<Fence>,
     steers: Vec<VerifiedStatement>,
+    // Jobs whose claims may have taken effect, and that are held for a person because of it.
+    exclusive: BTreeSet<JobId>,
     // What others than Central said, and is not said again.
     others: u64,
 }
@@ -270,6 +339,9 @@ impl Branch {
             {
                 self.fences
                     .insert(Fence::of_claim(epoch, receipt.seq(), &receipt.seal_digest()));
+                if claimed.class == Class::Exclusive {
+                    self.exclusive.insert(claimed.job);
+                }
                 self.claims.entry(claimed.job).or_default().push(receipt);
             }
             return Ok(());
@@ -289,6 +361,14 @@ impl Branch {
             }
         }
         Ok(())
+    }
+}
+
+// The job that a statement releases.
+fn releases(said: &VerifiedStatement) -> Option<JobId> {
+    match said.statement().any_detail() {
+        Ok(AnyDetail::JobReleased(released)) => Some(released.job),
+        _ => None,
     }
 }
 
@@ -417,4 +497,34 @@ async fn cite(
     });
     citing.await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_branch_is_settled_when_all_of_it_is_here_and_what_comes_meanwhile_is_settled_later() {
+        let (orphans, studio) = (Orphans::default(), MachineId::new("studio").unwrap());
+        // What earlier processes kept.
+        assert!(orphans.is_unsettled(0));
+        orphans.settled.store(1, Ordering::Release);
+        assert!(!orphans.is_unsettled(0));
+
+        orphans.hear(&studio, true, 0);
+        orphans.brought(&studio, BRINGING_MS);
+        orphans.hear(&studio, true, BRINGING_MS + 1);
+        assert!(!orphans.is_unsettled(2 * BRINGING_MS - 1));
+        // It went away in the middle.
+        assert!(orphans.is_unsettled(2 * BRINGING_MS));
+        orphans.brought(&studio, 3 * BRINGING_MS);
+        orphans.hear(&studio, false, 3 * BRINGING_MS);
+        assert!(orphans.is_unsettled(3 * BRINGING_MS));
+
+        // One that has another branch than is kept says so for ever, and is not waited for.
+        orphans.hear(&studio, true, 4 * BRINGING_MS);
+        orphans.hear(&studio, true, 5 * BRINGING_MS);
+        assert!(orphans.is_unsettled(5 * BRINGING_MS));
+    }
 }

@@ -87,11 +87,7 @@ pub(crate) async fn tick_forever(
             if let Err(e) = tick(&machine, &jobs, &services, watched_since).await {
                 tracing::error!(code = e.code(), error = %e, "the ticker could not write what time brought");
             }
-            if orphans::is_to_be_settled(&machine)
-                && let Err(e) = orphans::settle(&machine).await
-            {
-                tracing::error!(code = e.code(), error = %e, "what an orphan branch tells could not be offered again");
-            }
+            orphans::settle_soon(&machine);
             scheduled.look(&machine).await;
             wait = scheduled.until_next(&machine, period).max(TICK_MIN);
         }

@@ -15,12 +15,12 @@ const EPOCHS_MAX: usize = 1024;
 
 // What is here of the gateway's own logs, and not there any more: its work and facts first, then the order, epoch by epoch.
 pub(super) async fn offer_all(link: &Arc<Link>) -> Result<(), ServerError> {
-    offer(link, logs_of_central(link.machine())).await
+    offer(link, logs_of_central(link.machine())).await.map(drop)
 }
 
 /// What is here of the gateway's earlier logs behind their end: its epoch began when this machine was not asked. The order
-/// first, which tells of the claims that the reports behind it stand under.
-pub(super) async fn offer_orphans(link: &Arc<Link>, answer: &HelloAnswer) -> Result<(), ServerError> {
+/// first, which tells of the claims that the reports behind it stand under. Whether the gateway took any of it.
+pub(super) async fn offer_orphans(link: &Arc<Link>, answer: &HelloAnswer) -> Result<bool, ServerError> {
     let mut logs = logs_of_central(link.machine());
     logs.retain(|log| *log != answer.order && !answer.mirror.contains(log));
     let snapshot = link.machine().ledger.snapshot();
@@ -28,12 +28,14 @@ pub(super) async fn offer_orphans(link: &Arc<Link>, answer: &HelloAnswer) -> Res
     offer(link, logs).await
 }
 
-async fn offer(link: &Arc<Link>, logs: Vec<LogId>) -> Result<(), ServerError> {
+// A copy that the gateway refuses for good stands in the way of nothing else.
+async fn offer(link: &Arc<Link>, logs: Vec<LogId>) -> Result<bool, ServerError> {
     let asked = Marks {
         taking_back: None,
         logs,
     };
     let theirs: MarksAnswer = link.exchange("marks", encode(&asked), EXCHANGE_TIMEOUT).await?;
+    let mut taken = false;
     for mut entry in theirs.others {
         let (log, mark) = entry;
         let ours = link.mark(&log);
@@ -44,10 +46,17 @@ async fn offer(link: &Arc<Link>, logs: Vec<LogId>) -> Result<(), ServerError> {
         let is_ahead =
             |mark: Option<Mark>| ours.is_some_and(|ours| mark.is_none_or(|mark| mark.seq < ours.seq));
         while is_prefix && is_ahead(entry.1) {
-            push_one(link, &mut entry).await?;
+            match push_one(link, &mut entry).await {
+                Ok(()) => taken = true,
+                Err(e @ (ServerError::Fork(_) | ServerError::Forbidden(_))) => {
+                    tracing::warn!(%log, code = e.code(), error = %e, "the gateway does not take what is here of this log; both sides keep what they have");
+                    break;
+                }
+                Err(e) => return Err(e),
+            }
         }
     }
-    Ok(())
+    Ok(taken)
 }
 
 fn logs_of_central(machine: &Machine) -> Vec<LogId> {

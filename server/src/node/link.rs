@@ -171,10 +171,14 @@ impl Link {
             }
             Err(e) => {
                 self.lost(&e);
-                let fork = e.problem().filter(|problem| problem.code == "exchange.fork");
-                Err(match fork {
-                    Some(problem) => ServerError::Fork(format!("{op}: {}", problem.detail)),
-                    None => ServerError::Gateway(format!("{op}: {e}")),
+                Err(match e.problem() {
+                    Some(problem) if problem.code == "exchange.fork" => {
+                        ServerError::Fork(format!("{op}: {}", problem.detail))
+                    }
+                    Some(problem) if problem.code == "auth.forbidden" => {
+                        ServerError::Forbidden(format!("{op}: {}", problem.detail))
+                    }
+                    _ => ServerError::Gateway(format!("{op}: {e}")),
                 })
             }
         }
@@ -362,11 +366,12 @@ async fn push_round(link: &Arc<Link>) -> Result<(), ServerError> {
         return Ok(());
     }
     if answer.orphan || link.follows() != Some(answer.order) {
-        offer_orphans(link, &answer).await?;
-        if answer.orphan {
+        let taken = offer_orphans(link, &answer).await?;
+        if answer.orphan && taken {
             // The next hello has it settled, before anything that was done under its claims is told.
             return Ok(());
         }
+        // What the gateway does not take, since it has another branch, keeps nothing else from it.
     }
     link.heed(&answer.marks);
     let machine = Arc::clone(&link.machine);

@@ -60,8 +60,8 @@ pub fn prove_claim(state: &FleetState, record: &Record) -> Result<Vec<OrderDraft
     let mut drafts = vec![about(&job.id, &proven, Some(record.statement().id))];
     if proven.class == Class::Exclusive
         && let Ok(held) = steer::hold(state, &job.id, "given to a machine in an epoch's lost tail")
-        && !held.is_empty()
     {
+        // Nothing of it when it was held before; its person has to know all the same.
         drafts.extend(held);
         let text = format!(
             "exclusive job {} was given to {} in an epoch's lost tail and may have taken effect: release or discard it",
