@@ -4,7 +4,7 @@ use crate::forging::codes;
 use crate::stores::{assert_clean, subject, temp, verify};
 use crate::witness::{beat, follow, pair, store};
 use ledger::core::kinds::{Detail, LogPruned};
-use ledger::core::{Draft, LogId, Stream, TreeRoot};
+use ledger::core::{Draft, Kind, LogId, Stream, TreeRoot};
 use ledger::sync::{Replica, Source, SyncError};
 use ledger::{Fleet, Ledger, OpenOptions, Paths, PrunedStart, Pruning};
 use std::path::Path;
@@ -274,4 +274,67 @@ fn whatever_a_start_does_not_show_is_refused_and_nothing_of_it_is_kept() {
         assert_clean(dir.path());
     }
     gateway.close().unwrap();
+}
+
+#[test]
+fn what_was_published_goes_on_behind_a_pruning_and_what_is_not_there_is_told() {
+    let (gateway_dir, node_dir, out) = (temp(), temp(), temp());
+    let (gateway, node) = pair(gateway_dir.path(), node_dir.path());
+    let log = node.own_log(Stream::Pulse).unwrap();
+    beat(&node, 3);
+    // More than one tile, so that the newest one begins behind what goes.
+    let pulse = Draft::custom(Kind::new("x.pulse").unwrap(), subject("beat"));
+    node.append_batch(Stream::Pulse, vec![pulse; 297]).unwrap();
+    follow(&gateway, &node, Stream::Pulse);
+    let (before, anew) = (out.path().join("before"), out.path().join("anew"));
+    node.publish(&log, &before).unwrap();
+    node.prove(&log, 50).unwrap();
+    let checkpoint = node.checkpoint_for_witnesses(&log).unwrap();
+    let line = gateway.cosign(&log, &checkpoint).unwrap();
+    let cosigned = ledger::core::cosignature::add(&checkpoint, &line).unwrap();
+    let wish = Pruning::below(log, 40, "30 days").cosigned(&cosigned, &[gateway.witness_pin()]);
+    node.prune(&wish).unwrap().unwrap();
+    beat(&node, 10);
+
+    // Who had all of it published goes on, and so does what its tiles carry.
+    node.publish(&log, &before).unwrap();
+    let options = ledger::verify::Options::default();
+    let published = ledger::verify::verify_tiles(&before, &options, &mut |_| {}).unwrap();
+    assert_eq!(
+        (published.is_clean(), published.counts.receipts),
+        (true, 311),
+        "{published}"
+    );
+    let mut bundle = Vec::new();
+    node.export_range(&log, 45, 50, &mut bundle).unwrap();
+    assert!(ledger::core::bundle::BundleCheck::of_bytes(&bundle).is_clean());
+    // The rest is told by the code, with the seq at which the log goes on.
+    let told = |refused: ledger::LedgerError| {
+        assert_eq!(refused.code(), "ledger.pruned", "{refused}");
+        assert!(
+            refused.to_string().contains("the log begins at seq 40"),
+            "{refused}"
+        );
+    };
+    told(node.export(&log, &mut Vec::new()).unwrap_err());
+    told(node.export_range(&log, 10, 20, &mut Vec::new()).unwrap_err());
+    told(node.publish(&log, &anew).unwrap_err());
+    assert!(!anew.join("checkpoint").exists(), "nobody reads half a log");
+    std::fs::remove_dir_all(node_dir.path().join("data/tiles")).unwrap();
+    told(node.export_range(&log, 45, 50, &mut Vec::new()).unwrap_err());
+    // Each receipt that is left is proven by itself all the same.
+    let proof = node.prove(&log, 45).unwrap();
+    let pin = node.verifier_key(&log).unwrap();
+    assert_eq!(
+        ledger::core::proof::check(&proof, &[pin])
+            .unwrap()
+            .record
+            .seal()
+            .seq,
+        45
+    );
+    for (ledger, dir) in [(gateway, gateway_dir), (node, node_dir)] {
+        ledger.close().unwrap();
+        assert_clean(dir.path());
+    }
 }
