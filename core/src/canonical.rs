@@ -8,8 +8,15 @@ use crate::error::DecodeError;
 use postcard::ser_flavors::Flavor;
 use serde::{Serialize, de::DeserializeOwned};
 
+/// Bytes within which most values lie: they are encoded here first, and then allocated once, in their exact size.
+const SMALL_BYTES: usize = 512;
+
 /// Encodes a value. The types of this crate cannot fail to encode.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut small = [0; SMALL_BYTES];
+    if let Ok(bytes) = postcard::to_slice(value, &mut small) {
+        return bytes.to_vec();
+    }
     postcard::to_allocvec(value).expect("frozen structs hold nothing that postcard cannot encode")
 }
 

@@ -9,7 +9,7 @@
 use crate::key::PublicKey;
 use crate::signature::Signature;
 use curve25519_dalek::constants::ED25519_BASEPOINT_POINT;
-use curve25519_dalek::edwards::EdwardsPoint;
+use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::Identity;
 use sha2::{Digest, Sha512};
@@ -31,7 +31,7 @@ const CHOICES: usize = 1 << TEETH;
 /// Keys whose tables are kept: 80 KiB each, 2.5 MiB in all.
 const KEPT_MAX: usize = 32;
 /// Verifications after which a key's table is made; making one costs what it saves in ten.
-const WORTH: u32 = 64;
+const WORTH: usize = 64;
 /// Keys without a table whose verifications are counted.
 const COUNTED_MAX: usize = 1024;
 
@@ -104,22 +104,44 @@ fn sum_of(one: (&Comb, &Scalar), other: (&Comb, &Scalar)) -> EdwardsPoint {
     sum
 }
 
-/// What `verify_strict` says, for the key whose negated point has this table. The key itself is canonical and not weak.
-pub(crate) fn verifies(minus_key: &Comb, public: &[u8; 32], message: &[u8], signature: &Signature) -> bool {
+/// What `verify_strict` says of each signature, for the key whose negated point has this table. The key itself is canonical and not
+/// weak. One inversion encodes all points.
+pub(crate) fn verifies(
+    minus_key: &Comb,
+    public: &[u8; 32],
+    signed: &[(impl AsRef<[u8]>, Signature)],
+) -> Vec<bool> {
+    let expected = |(message, signature): &(_, Signature)| expected_r(minus_key, public, message, signature);
+    let points: Vec<Option<EdwardsPoint>> = signed.iter().map(expected).collect();
+    let known: Vec<EdwardsPoint> = points.iter().map(|point| point.unwrap_or_default()).collect();
+    let encoded = EdwardsPoint::compress_batch_alloc(&known);
+    // Where the bytes are equal, R is this point: it decodes, and it is of small order if this one is.
+    let holds = |((point, encoded), (_, signature)): (
+        (&Option<EdwardsPoint>, &CompressedEdwardsY),
+        &(_, Signature),
+    )| {
+        point.is_some_and(|point| encoded.as_bytes() == &signature.0[..32] && !point.is_small_order())
+    };
+    points.iter().zip(&encoded).zip(signed).map(holds).collect()
+}
+
+// `s B - k A`; none for an s past the group's order.
+fn expected_r(
+    minus_key: &Comb,
+    public: &[u8; 32],
+    message: &impl AsRef<[u8]>,
+    signature: &Signature,
+) -> Option<EdwardsPoint> {
     let (r, s) = signature.0.split_at(32);
     let s: [u8; 32] = s.try_into().expect("half of 64 bytes");
-    let Some(s) = Option::<Scalar>::from(Scalar::from_canonical_bytes(s)) else {
-        return false;
-    };
+    let s = Option::<Scalar>::from(Scalar::from_canonical_bytes(s))?;
     let challenge = Sha512::new()
         .chain_update(r)
         .chain_update(public)
         .chain_update(message)
         .finalize();
     let challenge = Scalar::from_bytes_mod_order_wide(&challenge.into());
-    let expected = sum_of((&BASE, &s), (minus_key, &challenge));
-    // Where the bytes are equal, R is this point: it decodes, and it is of small order if this one is.
-    expected.compress().as_bytes() == r && !expected.is_small_order()
+    Some(sum_of((&BASE, &s), (minus_key, &challenge)))
 }
 
 struct Kept {
@@ -128,17 +150,21 @@ struct Kept {
 }
 
 static KEPT: RwLock<BTreeMap<PublicKey, Kept>> = RwLock::new(BTreeMap::new());
-static COUNTED: Mutex<BTreeMap<PublicKey, u32>> = Mutex::new(BTreeMap::new());
+static COUNTED: Mutex<BTreeMap<PublicKey, usize>> = Mutex::new(BTreeMap::new());
 static CLOCK: AtomicU64 = AtomicU64::new(0);
 
-/// The table of a key's negated point, when the key is used so often that there is one.
-pub(crate) fn kept(public: &PublicKey, key: impl FnOnce() -> EdwardsPoint) -> Option<Arc<Comb>> {
+/// The table of a key's negated point, when the key is used so often that there is one; now so many times more.
+pub(crate) fn kept(
+    public: &PublicKey,
+    times: usize,
+    key: impl FnOnce() -> EdwardsPoint,
+) -> Option<Arc<Comb>> {
     let now = CLOCK.fetch_add(1, Ordering::Relaxed);
     if let Some(kept) = KEPT.read().unwrap_or_else(PoisonError::into_inner).get(public) {
         kept.used.store(now, Ordering::Relaxed);
         return Some(Arc::clone(&kept.comb));
     }
-    if !is_worth_it(public) {
+    if !is_worth_it(public, times) {
         return None;
     }
     let comb = Arc::new(Comb::of(&-key()));
@@ -155,10 +181,10 @@ pub(crate) fn kept(public: &PublicKey, key: impl FnOnce() -> EdwardsPoint) -> Op
     ))
 }
 
-// Counts one more use of a key without a table.
-fn is_worth_it(public: &PublicKey) -> bool {
+// Counts the uses of a key without a table.
+fn is_worth_it(public: &PublicKey, times: usize) -> bool {
     let mut counted = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
-    let uses = counted.get(public).map_or(1, |uses| uses + 1);
+    let uses = counted.get(public).map_or(0, |uses| *uses).saturating_add(times);
     if uses >= WORTH {
         counted.remove(public);
         return true;
@@ -202,7 +228,10 @@ mod tests {
         let dalek = ed25519_dalek::VerifyingKey::from_bytes(&bytes).unwrap();
         let strict = ed25519_dalek::Signature::from_bytes(&signature.0);
         let strict = dalek.verify_strict(message, &strict).is_ok();
-        (verifies(&Comb::of(&-public), &bytes, message, signature), strict)
+        (
+            verifies(&Comb::of(&-public), &bytes, &[(message, *signature)]) == [true],
+            strict,
+        )
     }
 
     proptest! {
@@ -250,6 +279,21 @@ mod tests {
     }
 
     #[test]
+    fn several_together_are_judged_one_by_one() {
+        let key = SigningKey::from_seed([3; 32]);
+        let mut signed: Vec<([u8; 1], Signature)> = (0..9).map(|n| ([n], key.sign_message(&[n]))).collect();
+        signed[2].1.0[5] ^= 1; // another R
+        signed[4].0 = [77]; // another message
+        signed[6].1.0[63] = 0xff; // past the group's order
+        signed[8].1.0[40] ^= 1; // another s
+        let comb = Comb::of(&-key.verifier().dalek().to_edwards());
+        let judged = verifies(&comb, &key.public().0, &signed);
+        let right: Vec<bool> = (0..9).map(|n| n % 2 == 1 || n == 0).collect();
+        assert_eq!(judged, right);
+        assert!(verifies(&comb, &key.public().0, &signed[..0]).is_empty());
+    }
+
+    #[test]
     fn scalars_at_the_ends_are_multiplied_too() {
         let comb = Comb::of(&EIGHT_TORSION[1]);
         for scalar in [Scalar::ZERO, Scalar::ONE, -Scalar::ONE] {
@@ -261,10 +305,10 @@ mod tests {
     #[test]
     fn a_key_gets_its_table_when_it_is_used_often_and_old_ones_go() {
         let point = ED25519_BASEPOINT_POINT;
-        let used = |n: u8| (0..WORTH).any(|_| kept(&PublicKey([n; 32]), || point).is_some());
+        let used = |n: u8| (0..WORTH).any(|_| kept(&PublicKey([n; 32]), 1, || point).is_some());
         for n in 0..=u8::try_from(KEPT_MAX).unwrap() {
             assert!(
-                !(1..WORTH).any(|_| kept(&PublicKey([n; 32]), || point).is_some()),
+                !(1..WORTH).any(|_| kept(&PublicKey([n; 32]), 1, || point).is_some()),
                 "{n}"
             );
             assert!(used(n), "{n}");

@@ -73,11 +73,19 @@ impl VerifyKey {
 
     /// Strict verification (`verify_strict` of ed25519-dalek; the predicate is spelled out in `docs/FORMAT.md`).
     pub(crate) fn verify_strict(&self, message: &[u8], signature: &Signature) -> bool {
-        if let Some(comb) = comb::kept(&self.bytes, || self.key.to_edwards()) {
-            return comb::verifies(&comb, &self.bytes.0, message, signature);
+        self.verify_all_strict(&[(message, *signature)]) == [true]
+    }
+
+    /// As [`Self::verify_strict`] for each, in order, and some cheaper together.
+    pub(crate) fn verify_all_strict(&self, signed: &[(impl AsRef<[u8]>, Signature)]) -> Vec<bool> {
+        if let Some(comb) = comb::kept(&self.bytes, signed.len(), || self.key.to_edwards()) {
+            return comb::verifies(&comb, &self.bytes.0, signed);
         }
-        let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-        self.key.verify_strict(message, &signature).is_ok()
+        let strict = |(message, signature): &(_, Signature)| {
+            let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
+            self.key.verify_strict(AsRef::as_ref(message), &signature).is_ok()
+        };
+        signed.iter().map(strict).collect()
     }
 
     /// Strictly verifies a signature over an HTTP signature base (RFC 9421). Never used for receipts.

@@ -5,12 +5,15 @@
 
 use crate::error::LedgerError;
 use ledger_core::error::ChainError;
+use ledger_core::signature::verify_seals;
 use ledger_core::{Chain, FleetId, LogId, Payload, Record, VerifyKey, chain};
 use rayon::prelude::*;
 use std::sync::Arc;
 
 /// Below so many records the work is not spread over threads.
 const PARALLEL_MIN: usize = 16;
+/// Records whose log signatures are verified together, on one thread.
+const PIECE_RECORDS: usize = 32;
 
 /// A contiguous run of one log whose signatures were verified strictly. [`crate::sync`] makes these by itself; whoever has a
 /// transport with chunks of its own hands them to [`crate::Tx::intake`].
@@ -102,18 +105,18 @@ impl VerifiedRun {
                 .into());
             }
         }
-        let check =
-            |(record, payload): &(Arc<Record>, Option<Payload>)| check(record, payload.as_ref(), &key);
-        let verdicts: Vec<Option<u64>> = if parallel {
-            records.par_iter().map(check).collect::<Result<_, _>>()?
+        let check = |piece: &[(Arc<Record>, Option<Payload>)]| check(piece, &key);
+        let verdicts: Vec<Vec<u64>> = if parallel {
+            let pieces = records.par_chunks(PIECE_RECORDS).map(check);
+            pieces.collect::<Result<_, _>>()?
         } else {
-            records.iter().map(check).collect::<Result<_, _>>()?
+            vec![check(&records)?]
         };
         Ok(Some(Self {
             log,
             fleet,
             records,
-            inadmissible: verdicts.into_iter().flatten().collect(),
+            inadmissible: verdicts.concat(),
         }))
     }
 
@@ -138,21 +141,34 @@ impl VerifiedRun {
     }
 }
 
-// The seq when the record is to be kept but inert.
-fn check(record: &Record, payload: Option<&Payload>, key: &VerifyKey) -> Result<Option<u64>, LedgerError> {
-    let seq = record.seal().seq;
+// The seqs of the records that are to be kept but inert.
+fn check(records: &[(Arc<Record>, Option<Payload>)], key: &VerifyKey) -> Result<Vec<u64>, LedgerError> {
+    let sealed = |(record, _): &(Arc<Record>, _)| (record.seal_digest(), *record.log_signature());
+    let sealed: Vec<_> = records.iter().map(sealed).collect();
+    let is_sealed = verify_seals(key, &sealed);
+    let mut inert = Vec::new();
+    for ((record, payload), is_sealed) in records.iter().zip(is_sealed) {
+        check_payload(record, payload.as_ref())?;
+        let (log, seq) = (record.seal().log, record.seal().seq);
+        if !is_sealed {
+            return Err(ChainError::LogSignature { log, seq }.into());
+        }
+        if chain::verify_author(record).is_err() {
+            inert.push(seq);
+        }
+    }
+    Ok(inert)
+}
+
+fn check_payload(record: &Record, payload: Option<&Payload>) -> Result<(), LedgerError> {
     let matches = match (&record.statement().payload, payload) {
         (Some(wanted), Some(payload)) => payload.matches(wanted),
         (None, Some(_)) => false,
         (_, None) => true,
     };
-    if !matches {
-        let id = record.statement().id.to_string();
-        return Err(ledger_core::StatementError::Payload { id }.into());
+    if matches {
+        return Ok(());
     }
-    match chain::verify_signatures(record, key) {
-        Ok(()) => Ok(None),
-        Err(ChainError::AuthorSignature { .. }) => Ok(Some(seq)),
-        Err(e) => Err(e.into()),
-    }
+    let id = record.statement().id.to_string();
+    Err(ledger_core::StatementError::Payload { id }.into())
 }

@@ -30,8 +30,10 @@ impl<V: Clone + PartialEq + Serialize + DeserializeOwned> One<V> {
         if self.get() == Some(&value) {
             return;
         }
-        let old = changes.collects().then(|| self.get().map(canonical::encode));
-        self.note(old.flatten(), &value, changes);
+        if changes.collects() {
+            let old = self.get().map(canonical::encode);
+            self.note(old, canonical::encode(&value), changes);
+        }
         self.row = Some(Arc::new(value));
     }
 
@@ -43,21 +45,21 @@ impl<V: Clone + PartialEq + Serialize + DeserializeOwned> One<V> {
         let old = changes.collects().then(|| canonical::encode(row.as_ref()));
         change(Arc::make_mut(row));
         if let Some(old) = old {
-            let row = Arc::clone(row);
-            if canonical::encode(row.as_ref()) != old {
-                self.note(Some(old), &row, changes);
+            let new = canonical::encode(row.as_ref());
+            if new != old {
+                self.note(Some(old), new, changes);
             }
         }
         true
     }
 
-    fn note(&self, old: Option<Vec<u8>>, new: &V, changes: &mut Changes) {
+    fn note(&self, old: Option<Vec<u8>>, new: Vec<u8>, changes: &mut Changes) {
         let table = self.number;
         changes.note(|| Change {
             table,
             key: canonical::encode(&()),
             old,
-            new: Some(canonical::encode(new)),
+            new: Some(new),
         });
     }
 

@@ -24,6 +24,7 @@ mod marks;
 pub mod nightly;
 mod node;
 mod outside;
+pub mod pace;
 pub mod reserve;
 mod rest;
 pub mod retention;

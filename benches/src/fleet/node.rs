@@ -16,6 +16,7 @@ use ledger_server::exchange::{
     Claim, ClaimAnswer, Claimed, Declared, Hello, HelloAnswer, Mark, Pull, PullAnswer, Push, PushAnswer,
     RUN_BYTES_MAX, RUN_RECORDS_MAX, Raw, decode, encode,
 };
+use ledger_server::pace::{Pace, rest_after};
 use ledger_server::setup;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,6 +30,9 @@ const WAIT_MS: u32 = 10_000;
 /// How long an exchange may take beside its waiting.
 const WITHIN: Duration = Duration::from_secs(30);
 
+/// Time between two pulls of a busy order, as a node keeps it.
+const PULLS_APART: Duration = Duration::from_millis(50);
+
 /// See the module.
 pub struct Node {
     id: MachineId,
@@ -37,6 +41,7 @@ pub struct Node {
     slots: Arc<Semaphore>,
     slots_max: u16,
     claims: AtomicU64,
+    running: AtomicUsize,
     // The seq that the gateway lacks first.
     acknowledged: AtomicU64,
     changed: watch::Sender<()>,
@@ -104,6 +109,7 @@ impl Node {
             slots: Arc::new(Semaphore::new(slots.into())),
             slots_max: slots,
             claims: AtomicU64::new(0),
+            running: AtomicUsize::new(0),
             acknowledged: AtomicU64::new(1), // the genesis came with the joining
             changed,
             told: Arc::clone(told),
@@ -236,6 +242,7 @@ impl Node {
             .order()
             .ok_or("a node knows its order")?
             .log;
+        let mut pace = Pace::new(PULLS_APART);
         loop {
             let pull = Pull {
                 log,
@@ -243,6 +250,7 @@ impl Node {
                 wait_ms: WAIT_MS,
             };
             let answer: PullAnswer = self.exchange("pull", encode(&pull)).await?;
+            let (began, complete) = (tokio::time::Instant::now(), answer.complete);
             let chain = self.ledger.snapshot().logs.get(&log).cloned();
             let raw = answer
                 .records
@@ -252,6 +260,12 @@ impl Node {
             let verified = tokio::task::spawn_blocking(move || VerifiedRun::verify(raw, chain.as_deref()));
             if let Some(run) = verified.await?? {
                 self.ledger.submit(move |tx| tx.intake(&run).map(drop)).await?;
+                if self.running.load(Ordering::Acquire) > 0 {
+                    tokio::time::sleep(rest_after(began.elapsed())).await;
+                }
+                if complete {
+                    pace.wait().await;
+                }
             }
         }
     }
@@ -275,10 +289,12 @@ impl Node {
             for claimed in answer.jobs {
                 let place = places.pop().ok_or("no more jobs than free slots")?;
                 let node = Arc::clone(&self);
+                node.running.fetch_add(1, Ordering::AcqRel);
                 tokio::spawn(async move {
                     if let Err(error) = node.run(&claimed).await {
                         eprintln!("a run of the bench failed: {error}");
                     }
+                    node.running.fetch_sub(1, Ordering::AcqRel);
                     drop(place);
                 });
             }

@@ -109,6 +109,11 @@ impl Jobs {
         self.room.notified().await;
     }
 
+    /// Whether anything runs here, or is about to.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.held.lock().expect("held lock").is_empty()
+    }
+
     /// Every claim that this machine holds and has not reported the end of.
     pub(crate) fn fences(&self) -> Vec<Fence> {
         let snapshot = self.machine.ledger.snapshot();

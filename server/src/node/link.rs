@@ -14,7 +14,9 @@ use crate::error::ServerError;
 use crate::exchange::{Hello, HelloAnswer, Mark, decode, encode};
 use crate::jobs::Jobs;
 use crate::machine::Machine;
+use crate::pace::Pace;
 use ledger::core::{LogId, Stream};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -47,6 +49,8 @@ pub(crate) struct Link {
     pub(super) greeting: watch::Sender<u32>,
     // The id of a claim that was dropped without an answer, to be asked again under the same id.
     pub(super) unanswered: std::sync::Mutex<Option<[u8; 16]>>,
+    // How closely pulls of each log follow each other.
+    pub(super) pulls: std::sync::Mutex<BTreeMap<LogId, Pace>>,
     /// When the last acknowledged beat was sent, by the clock that counts sleep.
     pub(crate) beat_ms: AtomicU64,
     /// A lease's term as the gateway says, milliseconds; 0 while it is not known.
@@ -128,6 +132,7 @@ impl Link {
             claiming: tokio::sync::Mutex::new(()),
             greeting: watch::channel(0).0,
             unanswered: std::sync::Mutex::default(),
+            pulls: std::sync::Mutex::default(),
             beat_ms: AtomicU64::new(0),
             term_ms: AtomicU32::new(0),
         })

@@ -8,11 +8,16 @@ use super::link::{EXCHANGE_TIMEOUT, Link};
 use crate::error::ServerError;
 use crate::exchange::{Pull, PullAnswer, Start, encode};
 use crate::machine::Machine;
+use crate::pace::{Pace, rest_after};
 use ledger::PrunedStart;
 use ledger::core::LogId;
 use ledger::intake::VerifiedRun;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
+
+/// Time between two pulls of a busy log, so that what is said meanwhile is one run, one check and one sync here.
+const PULLS_APART: Duration = Duration::from_millis(50);
 
 /// One pull of a log; whether there is more at once.
 pub(super) async fn pull_log(link: &Arc<Link>, log: LogId, wait_ms: u32) -> Result<bool, ServerError> {
@@ -26,7 +31,24 @@ pub(super) async fn pull_log(link: &Arc<Link>, log: LogId, wait_ms: u32) -> Resu
         Err(ServerError::NotFound(why)) => return begin_behind(link, log, why).await,
         answer => answer?,
     };
-    take_in(&link.machine, log, answer).await
+    let (began, is_empty) = (Instant::now(), answer.records.is_empty());
+    let more = take_in(&link.machine, log, answer).await?;
+    if is_empty {
+        return Ok(more);
+    }
+    if link.jobs().is_busy() {
+        tokio::time::sleep(rest_after(began.elapsed())).await;
+    }
+    if !more {
+        tokio::time::sleep_until(next_pull(link, log)).await;
+    }
+    Ok(more)
+}
+
+// When a log that was pulled to its end may be pulled again.
+fn next_pull(link: &Link, log: LogId) -> Instant {
+    let mut pulls = link.pulls.lock().expect("pulls lock");
+    pulls.entry(log).or_insert_with(|| Pace::new(PULLS_APART)).next()
 }
 
 /// Takes in what a pull of a log brought; whether there is more to come.
