@@ -28,7 +28,7 @@ use crate::receipt::Receipt;
 use ledger_core::kinds::{
     Detail, Erased, KeyAnnounced, KeyJoined, LogCited, LogPinned, LogPruned, ReceiptInadmissible,
 };
-use ledger_core::{FleetId, LogId, PublicKey, VerifyKey};
+use ledger_core::{Chain, FleetId, LogId, PublicKey, Stream, VerifyKey};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -309,15 +309,29 @@ impl<'a> Check<'a> {
         self.home.is_none() || self.logs.get(log).and_then(LogState::machine_key) == self.home
     }
 
-    /// The last seq of a log whose place another took, as that one says.
-    pub(super) fn ended(&self, log: &LogId) -> Option<u64> {
-        let mut chains = self.logs.values().filter_map(LogState::chain);
-        chains.find_map(|chain| {
-            let before = chain.genesis().predecessor.as_ref();
-            before
-                .filter(|before| before.log == *log)
-                .map(|before| before.head.seq)
-        })
+    /// The last seq of each log whose place another of the same machine took, as that one says.
+    pub(super) fn ends(&self) -> BTreeMap<LogId, u64> {
+        let chains = self.logs.values().filter_map(LogState::chain);
+        let ends = chains.filter_map(|chain| {
+            let before = chain.genesis().predecessor.as_ref()?;
+            let of_it = self.logs.get(&before.log)?.machine_key()? == chain.machine_key();
+            of_it.then_some((before.log, before.head.seq))
+        });
+        ends.collect()
+    }
+
+    /// Whether what an order cites may be lost without a fault, `ends` as [`Check::ends`] has them: behind the end of its log, or,
+    /// of an earlier epoch, heartbeats. Central went back in time then, and nobody else has its pulses, nor those that a
+    /// machine let go since; but what this store's own machine cannot lose by that, it must have.
+    pub(super) fn is_lost(&self, ends: &BTreeMap<LogId, u64>, order: &LogId, log: &LogId, seq: u64) -> bool {
+        if ends.get(log).is_some_and(|last| seq > *last) {
+            return true;
+        }
+        let chain = |log: &LogId| self.logs.get(log).and_then(LogState::chain);
+        let is_pulse = chain(log).is_none_or(|chain| chain.genesis().stream == Stream::Pulse);
+        let central = chain(order).map(Chain::machine_key);
+        let centrals_own = central.is_some() && chain(log).map(Chain::machine_key) == central;
+        ends.contains_key(order) && is_pulse && (centrals_own || !self.is_own(log))
     }
 
     /// Whether a log is written by the machine that owns the store.

@@ -226,13 +226,11 @@ impl Book {
     }
 
     /// What nobody brought. A pin or citation of another machine's order may run ahead of the copies of logs here; it is then only
-    /// counted, unless the log is this store's own. So is what an order cites that another took the place of, or what it cites behind the
-    /// end of a log that another took the place of: its machine went back in time, and nobody else has its pulses. `ended`: the
-    /// last seq of such a log.
+    /// counted, unless the log is this store's own. So is what `is_lost` says of an order, a log and a seq that it cites.
     pub(super) fn missing(
         &mut self,
         is_own: impl Fn(&LogId) -> bool,
-        ended: impl Fn(&LogId) -> Option<u64>,
+        is_lost: impl Fn(&LogId, &LogId, u64) -> bool,
     ) -> (Vec<Finding>, u64) {
         let (mut findings, mut ahead) = (Vec::new(), 0);
         for (log, seqs) in std::mem::take(&mut self.waiting) {
@@ -244,7 +242,7 @@ impl Book {
                             word: Word::Cited,
                             order,
                             ..
-                        } if ended(&order).is_some() || ended(&log).is_some_and(|last| seq > last) => false,
+                        } if is_lost(&order, &log, seq) => false,
                         By::Order { own, .. } => own || is_own(&log),
                     };
                     if must {

@@ -103,7 +103,7 @@ impl LogState {
                 let keeps = match chain.genesis().stream {
                     Stream::Work | Stream::Facts => Some(WINDOW_RECORDS),
                     Stream::Pulse => Some(WINDOW_PULSES),
-                    // Nobody pins or cites an order.
+                    // Nobody pins an order, and only an orphan branch of one is cited: that is read a second time.
                     Stream::Order => None,
                 };
                 state.window = keeps.map(|keeps| Window::behind(Tree::new(), keeps));

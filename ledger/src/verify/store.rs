@@ -321,7 +321,9 @@ fn heads(check: &mut Check<'_>, place: &Place, options: &Options) -> Result<(), 
     }
     check.report.counts.heads_compared += late.compared;
     let mut book = std::mem::take(&mut check.book);
-    let (missing, ahead) = book.missing(|log| check.is_own(log), |log| check.ended(log));
+    let ends = check.ends();
+    let is_lost = |order: &_, log: &_, seq| check.is_lost(&ends, order, log, seq);
+    let (missing, ahead) = book.missing(|log| check.is_own(log), is_lost);
     let (dropped, pruned) = (book.dropped(), book.pruned());
     check.book = book;
     missing.into_iter().for_each(|finding| check.found(finding));

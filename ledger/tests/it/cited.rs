@@ -256,6 +256,40 @@ fn cosigned_checkpoints_that_are_kept_are_held_to_the_log_and_to_the_witnesses_k
 }
 
 #[test]
+fn what_an_earlier_epoch_cited_of_a_nodes_own_heartbeats_is_to_be_there() {
+    let (gateway_dir, node_dir) = (temp(), temp());
+    let (gateway, node) = pair(gateway_dir.path(), node_dir.path());
+    let (order, pulses) = (
+        gateway.own_log(Stream::Order).unwrap(),
+        node.own_log(Stream::Pulse).unwrap(),
+    );
+    beat(&node, 10);
+    // More than there ever was.
+    let mut ahead = head(&node, pulses, 5);
+    ahead.head.seq = 40;
+    cite(&gateway, vec![ahead]);
+    mirror_order(&node, &gateway);
+    gateway.close().unwrap();
+    // Central goes on in the next epoch.
+    let behind: Ledger =
+        Ledger::open_behind(&Paths::new(gateway_dir.path()), OpenOptions::default()).unwrap();
+    let next = behind.commit(move |tx| tx.succeed(&order)).unwrap().value;
+    for log in behind.written_logs().into_values().filter(|log| *log != next) {
+        behind.commit(move |tx| tx.succeed(&log)).unwrap();
+    }
+    behind.close_restored().unwrap();
+    let gateway = open(gateway_dir.path());
+    // The node's own machine lost nothing by that; of what others lack it is only counted.
+    mirror_order(&node, &gateway);
+    node.close().unwrap();
+    gateway.close().unwrap();
+    assert_eq!(codes(&verify(node_dir.path())), [("cited.missing", Some(40))]);
+    let report = assert_clean(gateway_dir.path());
+    let counted = |note: &String| note.contains("1 pins and citations");
+    assert!(report.notes.iter().any(counted), "{report}");
+}
+
+#[test]
 fn heads_behind_the_end_of_a_log_that_another_succeeded_are_counted_and_no_finding() {
     let (gateway_dir, node_dir, old_dir) = (temp(), temp(), temp());
     let (gateway, node) = pair(gateway_dir.path(), node_dir.path());
