@@ -339,7 +339,7 @@ fn may_not_say(said: &Statement, reason: InadmissibleReason) -> ServerError {
 fn follow_up(tx: &mut Tx<'_, FleetState>, said: &Statement, appended: &Appended) -> Result<(), ServerError> {
     match said.any_detail() {
         Ok(AnyDetail::JobCancelAsked(_)) => {
-            let drafts = decide::cancel_asked(tx.state(), appended.receipt(), tx.now_us())?;
+            let drafts = decide::cancel_asked(tx.state(), appended.receipt())?;
             central::put(tx, drafts)?;
         }
         Ok(AnyDetail::JobReleased(_)) => {

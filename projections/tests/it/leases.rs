@@ -210,15 +210,12 @@ fn an_actors_cancellation_counts_with_authority_only() {
     let stranger = SigningKey::from_seed([99; 32]);
     let receipt = world.seal(order, asked.clone(), &stranger);
     let receipt = world.take(receipt);
-    assert_eq!(
-        decide::cancel_asked(&world.state, &receipt, world.now).unwrap(),
-        []
-    );
+    assert_eq!(decide::cancel_asked(&world.state, &receipt).unwrap(), []);
     assert_eq!(world.inert(), 1, "kept, inert and counted");
     let operator = world.nodes["gateway"].actor.clone();
     let receipt = world.seal(order, asked, &operator);
     let receipt = world.take(receipt);
-    let drafts = decide::cancel_asked(&world.state, &receipt, world.now).unwrap();
+    let drafts = decide::cancel_asked(&world.state, &receipt).unwrap();
     world.decide(drafts);
     assert_eq!(world.state.job(&job).unwrap().phase(), Phase::Cancelled);
 }

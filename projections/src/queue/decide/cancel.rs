@@ -47,8 +47,7 @@ pub fn cancel(state: &FleetState, id: &JobId, force: bool, reason: &str) -> Resu
 ///
 /// # Errors
 /// [`Refusal::Kind`] for another receipt, [`Refusal::JobUnknown`].
-pub fn cancel_asked(state: &FleetState, asked: &Receipt, now: i64) -> Result<Vec<OrderDraft>, Refusal> {
-    let _ = now;
+pub fn cancel_asked(state: &FleetState, asked: &Receipt) -> Result<Vec<OrderDraft>, Refusal> {
     let Some(detail) = detail_of::<JobCancelAsked>(asked) else {
         return Err(Refusal::Kind {
             expected: JobCancelAsked::KIND,
