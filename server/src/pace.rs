@@ -50,7 +50,7 @@ impl Pace {
     }
 
     /// When the next may begin, which is counted as begun.
-    pub fn next(&mut self) -> Instant {
+    pub fn begin(&mut self) -> Instant {
         let now = Instant::now();
         let until = self.until.map_or(now, |until| until.max(now)) + self.apart;
         self.until = Some(until);
@@ -61,7 +61,7 @@ impl Pace {
 
     /// Waits until the next may begin.
     pub async fn wait(&mut self) {
-        tokio::time::sleep_until(self.next()).await;
+        tokio::time::sleep_until(self.begin()).await;
     }
 }
 
@@ -75,7 +75,7 @@ mod tests {
     async fn a_few_go_at_once_then_one_at_a_time_and_after_a_pause_a_few_again() {
         let mut pace = Pace::new(APART);
         let begun = Instant::now();
-        let at: Vec<Instant> = (0..10).map(|_| pace.next()).collect();
+        let at: Vec<Instant> = (0..10).map(|_| pace.begin()).collect();
         let took = begun.elapsed();
         assert!(at[..4].iter().all(|at| *at <= begun + took));
         for (n, at) in (1..).zip(&at[4..]) {
@@ -84,7 +84,7 @@ mod tests {
         }
         pace.until = pace.until.and_then(|until| until.checked_sub(APART * 20));
         let now = Instant::now();
-        assert!((0..4).all(|_| pace.next() <= Instant::now()), "{now:?}");
-        assert!(pace.next() > now);
+        assert!((0..4).all(|_| pace.begin() <= Instant::now()), "{now:?}");
+        assert!(pace.begin() > now);
     }
 }

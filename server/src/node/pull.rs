@@ -48,7 +48,7 @@ pub(super) async fn pull_log(link: &Arc<Link>, log: LogId, wait_ms: u32) -> Resu
 // When a log that was pulled to its end may be pulled again.
 fn next_pull(link: &Link, log: LogId) -> Instant {
     let mut pulls = link.pulls.lock().expect("pulls lock");
-    pulls.entry(log).or_insert_with(|| Pace::new(PULLS_APART)).next()
+    pulls.entry(log).or_insert_with(|| Pace::new(PULLS_APART)).begin()
 }
 
 /// Takes in what a pull of a log brought; whether there is more to come.
