@@ -335,6 +335,25 @@ fn may_not_say(said: &Statement, reason: InadmissibleReason) -> ServerError {
     ))
 }
 
+/// Seals in the order what a person says about a job, with what follows from it.
+///
+/// # Errors
+/// [`ServerError::Forbidden`] when the author may not say it, and what the queue refuses.
+pub(crate) fn steer(tx: &mut Tx<'_, FleetState>, said: &VerifiedStatement) -> Result<(), ServerError> {
+    let (statement, now) = (said.statement(), tx.now_us());
+    tx.state()
+        .authorise(statement, Stream::Order, false, now)
+        .map_err(|reason| may_not_say(statement, reason))?;
+    if tx.find(&statement.author, &statement.id)?.is_none() {
+        decide::steers(tx.state(), statement, now)?;
+    }
+    let appended = tx.append_signed(Stream::Order, said)?;
+    if !appended.is_repetition() {
+        follow_up(tx, statement, &appended)?;
+    }
+    Ok(())
+}
+
 // What Central decides from a statement that was just sealed in the order.
 fn follow_up(tx: &mut Tx<'_, FleetState>, said: &Statement, appended: &Appended) -> Result<(), ServerError> {
     match said.any_detail() {

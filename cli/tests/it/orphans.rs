@@ -103,7 +103,14 @@ fn a_machine_that_comes_back_with_an_orphan_branch_loses_no_request_and_no_resul
     good(&fleet.dir("gateway"), &["jobs", "cancel", &cancelled]);
     let asked_there = good(&fleet.dir("studio"), &["submit", "on-mini"]);
     let asked_there = asked_there["job"].as_str().unwrap().to_owned();
-    arrives(&fleet, "gateway", &asked_there, "ready");
+    let called_off = good(&fleet.dir("studio"), &["submit", "on-mini"]);
+    let called_off = called_off["job"].as_str().unwrap().to_owned();
+    for job in [&asked_there, &called_off] {
+        arrives(&fleet, "gateway", job, "ready");
+    }
+    // What is said of a job whose request the gateway gets last of all.
+    good(&fleet.dir("gateway"), &["jobs", "cancel", &called_off]);
+    let after = submit(&fleet, &["on-mini", "--depends-on", &asked_there]);
     let note = fleet.note_seen("gateway", "studio");
     fleet.same_order(&["gateway", "studio"]);
     let work = |machine: &str| work_of_gateway(&fleet, machine);
@@ -130,7 +137,7 @@ fn a_machine_that_comes_back_with_an_orphan_branch_loses_no_request_and_no_resul
     });
     arrives(&fleet, "gateway", &later, "succeeded");
     assert_eq!(state(&fleet, "gateway", &both), "succeeded");
-    for job in [&done, &paid, &done_here, &waits, &cancelled, &asked_there] {
+    for job in [&done, &paid, &done_here, &waits, &cancelled, &asked_there, &after] {
         assert_eq!(state(&fleet, "gateway", job), "unknown");
     }
 
@@ -139,10 +146,21 @@ fn a_machine_that_comes_back_with_an_orphan_branch_loses_no_request_and_no_resul
     until("the branch is kept", || fleet.notes("gateway").contains(&note));
     gateway.kill();
     gateway = start("gateway");
-    for job in [&before, &both, &later, &done, &done_here, &waits, &asked_there] {
+    for job in [
+        &before,
+        &both,
+        &later,
+        &done,
+        &done_here,
+        &waits,
+        &asked_there,
+        &after,
+    ] {
         arrives(&fleet, "gateway", job, "succeeded");
     }
-    arrives(&fleet, "gateway", &cancelled, "cancelled");
+    for job in [&cancelled, &called_off] {
+        arrives(&fleet, "gateway", job, "cancelled");
+    }
     arrives(&fleet, "gateway", &paid, "held");
     until("what the gateway itself had said is here", || {
         fleet.notes("gateway").contains(&note)

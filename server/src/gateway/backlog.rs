@@ -3,12 +3,18 @@
 //! Memory beside the state. Contract: a machine that brings in what it had is never told of, however much it has; one whose
 //! backlog holds what it held a while ago, and has not become less, is. A machine that is not heard is the business of others.
 
-use ledger::core::{LogId, MachineId};
+use ledger::core::{LogId, MachineId, Stream};
+use ledger_projections::FleetState;
 use ledger_projections::notices::{Condition, Standing};
 use std::collections::BTreeMap;
 
 /// Logs of one machine that are looked at; it has three.
 const LOGS_MAX: usize = 8;
+
+/// Whether a log counts. Heartbeats do not: those that are pruned there and were lost here come never, and nothing waits for them.
+pub(super) fn counts(state: &FleetState, log: &LogId) -> bool {
+    state.log(log).is_none_or(|row| row.stream != Stream::Pulse)
+}
 
 /// One machine's backlog as its hellos tell it.
 struct Backlog {

@@ -1,7 +1,7 @@
 //! The gateway's side of every exchange. The HTTP layer has verified the caller's signature; here its role counts.
 
 use super::epochs::{self, Seen};
-use super::{claims, evidence as kept, incarnations, joining, orphans};
+use super::{backlog, claims, evidence as kept, incarnations, joining, orphans};
 use crate::clock::running_ms;
 use crate::cosign;
 use crate::error::ServerError;
@@ -152,11 +152,8 @@ async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result
         }
     }
     // Before anything that a machine did under claims of a branch is judged. What comes too early is judged again.
-    if !orphan
-        && machine.central.is_serving()
-        && let Err(e) = orphans::settle(machine).await
-    {
-        tracing::error!(code = e.code(), error = %e, "what an orphan branch tells could not be offered again");
+    if !orphan && machine.central.is_serving() {
+        orphans::settle(machine).await;
     }
     machine.central.note_hello(node);
     machine.central.mark_told(node);
@@ -166,6 +163,7 @@ async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result
         .map(|(log, _)| (*log, mark_of(machine, log)))
         .collect();
     let pairs = hello.logs.iter().zip(&marks);
+    let pairs = pairs.filter(|((log, _), _)| backlog::counts(&snapshot.state, log));
     let missing = pairs.filter_map(|((log, theirs), (_, ours))| {
         Some((*log, theirs.as_ref()?.seq, ours.map(|ours| ours.seq)))
     });
@@ -300,7 +298,7 @@ async fn push(machine: &Arc<Machine>, node: &MachineId, push: Push) -> Result<Pu
             )));
         }
         take_in(tx, &taken, &node_id, &policy)?;
-        orphans::prove_waiting(tx, &central, &taken)
+        orphans::follow_requests(tx, &central, &taken)
     });
     lanes.admitted(&log, end);
     let committed = match taking.await.map_err(ServerError::from) {

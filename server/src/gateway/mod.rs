@@ -1,7 +1,9 @@
 //! What only the machine that writes the order does: taking in other machines' logs, deciding, watching the clock,
 //! telling people.
 
+mod again;
 mod backlog;
+mod branch;
 pub mod central;
 mod claims;
 pub(crate) mod epochs;

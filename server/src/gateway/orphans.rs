@@ -11,42 +11,39 @@
 //! Everything is made from what is kept, and is done when it was done: a crash anywhere is made up for at the next start, or
 //! by the machine, which tells of its branch until it is settled.
 
+use super::again::{AT_ONCE, Offer, Offered, chunks, judge, offer, prove};
+use super::branch::{Branch, Open, cited_id, job_of, rejected, steered};
 use super::{central, epochs};
 use crate::clock::running_ms;
 use crate::error::ServerError;
-use crate::exchange::{PushAnswer, Raw};
+use crate::exchange::PushAnswer;
 use crate::machine::Machine;
-use ledger::core::digest::derived_id;
-use ledger::core::kinds::{
-    AnyDetail, CitedHead, Class, Detail, Erased, Fence, JobCancelAsked, JobClaimed, JobDiscarded, JobHeld,
-    JobId, JobLateResult, JobReleased, LateVerdict, LogCited, NoticeTopic, RequestReceived,
-};
-use ledger::core::{Draft, LogId, MachineId, SignedStatement, Stream, Subject, VerifiedStatement};
+use crate::say;
+use ledger::core::kinds::{Detail, Fence, JobId, LogCited, NoticeTopic, RequestReceived};
+use ledger::core::{Draft, LogId, MachineId, Stream, Subject, VerifiedStatement};
 use ledger::intake::VerifiedRun;
 use ledger::{LedgerError, Published, Receipt, Tx};
-use ledger_projections::central::{StepError, admit, prove_claim};
-use ledger_projections::queue::decide;
-use ledger_projections::{FleetState, Policy, notices};
-use std::collections::{BTreeMap, BTreeSet};
+use ledger_projections::central::admit;
+use ledger_projections::{FleetState, notices};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::OwnedMutexGuard;
 
-/// Requests, claims or reports that are decided in one commit at most.
-const AT_ONCE: usize = 256;
 /// How long a machine that brings a branch is waited for after each part of it, milliseconds: what it tells is offered again as a
 /// whole, since a request comes before the claim of it, and before what was said about its job.
 const BRINGING_MS: u64 = 60_000;
-/// What people say about jobs that is said again, beside erasures.
-const STEERS: [&str; 4] = [
-    JobCancelAsked::KIND,
-    JobHeld::KIND,
-    JobReleased::KIND,
-    JobDiscarded::KIND,
-];
 
-/// A report, and the claim that it came under.
-type Report = (Fence, Receipt);
+/// What a branch tells about a job that is not known here yet: its request lies in a machine's own log.
+#[derive(Clone, Default)]
+struct Waiting {
+    claims: Vec<Receipt>,
+    // Requests that name the job.
+    requests: Vec<VerifiedStatement>,
+    steers: Vec<VerifiedStatement>,
+}
+
+type WaitingBy = BTreeMap<JobId, Waiting>;
 
 /// What is known of orphan branches beside the store. Memory: made again at the next start.
 pub(crate) struct Orphans {
@@ -56,8 +53,7 @@ pub(crate) struct Orphans {
     settling: Arc<tokio::sync::Mutex<()>>,
     // Machines that have more of a branch than is here, and when they last brought some of it.
     bringing: Mutex<BTreeMap<MachineId, u64>>,
-    // Claims of jobs whose requests are not here yet.
-    waiting: Mutex<BTreeMap<JobId, Vec<Receipt>>>,
+    waiting: Mutex<WaitingBy>,
 }
 
 impl Default for Orphans {
@@ -73,7 +69,7 @@ impl Default for Orphans {
 }
 
 impl Orphans {
-    fn waiting(&self) -> MutexGuard<'_, BTreeMap<JobId, Vec<Receipt>>> {
+    fn waiting(&self) -> MutexGuard<'_, WaitingBy> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -150,28 +146,69 @@ pub(super) async fn keep(
     })
 }
 
-/// Requests came in, in this very commit: the claims that a branch tells of their jobs are known before anybody can claim them.
-pub(super) fn prove_waiting(
+/// Requests came in, in this very commit: what a branch tells of their jobs is decided before anybody can claim them.
+pub(super) fn follow_requests(
     tx: &mut Tx<'_, FleetState>,
     machine: &Machine,
     run: &VerifiedRun,
 ) -> Result<(), ServerError> {
-    let orphans = &machine.central.orphans;
-    let waiting = orphans.waiting().clone();
-    if waiting.is_empty() {
-        return Ok(());
-    }
-    for (record, _) in run.records() {
-        let statement = record.statement();
-        if statement.kind.as_str() == RequestReceived::KIND {
-            let job = JobId::of_request(&statement.author, &statement.id);
-            prove(tx, waiting.get(&job).into_iter().flatten())?;
+    let requests = run
+        .records()
+        .iter()
+        .map(|(record, _)| record.statement())
+        .filter(|statement| statement.kind.as_str() == RequestReceived::KIND);
+    follow(tx, machine, requests.map(job_of).collect())
+}
+
+// Decides what waits for these jobs, as far as they are known now, and for those that become known thereby.
+fn follow(
+    tx: &mut Tx<'_, FleetState>,
+    machine: &Machine,
+    mut jobs: VecDeque<JobId>,
+) -> Result<(), ServerError> {
+    let (orphans, policy) = (&machine.central.orphans, machine.config.policy());
+    let mut room = AT_ONCE;
+    while let Some(job) = jobs.pop_front() {
+        let waiting = orphans.waiting().get(&job).cloned();
+        let Some(waiting) = waiting.filter(|_| tx.state().job(&job).is_some()) else {
+            continue;
+        };
+        prove(tx, &waiting.claims)?;
+        for said in &waiting.requests {
+            match offer(tx, said, &policy)? {
+                Offered::Accepted => jobs.push_back(job_of(said.statement())),
+                Offered::Waits(on) => wait(&mut orphans.waiting(), on, said.clone()),
+                Offered::Nothing => {}
+            }
+        }
+        for said in &waiting.steers {
+            match say::steer(tx, said) {
+                Err(e) if super::ticker::is_final(&e) => does_not_apply(&e),
+                said => said?,
+            }
+        }
+        let done = waiting.claims.len() + waiting.requests.len() + waiting.steers.len();
+        room = room.saturating_sub(done);
+        if room == 0 {
+            // The rest is settled by itself, in other commits.
+            return Ok(());
         }
     }
     Ok(())
 }
 
-// Whether there is anything to settle: a branch that was just kept, or a job that a claim of one waited for.
+fn wait(waiting: &mut WaitingBy, on: JobId, said: VerifiedStatement) {
+    let requests = &mut waiting.entry(on).or_default().requests;
+    if requests.iter().all(|other| other.digest() != said.digest()) {
+        requests.push(said);
+    }
+}
+
+fn does_not_apply(e: &ServerError) {
+    tracing::debug!(code = e.code(), error = %e, "what was asked about a job in an orphan branch does not apply any more");
+}
+
+// Whether there is anything to settle: a branch that was just kept, or a job that something of one waited for.
 fn is_to_be_settled(machine: &Machine) -> bool {
     let orphans = &machine.central.orphans;
     if orphans.is_unsettled(running_ms()) {
@@ -182,17 +219,16 @@ fn is_to_be_settled(machine: &Machine) -> bool {
     waiting.keys().any(|job| state.job(job).is_some())
 }
 
-/// Offers again what the branches that are kept here tell, as far as that was not done. Goes on when the caller does not wait.
-///
-/// # Errors
-/// [`ServerError`]; it is to be called again.
-pub(super) async fn settle(machine: &Arc<Machine>) -> Result<(), ServerError> {
+/// Offers again what the branches that are kept here tell, as far as that was not done; tried again when it fails. Goes on when the
+/// caller does not wait.
+pub(super) async fn settle(machine: &Arc<Machine>) {
     if !is_to_be_settled(machine) {
-        return Ok(());
+        return;
     }
     let only = Arc::clone(&machine.central.orphans.settling).lock_owned().await;
-    let settled = tokio::spawn(settle_alone(Arc::clone(machine), only)).await;
-    settled.map_err(|e| ServerError::Malformed(e.to_string()))?
+    if let Err(e) = tokio::spawn(settle_alone(Arc::clone(machine), only)).await {
+        tracing::error!(error = %e, "settling an orphan branch ended");
+    }
 }
 
 /// Has it done, unless it is being done.
@@ -201,94 +237,133 @@ pub(super) fn settle_soon(machine: &Arc<Machine>) {
         return;
     }
     if let Ok(only) = Arc::clone(&machine.central.orphans.settling).try_lock_owned() {
-        let settling = settle_alone(Arc::clone(machine), only);
-        tokio::spawn(async move {
-            if let Err(e) = settling.await {
-                tracing::error!(code = e.code(), error = %e, "what an orphan branch tells could not be offered again");
-            }
-        });
+        tokio::spawn(settle_alone(Arc::clone(machine), only));
     }
 }
 
-async fn settle_alone(machine: Arc<Machine>, _only: OwnedMutexGuard<()>) -> Result<(), ServerError> {
+async fn settle_alone(machine: Arc<Machine>, _only: OwnedMutexGuard<()>) {
     if !is_to_be_settled(&machine) {
-        return Ok(());
+        return;
     }
     let orphans = &machine.central.orphans;
     // What is kept from here on may be read, or not.
     let kept = orphans.kept.load(Ordering::Acquire);
-    settle_all(&machine).await?;
-    orphans.settled.store(kept, Ordering::Release);
-    Ok(())
+    match settle_all(&machine).await {
+        Ok(()) => orphans.settled.store(kept, Ordering::Release),
+        Err(e) => {
+            tracing::error!(code = e.code(), error = %e, "what an orphan branch tells could not be offered again");
+        }
+    }
 }
 
 async fn settle_all(machine: &Arc<Machine>) -> Result<(), ServerError> {
     let reader = Arc::clone(machine);
-    let branch = blocking(move || Branch::read(&reader)).await?;
-    if branch.heads.is_empty() {
+    let reading = blocking(move || {
+        let branch = Branch::read(&reader)?;
+        let reports = rejected(&reader, &branch.fences)?;
+        Ok((branch, reports))
+    });
+    let (mut branch, mut reports) = reading.await?;
+    if !branch.is_any {
         return Ok(());
     }
-    let requests = branch.requests.len();
-    let mut claims = branch.claims;
-    let (reader, fences) = (Arc::clone(machine), branch.fences);
-    let (fences, mut reports) = blocking(move || {
-        let reports = rejected(&reader, &fences)?;
-        Ok((fences, reports))
-    })
-    .await?;
-    let mut offers: Vec<(VerifiedStatement, Vec<Receipt>, Vec<Report>)> = Vec::new();
-    for said in branch.requests {
-        let statement = said.statement();
-        let job = JobId::of_request(&statement.author, &statement.id);
-        let claims = claims.remove(&job).unwrap_or_default();
-        // Its result in the same commit, so that nobody runs it again.
-        offers.push((said, claims, reports.remove(&job).unwrap_or_default()));
-    }
-    for chunk in offers.chunks(AT_ONCE) {
-        let (chunk, policy) = (chunk.to_vec(), machine.config.policy());
-        let offering = machine.ledger.submit(move |tx| -> Result<(), ServerError> {
-            chunk.iter().try_for_each(|(said, claims, reports)| {
-                offer(tx, said, &policy)?;
-                prove(tx, claims)?;
-                judge(tx, reports, &policy)
-            })
+    let mut offers = Vec::new();
+    for said in std::mem::take(&mut branch.requests) {
+        let job = job_of(said.statement());
+        offers.push(Offer {
+            said,
+            claims: branch.claims.remove(&job).unwrap_or_default(),
+            // Its result in the same commit, so that nobody runs it again.
+            reports: reports.remove(&job).unwrap_or_default(),
         });
-        offering.await?;
     }
-    // Their requests lie in machines' own logs. Noted first: one that comes in from now on finds them.
-    *machine.central.orphans.waiting() = claims.clone();
-    let claims: Vec<(JobId, Vec<Receipt>)> = claims.into_iter().collect();
-    for chunk in claims.chunks(AT_ONCE) {
-        let chunk = chunk.to_vec();
-        let proving = machine
-            .ledger
-            .submit(move |tx| -> Result<BTreeSet<JobId>, ServerError> {
-                let here = chunk.into_iter().filter(|(job, _)| tx.state().job(job).is_some());
-                let here: Vec<_> = here.collect();
-                prove(tx, here.iter().flat_map(|(_, claims)| claims))?;
-                Ok(here.into_iter().map(|(job, _)| job).collect())
-            });
-        let proven = proving.await?.value;
-        machine
-            .central
-            .orphans
-            .waiting()
-            .retain(|job, _| !proven.contains(job));
+    let mut waiting = offer_all(machine, offers).await?;
+    for (job, claims) in branch.claims {
+        waiting.entry(job).or_default().claims.extend(claims);
     }
+    let snapshot = machine.ledger.snapshot();
+    let mut steers = Vec::new();
     for said in branch.steers {
-        if releases(&said).is_some_and(|job| branch.exclusive.contains(&job)) {
-            // Who released it knew nothing of what that claim came to. A person decides anew.
-            continue;
-        }
-        if let Err(e) = machine.append(said).await {
-            if !super::ticker::is_final(&e) {
-                return Err(e);
-            }
-            tracing::debug!(code = e.code(), error = %e, "what was asked about a job in an orphan branch does not apply any more");
+        match steered(said.statement()).filter(|job| snapshot.state.job(job).is_none()) {
+            Some(job) => waiting.entry(job).or_default().steers.push(said),
+            None => steers.push(said),
         }
     }
-    judge_again(machine, fences).await?;
-    cite(machine, branch.heads, requests, branch.others).await
+    drop(snapshot);
+    follow_all(machine, waiting).await?;
+    for said in steers {
+        match machine.append(said).await {
+            Err(e) if super::ticker::is_final(&e) => does_not_apply(&e),
+            said => drop(said?),
+        }
+    }
+    judge_again(machine, branch.fences).await?;
+    cite(machine, branch.open, branch.offered, branch.others).await
+}
+
+// Seals requests anew; what waits for jobs that are not known here.
+async fn offer_all(machine: &Arc<Machine>, offers: Vec<Offer>) -> Result<WaitingBy, ServerError> {
+    let size = |offer: &Offer| {
+        let claims = offer.claims.iter().map(|claim| claim.record.bytes().len());
+        let payload = offer.said.signed().payload.as_ref().map_or(0, |p| p.bytes.len());
+        (
+            1 + offer.claims.len() + offer.reports.len(),
+            offer.said.signed().bytes.len() + payload + claims.sum::<usize>(),
+        )
+    };
+    let mut waiting = WaitingBy::new();
+    for chunk in chunks(offers, size) {
+        let policy = machine.config.policy();
+        let offering = machine.ledger.submit(move |tx| -> Result<_, ServerError> {
+            let mut waits = Vec::new();
+            for offered in chunk {
+                if let Offered::Waits(on) = offer(tx, &offered.said, &policy)? {
+                    waits.push((on, offered));
+                    continue;
+                }
+                prove(tx, &offered.claims)?;
+                judge(tx, &offered.reports, &policy)?;
+            }
+            Ok(waits)
+        });
+        for (on, Offer { said, claims, .. }) in offering.await?.value {
+            let job = job_of(said.statement());
+            waiting.entry(job).or_default().claims.extend(claims);
+            wait(&mut waiting, on, said);
+        }
+    }
+    Ok(waiting)
+}
+
+// Has all of it wait, and decides what came in meanwhile.
+async fn follow_all(machine: &Arc<Machine>, waiting: WaitingBy) -> Result<(), ServerError> {
+    let orphans = &machine.central.orphans;
+    let sizes: Vec<(JobId, usize)> = waiting
+        .iter()
+        .map(|(job, waiting)| {
+            (
+                *job,
+                waiting.claims.len() + waiting.requests.len() + waiting.steers.len(),
+            )
+        })
+        .collect();
+    // Noted first: a request that comes in from now on finds it.
+    *orphans.waiting() = waiting;
+    for chunk in chunks(sizes, |(_, count)| (*count, 0)) {
+        let jobs: BTreeSet<JobId> = chunk.into_iter().map(|(job, _)| job).collect();
+        let (decider, of) = (Arc::clone(machine), jobs.clone());
+        let following = machine.ledger.submit(move |tx| -> Result<_, ServerError> {
+            let known = of.into_iter().filter(|job| tx.state().job(job).is_some());
+            let known: BTreeSet<JobId> = known.collect();
+            for job in &known {
+                follow(tx, &decider, VecDeque::from([*job]))?;
+            }
+            Ok(known)
+        });
+        let known = following.await?.value;
+        orphans.waiting().retain(|job, _| !known.contains(job));
+    }
+    Ok(())
 }
 
 async fn blocking<T: Send + 'static>(
@@ -298,130 +373,13 @@ async fn blocking<T: Send + 'static>(
     done.map_err(|e| ServerError::Malformed(e.to_string()))?
 }
 
-// What the branches tell.
-#[derive(Default)]
-struct Branch {
-    heads: Vec<(u64, u64, CitedHead)>,
-    requests: Vec<VerifiedStatement>,
-    claims: BTreeMap<JobId, Vec<Receipt>>,
-    fences: BTreeSet<Fence>,
-    steers: Vec<VerifiedStatement>,
-    // Jobs whose claims may have taken effect, and that are held for a person because of it.
-    exclusive: BTreeSet<JobId>,
-    // What others than Central said, and is not said again.
-    others: u64,
-}
-
-impl Branch {
-    fn read(machine: &Machine) -> Result<Self, ServerError> {
-        let snapshot = machine.ledger.snapshot();
-        let mut branch = Self::default();
-        for (epoch, row) in snapshot.state.epochs() {
-            let (Some((cut, _)), Some(chain)) = (row.cut, snapshot.logs.get(&row.log)) else {
-                continue;
-            };
-            if chain.tip().0 <= cut {
-                continue;
-            }
-            let (log, head) = (row.log, chain.head());
-            branch.heads.push((*epoch, cut, CitedHead { log, head }));
-            for receipt in machine.ledger.range(&log, cut.saturating_add(1), u64::MAX) {
-                branch.take(machine, *epoch, receipt?)?;
-            }
-        }
-        Ok(branch)
-    }
-
-    fn take(&mut self, machine: &Machine, epoch: u64, receipt: Receipt) -> Result<(), ServerError> {
-        if receipt.record.author_signature().is_none() {
-            if receipt.kind() == JobClaimed::KIND
-                && let Ok(AnyDetail::JobClaimed(claimed)) = receipt.statement().any_detail()
-            {
-                self.fences
-                    .insert(Fence::of_claim(epoch, receipt.seq(), &receipt.seal_digest()));
-                if claimed.class == Class::Exclusive {
-                    self.exclusive.insert(claimed.job);
-                }
-                self.claims.entry(claimed.job).or_default().push(receipt);
-            }
-            return Ok(());
-        }
-        let is_request = receipt.kind() == RequestReceived::KIND;
-        if !is_request && receipt.kind() != Erased::KIND && !STEERS.contains(&receipt.kind()) {
-            self.others += 1;
-            return Ok(());
-        }
-        let Raw { record, payload } = super::exchange::raw_of(machine, &receipt)?;
-        match verified(&record, payload) {
-            Some(said) if is_request => self.requests.push(said),
-            Some(said) => self.steers.push(said),
-            None => {
-                tracing::warn!(id = %receipt.id(), "a statement of an orphan branch cannot be said again: its payload or signature is missing");
-                self.others += 1;
-            }
-        }
-        Ok(())
-    }
-}
-
-// The job that a statement releases.
-fn releases(said: &VerifiedStatement) -> Option<JobId> {
-    match said.statement().any_detail() {
-        Ok(AnyDetail::JobReleased(released)) => Some(released.job),
-        _ => None,
-    }
-}
-
-// A statement as its author brought it.
-fn verified(record: &[u8], payload: Option<ledger::core::Payload>) -> Option<VerifiedStatement> {
-    let record = ledger::core::Record::parse(record).ok()?;
-    let said = SignedStatement {
-        bytes: record.statement_bytes().to_vec(),
-        signature: *record.author_signature()?,
-        payload,
-    };
-    said.verify().ok()
-}
-
-fn offer(tx: &mut Tx<'_, FleetState>, said: &VerifiedStatement, policy: &Policy) -> Result<(), ServerError> {
-    let (statement, now) = (said.statement(), tx.now_us());
-    let job = JobId::of_request(&statement.author, &statement.id);
-    if tx.state().job(&job).is_some() {
-        return Ok(());
-    }
-    if let Err(reason) = tx.state().authorise(statement, Stream::Order, false, now) {
-        tracing::warn!(id = %statement.id, ?reason, "a request of an orphan branch is not permitted in the order as it is");
-        return Ok(());
-    }
-    let appended = tx.append_signed(Stream::Order, said)?;
-    let drafts = decide::accept_request(tx.state(), appended.receipt(), now, policy)?;
-    central::put(tx, drafts)?;
-    Ok(())
-}
-
-fn prove<'a>(
-    tx: &mut Tx<'_, FleetState>,
-    claims: impl IntoIterator<Item = &'a Receipt>,
-) -> Result<(), ServerError> {
-    for claim in claims {
-        match prove_claim(tx, &claim.record) {
-            Ok(_) => {}
-            Err(StepError::Refused(e)) => {
-                tracing::warn!(id = %claim.id(), code = e.code(), error = %e, "a claim of an orphan branch is not proven");
-            }
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(())
-}
-
 // Reports that were rejected because nobody knew their claim.
 async fn judge_again(machine: &Arc<Machine>, fences: BTreeSet<Fence>) -> Result<(), ServerError> {
     let reader = Arc::clone(machine);
     let reports = blocking(move || rejected(&reader, &fences)).await?;
-    let reports: Vec<Report> = reports.into_values().flatten().collect();
-    for chunk in reports.chunks(AT_ONCE) {
-        let (chunk, policy) = (chunk.to_vec(), machine.config.policy());
+    let reports: Vec<_> = reports.into_values().flatten().collect();
+    for chunk in chunks(reports, |_| (1, 0)) {
+        let policy = machine.config.policy();
         let judging = machine
             .ledger
             .submit(move |tx| -> Result<(), ServerError> { judge(tx, &chunk, &policy) });
@@ -430,58 +388,22 @@ async fn judge_again(machine: &Arc<Machine>, fences: BTreeSet<Fence>) -> Result<
     Ok(())
 }
 
-fn judge(tx: &mut Tx<'_, FleetState>, reports: &[Report], policy: &Policy) -> Result<(), ServerError> {
-    for (fence, report) in reports {
-        let of = tx.state().log(&report.log()).map(|row| row.machine.clone());
-        if let Some(of) = of.filter(|_| tx.state().fence(fence).is_some()) {
-            central::judge(tx, report, &of, policy)?;
-        }
-    }
-    Ok(())
-}
-
-// By their jobs, in the order in which they were rejected.
-fn rejected(
-    machine: &Machine,
-    fences: &BTreeSet<Fence>,
-) -> Result<BTreeMap<JobId, Vec<Report>>, ServerError> {
-    let mut reports: BTreeMap<JobId, Vec<Report>> = BTreeMap::new();
-    let Some(first) = fences.first().map(|fence| fence.epoch) else {
-        return Ok(reports);
-    };
-    let snapshot = machine.ledger.snapshot();
-    for (_, row) in snapshot.state.epochs().filter(|(epoch, _)| **epoch > first) {
-        let last = row.cut.map_or(u64::MAX, |(cut, _)| cut);
-        for receipt in machine.ledger.range(&row.log, 0, last) {
-            let receipt = receipt?;
-            if receipt.kind() != JobLateResult::KIND {
-                continue;
-            }
-            if let Ok(AnyDetail::JobLateResult(late)) = receipt.statement().any_detail()
-                && late.verdict == LateVerdict::Rejected
-                && fences.contains(&late.fence)
-                && let Some(report) = super::exchange::evidence(machine, &late.evidence)?
-            {
-                reports.entry(late.job).or_default().push((late.fence, report));
-            }
-        }
-    }
-    Ok(reports)
-}
-
 async fn cite(
     machine: &Arc<Machine>,
-    heads: Vec<(u64, u64, CitedHead)>,
-    requests: usize,
+    heads: Vec<Open>,
+    requests: u64,
     others: u64,
 ) -> Result<(), ServerError> {
+    if heads.is_empty() {
+        return Ok(());
+    }
     let citing = machine.ledger.submit(move |tx| -> Result<(), ServerError> {
-        for (epoch, cut, cited) in heads {
+        for Open { epoch, cut, cited } in heads {
             let (log, seq) = (cited.log.0, cited.head.seq.to_be_bytes());
+            let id = cited_id(&cited.log, cited.head.seq);
             let subject = Subject::new("order").expect("short and printable");
             let draft = Draft::of(&LogCited { heads: vec![cited] }, subject);
             let (before, _) = tx.own_tip(Stream::Order)?;
-            let id = derived_id(&[b"orphan branch", &log, &seq]);
             let cited = central::put(tx, vec![draft.id(id)])?;
             if cited.iter().any(|cited| cited.seq() > before) {
                 tracing::warn!(epoch, cut, "an orphan branch of the order is kept");
