@@ -66,6 +66,58 @@ fn arrives(fleet: &Fleet, machine: &str, job: &str, at: &str) {
 }
 
 #[test]
+fn a_gateway_and_its_node_that_are_put_back_together_do_not_wait_for_each_other() {
+    let fleet = Fleet::new(&["studio"]);
+    let (gateway, studio) = (fleet.start("gateway"), fleet.start("studio"));
+    let mut jobs = vec![fleet.job("on-studio")];
+    gateway.stop();
+    let old_gateway = Copy::of(&fleet, "gateway");
+
+    // The node's copy is younger: it has what its gateway has not, of its own logs and of the gateway's.
+    let gateway = fleet.start("gateway");
+    jobs.push(fleet.job("on-studio"));
+    let mut notes = vec![
+        fleet.note_seen("studio", "gateway"),
+        fleet.note_seen("gateway", "studio"),
+    ];
+    fleet.same_order(&["gateway", "studio"]);
+    studio.stop();
+    let old_studio = Copy::of(&fleet, "studio");
+    let studio = fleet.start("studio");
+    fleet.note_seen("studio", "gateway");
+    studio.stop();
+    gateway.stop();
+
+    // The keys are kept, and with them the anchors, which tell both that something is lost.
+    for old in [&old_gateway, &old_studio] {
+        put_back(&old.data[0], &old.data[1]);
+    }
+    let (gateway, studio) = std::thread::scope(|threads| {
+        let gateway = threads.spawn(|| fleet.start("gateway"));
+        let studio = threads.spawn(|| fleet.start("studio"));
+        (gateway.join().unwrap(), studio.join().unwrap())
+    });
+    until("the second epoch", || {
+        fleet.epoch("gateway") == 2 && fleet.epoch("studio") == 2
+    });
+    jobs.push(fleet.job("on-studio"));
+    notes.push(fleet.note_seen("studio", "gateway"));
+    for machine in ["gateway", "studio"] {
+        for job in &jobs {
+            arrives(&fleet, machine, job, "succeeded");
+        }
+        until("all that was told is here", || {
+            let here = fleet.notes(machine);
+            notes.iter().all(|note| here.contains(note))
+        });
+    }
+    studio.stop();
+    gateway.stop();
+    fleet.clean("studio");
+    fleet.clean("gateway");
+}
+
+#[test]
 fn a_machine_that_comes_back_with_an_orphan_branch_loses_no_request_and_no_result_and_follows_the_next_epoch()
 {
     let fleet = Fleet::new(&["studio", "mini"]);

@@ -150,13 +150,13 @@ async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result
                 machine.central.lost_its_tail(why);
             }
         }
+        machine.central.mark_told(node);
     }
     // Before anything that a machine did under claims of a branch is judged. What comes too early is judged again.
     if !orphan && machine.central.is_serving() {
         orphans::settle(machine).await;
     }
     machine.central.note_hello(node);
-    machine.central.mark_told(node);
     let marks: Vec<_> = hello
         .logs
         .iter()
@@ -183,7 +183,8 @@ async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result
     // Everything that fences are judged by is in the work log. Facts and pulses may lag, so that a machine with a backlog of them
     // works meanwhile.
     let mut work = hello.logs.iter().zip(&marks).take(1);
-    let synced = machine.central.is_serving() && work.all(|((_, theirs), (_, ours))| theirs == ours);
+    let tells = hello.order.is_some() && machine.central.is_serving();
+    let synced = tells && work.all(|((_, theirs), (_, ours))| theirs == ours);
     if synced {
         settle(machine, node, &hello).await?;
     }

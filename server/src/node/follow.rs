@@ -59,7 +59,8 @@ async fn offer(link: &Arc<Link>, logs: Vec<LogId>) -> Result<bool, ServerError> 
     Ok(taken)
 }
 
-fn logs_of_central(machine: &Machine) -> Vec<LogId> {
+/// The gateway's own logs that are known here: its work and facts, older incarnations first, then the orders.
+pub(super) fn logs_of_central(machine: &Machine) -> Vec<LogId> {
     let snapshot = machine.ledger.snapshot();
     let state = &snapshot.state;
     let Some(key) = state.order().map(|order| order.central_key) else {

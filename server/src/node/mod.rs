@@ -2,6 +2,7 @@
 
 mod beats;
 mod claiming;
+mod collecting;
 mod follow;
 mod link;
 mod mirror;

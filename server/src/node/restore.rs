@@ -6,6 +6,7 @@
 //! nothing more was ever signed the logs go on; otherwise each is succeeded by a log of the next incarnation that names its
 //! head, since a second record for one seq would be a fork. The machine key is enough for all that.
 
+use super::collecting::offer_behind;
 use super::pull::take_in;
 use crate::client::{ClientError, MachineSigner, Signed};
 use crate::config::Config;
@@ -149,7 +150,7 @@ async fn pull(gateway: &Signed, log: LogId, after: Option<Mark>) -> Result<PullA
     })
 }
 
-fn mark_of(machine: &Machine, log: &LogId) -> Option<Mark> {
+pub(super) fn mark_of(machine: &Machine, log: &LogId) -> Option<Mark> {
     machine.ledger.snapshot().logs.get(log).map(|chain| {
         let (seq, seal) = chain.tip();
         Mark { seq, seal }
@@ -267,22 +268,19 @@ async fn give_rest(
     };
     while is_behind(&theirs) {
         let next = theirs.map_or(0, |theirs| theirs.seq.saturating_add(1));
-        let reader = Arc::clone(machine);
-        let read = tokio::task::spawn_blocking(move || read_run(&reader, &log, next)).await;
-        let (records, _) = read.expect("reading does not panic")?;
-        let process = machine.process;
-        let body = encode(&Push {
-            process,
-            log,
-            records,
-        });
-        let answer = match gateway.exchange("push", body, PULL_WITHIN).await {
-            Ok(answer) => decode::<PushAnswer>("push", &answer)?,
+        let answer = match push_run(machine, gateway, log, next).await? {
+            Ok(answer) => answer,
             Err(e) if e.problem().is_some_and(|problem| problem.code == "exchange.fork") => {
                 let said = e.problem().map(|problem| problem.detail.clone());
                 return Err(ServerError::Fork(said.unwrap_or_default()));
             }
             Err(e) => {
+                let forbidden = StatusCode::FORBIDDEN.as_u16();
+                if e.problem().is_some_and(|problem| problem.status == forbidden)
+                    && let Err(e) = offer_behind(machine, gateway).await
+                {
+                    tracing::warn!(code = e.code(), error = %e, "the gateway may lack what is here of its logs, and cannot be offered it");
+                }
                 wait_again(&e).await;
                 continue;
             }
@@ -290,6 +288,31 @@ async fn give_rest(
         theirs = Some(answer.mark);
     }
     Ok(())
+}
+
+/// Pushes a run of a log from a seq on; what the gateway has then, or why it has not.
+///
+/// # Errors
+/// [`ServerError::Ledger`] when it cannot be read here, [`ServerError::Malformed`] for an answer that is none.
+pub(super) async fn push_run(
+    machine: &Arc<Machine>,
+    gateway: &Signed,
+    log: LogId,
+    next: u64,
+) -> Result<Result<PushAnswer, ClientError>, ServerError> {
+    let reader = Arc::clone(machine);
+    let read = tokio::task::spawn_blocking(move || read_run(&reader, &log, next)).await;
+    let (records, _) = read.expect("reading does not panic")?;
+    let process = machine.process;
+    let body = encode(&Push {
+        process,
+        log,
+        records,
+    });
+    match gateway.exchange("push", body, PULL_WITHIN).await {
+        Ok(answer) => decode("push", &answer).map(Ok),
+        Err(e) => Ok(Err(e)),
+    }
 }
 
 // Whether the gateway pruned what it was asked for.
