@@ -154,9 +154,10 @@ impl Pushes {
     }
 
     fn next(&self, link: &Link) -> Option<usize> {
-        self.logs
-            .iter()
-            .position(|own| link.mark(&own.log).is_some_and(|tip| own.next <= tip.seq))
+        // What follows the first run of a log means nothing to a gateway that has not taken in its genesis.
+        let is_known = |own: &Log| own.mark.is_some() || own.next == 0;
+        let is_behind = |own: &Log| link.mark(&own.log).is_some_and(|tip| own.next <= tip.seq);
+        self.logs.iter().position(|own| is_known(own) && is_behind(own))
     }
 
     async fn send(&mut self, link: &Arc<Link>, at: usize) -> Result<(), ServerError> {
