@@ -55,7 +55,7 @@ impl VerifiedRun {
     ///
     /// # Errors
     /// [`LedgerError::Record`] or [`LedgerError::Chain`] naming the first record that cannot be taken in: broken framing,
-    /// another log, a gap within the run, a log signature that is not valid, a payload that does not match.
+    /// another log, a gap within the run or before it, a log signature that is not valid, a payload that does not match.
     pub fn verify(raw: Vec<RawRecord>, known: Option<&Chain>) -> Result<Option<Self>, LedgerError> {
         let parse = |(bytes, payload): RawRecord| Ok((Arc::new(Record::parse(&bytes)?), payload));
         let parallel = raw.len() >= PARALLEL_MIN;
@@ -73,6 +73,15 @@ impl VerifiedRun {
         let fleet = first.statement().fleet;
         let key = match known {
             Some(chain) => chain.machine_verifier().clone(),
+            // What came before, on its way as well perhaps: nobody did wrong.
+            None if first.seal().seq > 0 => {
+                return Err(ChainError::Seq {
+                    log,
+                    expected: 0,
+                    found: first.seal().seq,
+                }
+                .into());
+            }
             None => Chain::start(first)?.machine_verifier().clone(),
         };
         for pair in records.windows(2) {
