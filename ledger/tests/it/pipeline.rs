@@ -35,17 +35,25 @@ fn one_batch_on_its_way(ledger: &Ledger<Counter>, faults: &Faults) -> [Said; 2] 
     said
 }
 
-// Says once more, on top of what is on its way, and tells when it is decided.
+// Says once more, on top of what is on its way, and tells when it is decided. The first is decided when all have been handed
+// in: what the committer leaves behind while it sleeps would wait for the sync, which waits for the test.
 fn crowd(ledger: &Ledger<Counter>, decided: &Sender<u64>) -> Vec<Said> {
-    let say = |n: u64| {
-        let decided = decided.clone();
+    let (all_in, first) = channel::<()>();
+    let mut first = Some(first);
+    let mut say = |n: u64| {
+        let (decided, all_in) = (decided.clone(), first.take());
         ledger.submit(move |tx| {
+            if let Some(all_in) = all_in {
+                all_in.recv().unwrap();
+            }
             let said = tx.append(Stream::Facts, fact("crowd").id(id(n)));
             decided.send(tx.state().counts["first"]).unwrap();
             said
         })
     };
-    (100..100 + CROWD).map(say).collect()
+    let said = (100..100 + CROWD).map(&mut say).collect();
+    all_in.send(()).unwrap();
+    said
 }
 
 #[test]
