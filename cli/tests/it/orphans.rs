@@ -243,13 +243,11 @@ fn a_machine_that_comes_back_with_an_orphan_branch_loses_no_request_and_no_resul
     // Once each: its claim is proven, its result adopted, and nobody ran it again.
     for job in [&done_here, &done] {
         let life = good(&fleet.dir("gateway"), &["jobs", "show", job]).to_string();
-        for kind in ["job.claim-proven", "run.started"] {
-            assert_eq!(
-                life.matches(&format!("\"{kind}\"")).count(),
-                1,
-                "{kind} of {life}"
-            );
-        }
+        let said = |kind: &str| life.matches(&format!("\"{kind}\"")).count();
+        // On a busy machine a claim's answer can come too late, and the job is given once more: that claim is proven too.
+        assert!(said("job.claimed") > 0, "{life}");
+        assert_eq!(said("job.claim-proven"), said("job.claimed"), "{life}");
+        assert_eq!(said("run.started"), 1, "{life}");
         assert_eq!(
             life.matches("\"verdict\":\"adopted\"").count(),
             1,
