@@ -48,10 +48,23 @@ pub(crate) struct Running {
 impl Running {
     /// A gateway, as soon as it is ready.
     pub(crate) async fn gateway(dir: &Path, listen: &str) -> Self {
+        let running = Self::waiting_gateway(dir, listen, 0);
+        let api = Api::unix(socket(dir));
+        while !api.readyz().await.is_ok_and(|said| said.ready) {
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        running
+    }
+
+    /// A gateway that waits so long for the marks of its machines.
+    pub(crate) fn waiting_gateway(dir: &Path, listen: &str, heal_wait_ms: u64) -> Self {
         let (stop, mut stopped) = watch::channel(false);
         let config = Config {
             listen: listen.into(),
-            timing: timing(),
+            timing: Timing {
+                heal_wait_ms: Some(heal_wait_ms),
+                ..timing()
+            },
             ..Config::default()
         };
         let path = dir.to_owned();
@@ -61,10 +74,6 @@ impl Running {
             })
             .await
         });
-        let api = Api::unix(socket(dir));
-        while !api.readyz().await.is_ok_and(|said| said.ready) {
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
         Self { stop, task }
     }
 
