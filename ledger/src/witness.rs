@@ -167,7 +167,7 @@ impl<S: State> Ledger<S> {
 
     fn kept(&self, log: &LogId, which: Kept) -> Result<Option<Cosigned>, LedgerError> {
         let chain = self.chain_of(log)?;
-        let Some(note) = Places::new(self.paths(), *log).cosigned(which)? else {
+        let Some(note) = self.places(*log).cosigned(which)? else {
             return Ok(None);
         };
         let own = chain.genesis().checkpoint_key.verifier()?;
@@ -205,10 +205,14 @@ impl<S: State> Ledger<S> {
     /// Compares a copy with what was cosigned of it, as far as it reaches, before its oldest records go.
     pub(crate) fn compare_before_pruning(&self, chain: &Chain) -> Result<(), LedgerError> {
         let _turn = turn();
-        if Places::new(self.paths(), chain.log()).seen()?.is_some() {
+        if self.places(chain.log()).seen()?.is_some() {
             self.compare(chain, chain.tree().size())?;
         }
         Ok(())
+    }
+
+    fn places(&self, log: LogId) -> Places {
+        Places::new(self.shared().reader.storage(), self.paths(), log)
     }
 
     fn chain_of(&self, log: &LogId) -> Result<std::sync::Arc<Chain>, LedgerError> {
@@ -225,7 +229,7 @@ impl<S: State> Ledger<S> {
     // Reads on from where it was compared before, and keeps how far it is now. Under the turn.
     fn compare(&self, chain: &Chain, size: u64) -> Result<Tree, LedgerError> {
         let log = chain.log();
-        let places = Places::new(self.paths(), log);
+        let places = self.places(log);
         let seen = places.seen()?;
         let floor = self.shared().pruned.floor(&log).map(|floor| floor.tree());
         let mut tree = match (seen, floor) {
@@ -251,9 +255,8 @@ impl<S: State> Ledger<S> {
             let (expected, found) = (chain.tree().root(), tree.root());
             return Err(LedgerError::RootDiffers { log, expected, found });
         }
-        if before < size {
-            places.keep_seen(&tree)?;
-        }
+        // Also when nothing is new: what is read may be what a write left that was interrupted before its name was durable.
+        places.keep_seen(&tree)?;
         Ok(tree)
     }
 
@@ -267,7 +270,7 @@ impl<S: State> Ledger<S> {
     ) -> Result<(), LedgerError> {
         let origin = checkpoint::origin(log);
         let note = signed_by(note, &[&origin, witness]);
-        let places = Places::new(self.paths(), *log);
+        let places = self.places(*log);
         let (newest, most) = (self.kept(log, Kept::Newest)?, self.kept(log, Kept::Most)?);
         let mut kept = newest.iter().chain(&most);
         let other = |kept: &&Cosigned| {

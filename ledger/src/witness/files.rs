@@ -2,8 +2,9 @@
 //!
 //! `DIR/keys/witness/LOG` holds the tree over what was compared; without it nothing keeps the machine from cosigning another
 //! history, so it is synced before a cosignature leaves. `DIR/data/cosigned/LOG` is a C2SP signed note. Both are written beside
-//! their name, synced and renamed; a crash leaves the older file or the newer one. `LOG.most` is an older one that more witnesses
-//! cosigned than the newest: a log that grows would otherwise lose its quorum whenever the first of them signs anew.
+//! their name, synced and renamed; a crash leaves the older file or the newer one. A newer one may be there and its name not durable, so
+//! the first is written anew before a cosignature relies on it. `LOG.most` is an older one that more witnesses cosigned than the newest:
+//! a log that grows would otherwise lose its quorum whenever the first of them signs anew.
 //!
 //! ```text
 //! witness file = magic "LWITNESS", u32 version = 1, 32 log, postcard (u64 size, list 32 peaks), 32 checksum
@@ -11,10 +12,11 @@
 
 use crate::error::LedgerError;
 use crate::options::COSIGNED_BY_MOST;
-use crate::storage::{Access, DiskStorage, Storage};
+use crate::storage::{Access, Storage};
 use ledger_core::tree::{Hash, Tree};
 use ledger_core::{LogId, canonical};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const MAGIC: [u8; 8] = *b"LWITNESS";
 const VERSION: u32 = 1;
@@ -28,13 +30,11 @@ fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> LedgerE
     move |source| LedgerError::Io { what, path, source }
 }
 
-fn read(path: &Path) -> Result<Option<Vec<u8>>, LedgerError> {
-    if !DiskStorage.exists(path).map_err(io("looking for", path))? {
+fn read(storage: &dyn Storage, path: &Path) -> Result<Option<Vec<u8>>, LedgerError> {
+    if !storage.exists(path).map_err(io("looking for", path))? {
         return Ok(None);
     }
-    let file = DiskStorage
-        .open(path, Access::Read)
-        .map_err(io("opening", path))?;
+    let file = storage.open(path, Access::Read).map_err(io("opening", path))?;
     let length = file.len().map_err(io("measuring", path))?.min(FILE_BYTES_MAX);
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
     let found = file.read_at(0, &mut bytes).map_err(io("reading", path))?;
@@ -42,22 +42,22 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, LedgerError> {
     Ok(Some(bytes))
 }
 
-fn write(dir: &Path, path: &Path, bytes: &[u8]) -> Result<(), LedgerError> {
+fn write(storage: &dyn Storage, dir: &Path, path: &Path, bytes: &[u8]) -> Result<(), LedgerError> {
     let new = path.with_extension("new");
     let write = || -> std::io::Result<()> {
-        if !DiskStorage.exists(dir)? {
-            DiskStorage.create_dir_all(dir)?;
+        if !storage.exists(dir)? {
+            storage.create_dir_all(dir)?;
         }
         // The folder's own name; another process may have been killed before it was on the disk.
-        dir.parent().map_or(Ok(()), |above| DiskStorage.sync_dir(above))?;
-        if DiskStorage.exists(&new)? {
-            DiskStorage.remove(&new)?;
+        dir.parent().map_or(Ok(()), |above| storage.sync_dir(above))?;
+        if storage.exists(&new)? {
+            storage.remove(&new)?;
         }
-        let file = DiskStorage.create_new(&new)?;
+        let file = storage.create_new(&new)?;
         file.write_at(0, bytes)?;
         file.sync_data()?;
-        DiskStorage.rename(&new, path)?;
-        DiskStorage.sync_dir(dir)
+        storage.rename(&new, path)?;
+        storage.sync_dir(dir)
     };
     write().map_err(io("writing", path))
 }
@@ -73,14 +73,16 @@ pub(super) enum Kept {
 
 /// Where the files of one log lie.
 pub(super) struct Places {
+    storage: Arc<dyn Storage>,
     seen_dir: PathBuf,
     cosigned_dir: PathBuf,
     log: LogId,
 }
 
 impl Places {
-    pub(super) fn new(paths: &crate::options::Paths, log: LogId) -> Self {
+    pub(super) fn new(storage: &Arc<dyn Storage>, paths: &crate::options::Paths, log: LogId) -> Self {
         Self {
+            storage: Arc::clone(storage),
             seen_dir: paths.keys().join("witness"),
             cosigned_dir: paths.cosigned(),
             log,
@@ -105,7 +107,7 @@ impl Places {
     /// [`LedgerError::KeyFile`] when the file is damaged; [`LedgerError::Io`].
     pub(super) fn seen(&self) -> Result<Option<Tree>, LedgerError> {
         let path = self.seen_path();
-        let Some(bytes) = read(&path)? else {
+        let Some(bytes) = read(&*self.storage, &path)? else {
             return Ok(None);
         };
         let tree = self.decode(&bytes).ok_or_else(|| LedgerError::KeyFile {
@@ -142,7 +144,7 @@ impl Places {
         bytes.extend_from_slice(&canonical::encode(&(tree.size(), tree.peaks().to_vec())));
         let checksum = blake3::derive_key(CONTEXT, &bytes);
         bytes.extend_from_slice(&checksum);
-        write(&self.seen_dir, &self.seen_path(), &bytes)
+        write(&*self.storage, &self.seen_dir, &self.seen_path(), &bytes)
     }
 
     /// The cosigned checkpoint as it lies there, unchecked; what is no text counts as none.
@@ -150,7 +152,7 @@ impl Places {
     /// # Errors
     /// [`LedgerError::Io`].
     pub(super) fn cosigned(&self, which: Kept) -> Result<Option<String>, LedgerError> {
-        let bytes = read(&self.cosigned_path(which))?;
+        let bytes = read(&*self.storage, &self.cosigned_path(which))?;
         Ok(bytes.and_then(|bytes| String::from_utf8(bytes).ok()))
     }
 
@@ -159,7 +161,8 @@ impl Places {
     /// # Errors
     /// [`LedgerError::Io`].
     pub(super) fn keep_cosigned(&self, which: Kept, note: &str) -> Result<(), LedgerError> {
-        write(&self.cosigned_dir, &self.cosigned_path(which), note.as_bytes())
+        let path = self.cosigned_path(which);
+        write(&*self.storage, &self.cosigned_dir, &path, note.as_bytes())
     }
 }
 
@@ -171,7 +174,9 @@ mod tests {
     #[test]
     fn what_was_compared_is_read_back_and_no_flipped_bit_of_it_passes() {
         let dir = tempfile::tempdir().unwrap();
-        let places = Places::new(&crate::options::Paths::new(dir.path()), LogId([7; 32]));
+        let storage: Arc<dyn Storage> = Arc::new(crate::storage::DiskStorage);
+        let paths = crate::options::Paths::new(dir.path());
+        let places = Places::new(&storage, &paths, LogId([7; 32]));
         assert!(places.seen().unwrap().is_none());
         let mut tree = Tree::new();
         for n in 0..7 {

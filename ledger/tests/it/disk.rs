@@ -96,6 +96,13 @@ fn apply(bytes: &mut Vec<u8>, change: &Pending) {
     }
 }
 
+impl NameChange {
+    fn is_in(&self, dir: &Path) -> bool {
+        let (Self::Set(path, _) | Self::Gone(path) | Self::Moved(_, path, _)) = self;
+        path.parent() == Some(dir)
+    }
+}
+
 fn rename_in(names: &mut BTreeMap<PathBuf, usize>, change: &NameChange) {
     match change {
         NameChange::Set(path, inode) => {
@@ -386,13 +393,16 @@ impl Storage for Disk {
         Ok(())
     }
 
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state();
         let verdict = state.operation()?;
         let changes = std::mem::take(&mut state.names_pending);
-        changes
-            .iter()
-            .for_each(|change| rename_in(&mut state.names_durable, change));
+        let (here, elsewhere) = changes.into_iter().partition(|change| change.is_in(dir));
+        state.names_pending = elsewhere;
+        let here: Vec<NameChange> = here;
+        for change in &here {
+            rename_in(&mut state.names_durable, change);
+        }
         finish(&verdict)
     }
 }

@@ -43,3 +43,4 @@ mod verdicts;
 mod verify;
 mod verify_logs;
 mod witness;
+mod witness_faults;
