@@ -25,15 +25,17 @@ const HEAL_WAIT_MS: u64 = 60_000;
 const LOOK: Duration = Duration::from_millis(25);
 
 /// A gateway whose data is older than what its node has of it, and the node's store, for which the test speaks.
-struct PutBack {
-    home: tempfile::TempDir,
+pub(crate) struct PutBack {
+    pub(crate) home: tempfile::TempDir,
     running: Running,
-    api: Api,
-    node: Store,
+    pub(crate) api: Api,
+    pub(crate) node: Store,
     signed: Signed,
+    listen: String,
     // The gateway's facts and its order, and how much of them the old data has.
-    logs: Vec<(LogId, Mark)>,
-    job: String,
+    pub(crate) logs: Vec<(LogId, Mark)>,
+    /// What the gateway's actor asked for behind the old data.
+    pub(crate) job: String,
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -79,7 +81,12 @@ fn problem(refused: &ClientError) -> (u16, String) {
 }
 
 impl PutBack {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
+        Self::with(async |_: &Api, _: &Path| String::new()).await
+    }
+
+    /// The same with something more that is said to the gateway behind the old data; its receipt's id, if it is waited for.
+    pub(crate) async fn with(say: impl AsyncFnOnce(&Api, &Path) -> String) -> Self {
         let fleet = Fleet::found().await;
         let (gateway, node, old) = (fleet.dir("g"), fleet.dir("n"), fleet.dir("old"));
         let listen = address(&gateway).trim_start_matches("http://").to_owned();
@@ -107,7 +114,11 @@ impl PutBack {
         };
         let requested = api.request(&asked).await.unwrap().item;
         let note = api.append(&said).await.unwrap().item.receipt.id;
-        for id in [&requested.receipt, &note] {
+        let more = say(&api, &gateway).await;
+        for id in [&requested.receipt, &note, &more]
+            .into_iter()
+            .filter(|id| !id.is_empty())
+        {
             while there.receipt(id).await.is_err() {
                 tokio::time::sleep(LOOK).await;
             }
@@ -131,9 +142,17 @@ impl PutBack {
             api,
             node,
             signed,
+            listen,
             logs,
             job: requested.job,
         }
+    }
+
+    /// Stops the gateway and starts it again.
+    pub(crate) async fn restart(mut self) -> Self {
+        self.running.stop().await;
+        self.running = Running::waiting_gateway(&self.home.path().join("g"), &self.listen, HEAL_WAIT_MS);
+        self
     }
 
     async fn ask<A: serde::Serialize + serde::de::DeserializeOwned>(
@@ -145,8 +164,8 @@ impl PutBack {
         Ok(decode(op, &answer).unwrap())
     }
 
-    // What the gateway says to a machine that has this much of its order.
-    async fn hello(&self, offered: bool) -> Result<HelloAnswer, ClientError> {
+    /// What the gateway says to a machine that has this much of its order.
+    pub(crate) async fn hello(&self, offered: bool) -> Result<HelloAnswer, ClientError> {
         let (order, _) = self.logs[1];
         let seen = mark(&self.node, &order);
         let proof = self.node.get(&order, seen.seq).unwrap().unwrap();
@@ -163,14 +182,15 @@ impl PutBack {
         self.ask("hello", encode(&hello)).await
     }
 
-    // Says hello until the gateway answers like that; between two openings of its store it answers nothing.
-    async fn hello_until(&self, offered: bool, is_so: impl Fn(&HelloAnswer) -> bool) {
+    /// Says hello until the gateway answers like that; between two openings of its store it answers nothing.
+    pub(crate) async fn hello_until(&self, offered: bool, is_so: impl Fn(&HelloAnswer) -> bool) {
         while !self.hello(offered).await.is_ok_and(|answer| is_so(&answer)) {
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    async fn push(&self, log: LogId, records: Vec<Raw>) -> Result<PushAnswer, ClientError> {
+    /// Pushes what may be another machine's.
+    pub(crate) async fn push(&self, log: LogId, records: Vec<Raw>) -> Result<PushAnswer, ClientError> {
         let process = [1; 16];
         let push = Push {
             process,
@@ -180,8 +200,13 @@ impl PutBack {
         self.ask("push", encode(&push)).await
     }
 
-    // Everything of a log from a seq on, with what somebody made of each record that its author signed.
-    fn raw(&self, log: LogId, first: u64, change: impl Fn(&Record, Signature) -> Vec<u8>) -> Vec<Raw> {
+    /// Everything of a log from a seq on, with what somebody made of each record that its author signed.
+    pub(crate) fn raw(
+        &self,
+        log: LogId,
+        first: u64,
+        change: impl Fn(&Record, Signature) -> Vec<u8>,
+    ) -> Vec<Raw> {
         let raw = self.node.range(&log, first, u64::MAX).map(|receipt| {
             let receipt = receipt.unwrap();
             let payload = self.node.payload(&receipt).unwrap().present();
@@ -236,8 +261,8 @@ impl PutBack {
         }
     }
 
-    // What is kept in the end is what was said, byte for byte, and holds.
-    async fn stop(self) {
+    /// What is kept in the end is what was said, byte for byte, and holds.
+    pub(crate) async fn stop(self) {
         for stream in [Stream::Work, Stream::Facts] {
             // What the old data lacks of the node's own.
             let log = self.node.own_log(stream).unwrap();

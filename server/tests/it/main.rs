@@ -5,6 +5,7 @@ mod collecting;
 mod forging;
 mod http;
 mod promises;
+mod refused;
 mod regained;
 mod retention;
 mod worker;
