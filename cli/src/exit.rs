@@ -51,6 +51,7 @@ const TABLE: &[(&str, Exit)] = &[
     ("invitation.", NOT_PERMITTED),
     ("io", IO),
     ("job.", DATA),
+    ("job.on-its-way", LATER),
     ("job.unknown", NO_INPUT),
     ("join.", NOT_PERMITTED),
     ("journal.", IO),

@@ -24,6 +24,21 @@ impl Moment {
             Self::Seq(seq) => format!("@{seq}"),
         }
     }
+
+    /// As RFC 3339, where a place of the order will not do.
+    ///
+    /// # Errors
+    /// `time.malformed`.
+    pub(crate) fn at(self) -> Result<String, CliError> {
+        match self {
+            Self::At(us) => Ok(rfc3339(us)),
+            Self::Seq(seq) => Err(CliError::new(
+                "time.malformed",
+                format!("@{seq} is a place of the order, and a time is expected"),
+                "write a length of time (2h) or a time (2026-11-20, 2026-11-20T18:00)",
+            )),
+        }
+    }
 }
 
 /// Reads a time of a query (`--since`, `--until`).
@@ -83,6 +98,21 @@ pub(crate) fn parse_since(text: &str, now: &Zoned) -> Result<Moment, CliError> {
             "nothing can have happened since then; give a time that has passed, such as 2h, yesterday or @120",
         )),
         _ => Ok(moment),
+    }
+}
+
+/// Reads a time of what is to come, as RFC 3339: a length of time is one from now on.
+///
+/// # Errors
+/// `time.malformed`.
+pub(crate) fn parse_ahead(text: &str, now: &Zoned) -> Result<String, CliError> {
+    match parse_span(text.trim()) {
+        Ok(span) => now
+            .timestamp()
+            .checked_add(span)
+            .map(|end| end.to_string())
+            .map_err(|_| malformed(text)),
+        Err(_) => parse(text, now)?.at(),
     }
 }
 
@@ -202,6 +232,26 @@ mod tests {
             parse_since("now", &now()).unwrap(),
             Moment::At(at("2026-11-20T14:00:00Z"))
         );
+    }
+
+    #[test]
+    fn a_length_of_time_ahead_is_one_from_now_on() {
+        for (text, expected) in [
+            ("2h", "2026-11-20T16:00:00Z"),
+            (" 1h 30m", "2026-11-20T15:30:00Z"),
+            ("tomorrow", "2026-11-20T23:00:00Z"),
+            ("2026-11-20 18:00", "2026-11-20T17:00:00Z"),
+            ("yesterday", "2026-11-18T23:00:00Z"),
+        ] {
+            assert_eq!(at(&parse_ahead(text, &now()).unwrap()), at(expected), "{text}");
+        }
+        for text in ["@3", "-2h", "soon", "300000000d"] {
+            assert_eq!(
+                parse_ahead(text, &now()).unwrap_err().code,
+                "time.malformed",
+                "{text}"
+            );
+        }
     }
 
     #[test]

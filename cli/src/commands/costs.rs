@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::{Exit, FINE};
 use crate::output::{self, CARE, DIM, bytes, paint, span_ms};
-use crate::times::{self, Moment};
+use crate::times;
 use clap::{Args, ValueEnum};
 use ledger_server::http::wire::{CostGroup, CostSums, CostsQuery, CostsTold};
 use serde_json::json;
@@ -50,16 +50,10 @@ impl By {
 
 /// Tells the sums.
 pub(crate) async fn run(context: &Context, args: &CostsArgs) -> Result<Exit, CliError> {
-    let time = |text: &Option<String>| -> Result<Option<String>, CliError> {
-        let Some(text) = text else { return Ok(None) };
-        match times::parse(text, &context.now)? {
-            Moment::At(us) => Ok(Some(times::rfc3339(us))),
-            Moment::Seq(_) => Err(CliError::new(
-                "time.malformed",
-                "a time is expected, not a seq",
-                "",
-            )),
-        }
+    let time = |text: &Option<String>| {
+        let text = text.as_deref();
+        text.map(|text| times::parse(text, &context.now)?.at())
+            .transpose()
     };
     let query = CostsQuery {
         by: Some(args.by.word().to_owned()),

@@ -5,9 +5,8 @@ use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::{Exit, FINE};
 use crate::output::{self, BOLD, CARE, count, paint};
-use crate::times::{self, Moment};
+use crate::times;
 use clap::{Args, Subcommand};
-use jiff::Timestamp;
 use ledger_server::http::wire::{HandlerRow, HandlerSteered, LimitView, PauseBody, WishBody};
 use serde_json::json;
 
@@ -62,7 +61,10 @@ pub(crate) async fn run(context: &Context, args: &HandlersArgs) -> Result<Exit, 
             reason,
             until,
         } => {
-            let until = until.as_deref().map(|text| end(context, text)).transpose()?;
+            let until = until.as_deref();
+            let until = until
+                .map(|text| times::parse_ahead(text, &context.now))
+                .transpose()?;
             let body = PauseBody {
                 reason: reason.clone(),
                 until,
@@ -79,24 +81,6 @@ pub(crate) async fn run(context: &Context, args: &HandlersArgs) -> Result<Exit, 
         }
     }
     Ok(FINE)
-}
-
-// A length of time is one from now on: a pause ends later.
-fn end(context: &Context, text: &str) -> Result<String, CliError> {
-    if let Ok(span) = times::parse_span(text) {
-        let end = context.now.timestamp().checked_add(span);
-        return end
-            .map(|end: Timestamp| end.to_string())
-            .map_err(|e| CliError::new("time.malformed", e.to_string(), "name an earlier end"));
-    }
-    match times::parse(text, &context.now)? {
-        Moment::At(us) => Ok(times::rfc3339(us)),
-        Moment::Seq(_) => Err(CliError::new(
-            "time.malformed",
-            "a pause ends at a time, not at a place of the order",
-            "write a length of time (2h) or a time (2026-11-20T18:00)",
-        )),
-    }
 }
 
 fn stands(done: &HandlerSteered) -> String {

@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::{Exit, FINE};
 use crate::output::{self, BAD, BOLD, CARE, DIM, GOOD, bytes, paint, span_ms};
-use crate::times::{self, Moment};
+use crate::times;
 use clap::{Args, Subcommand};
 use ledger::core::MachineId;
 use ledger_server::http::wire::{AsOf, Gauges, Node, Uptime, UptimeQuery, WishBody};
@@ -263,19 +263,11 @@ async fn uptime(
     since: &str,
     until: Option<&str>,
 ) -> Result<Exit, CliError> {
-    let time = |moment: Moment| match moment {
-        Moment::At(us) => Ok(times::rfc3339(us)),
-        Moment::Seq(_) => Err(CliError::new(
-            "time.malformed",
-            "a window of uptime has times, not places of the order",
-            "write a length of time (90d) or a date (2026-11-20)",
-        )),
-    };
     let query = UptimeQuery {
         machine: id.map(ToString::to_string),
-        since: time(times::parse_since(since, &context.now)?)?,
+        since: times::parse_since(since, &context.now)?.at()?,
         until: until
-            .map(|until| time(times::parse(until, &context.now)?))
+            .map(|until| times::parse(until, &context.now)?.at())
             .transpose()?,
     };
     let store = context.store().await?;

@@ -8,6 +8,7 @@ use crate::exit::{DIFFERENCE, Exit, FINE};
 use crate::output::{BOLD, DIM, paint};
 use crate::times;
 use clap::Args;
+use jiff::Timestamp;
 use ledger_server::http::wire::{EventsQuery, Receipt, RequestBody, Requested};
 use serde_json::json;
 use std::time::Duration;
@@ -35,10 +36,10 @@ pub(crate) struct SubmitArgs {
     /// Hold instead of cancel when one of those ends without success
     #[arg(long, requires = "depends_on")]
     hold: bool,
-    /// Not before this time
+    /// Not before this time: a length of time is one from now on (2h), else as for --since
     #[arg(long, value_name = "TIME")]
     not_before: Option<String>,
-    /// Expired after this time
+    /// Expired after this time, said in the same way
     #[arg(long, value_name = "TIME")]
     deadline: Option<String>,
     /// Your own id for the request (UUIDv7), so that asking twice is asking once
@@ -106,17 +107,19 @@ pub(crate) async fn run(context: &Context, args: &SubmitArgs) -> Result<Exit, Cl
 }
 
 fn body_of(context: &Context, args: &SubmitArgs) -> Result<RequestBody, CliError> {
-    let time = |text: &Option<String>| -> Result<Option<String>, CliError> {
-        let Some(text) = text else { return Ok(None) };
-        match times::parse(text, &context.now)? {
-            times::Moment::At(us) => Ok(Some(times::rfc3339(us))),
-            times::Moment::Seq(_) => Err(CliError::new(
-                "time.malformed",
-                "a time is expected, not a seq",
-                "",
-            )),
-        }
+    let ahead = |text: &Option<String>| {
+        let text = text.as_deref();
+        text.map(|text| times::parse_ahead(text, &context.now))
+            .transpose()
     };
+    let deadline = ahead(&args.deadline)?;
+    if let Some(passed) = deadline.as_deref().filter(|at| has_passed(at, context)) {
+        return Err(CliError::new(
+            "time.past",
+            format!("--deadline {passed} has passed, so the job would expire at once"),
+            "give a time that is to come, such as 2h or tomorrow",
+        ));
+    }
     Ok(RequestBody {
         handler: args.handler.clone(),
         input: args.job.input()?,
@@ -128,11 +131,16 @@ fn body_of(context: &Context, args: &SubmitArgs) -> Result<RequestBody, CliError
         concurrency_key: args.job.concurrency_key.clone(),
         depends_on: args.depends_on.clone(),
         hold_on_failed_dependency: args.hold,
-        not_before: time(&args.not_before)?,
-        deadline: time(&args.deadline)?,
+        not_before: ahead(&args.not_before)?,
+        deadline,
         project: args.job.project.clone(),
         id: args.id.clone(),
     })
+}
+
+fn has_passed(at: &str, context: &Context) -> bool {
+    at.parse::<Timestamp>()
+        .is_ok_and(|at| at < context.now.timestamp())
 }
 
 fn said(requested: &Requested) -> String {

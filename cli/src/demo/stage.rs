@@ -179,7 +179,7 @@ impl Stage {
             match api.job(job).await {
                 Ok(answer) => Ok(Some(answer.item).filter(|full| full.job.is_final)),
                 // A request that was handed in at a node is a job when the gateway has it.
-                Err(error) if error.code() == "job.unknown" => Ok(None),
+                Err(error) if ["job.unknown", "job.on-its-way"].contains(&error.code()) => Ok(None),
                 Err(error) => Err(error.into()),
             }
         })

@@ -207,6 +207,15 @@ fn jobs_wait_for_others_for_a_release_and_for_a_paused_handler() {
     assert_eq!(good(home, &["jobs", "show", &held])["state"], "held");
     good(home, &["jobs", "release", &held]);
     until(home, &held, "succeeded");
+    // A length of time is one from now on.
+    let later = submit(home, &["say", "--not-before", "1h", "--deadline", "2h"]);
+    assert_eq!(good(home, &["jobs", "show", &later])["state"], "scheduled");
+    bad(
+        home,
+        &["submit", "say", "--deadline", "yesterday"],
+        "time.past",
+        2,
+    );
     gateway.stop();
 }
 
@@ -418,6 +427,7 @@ fn a_request_may_depend_on_one_that_is_still_kept_on_its_node() {
     // The node's daemon rests: both requests are kept in its own log, and the order knows neither.
     let first = submit(node.path(), &["say", "--input", "1"]);
     let second = submit(node.path(), &["say", "--input", "2", "--depends-on", &first]);
+    bad(node.path(), &["jobs", "show", &first], "job.on-its-way", 75);
     let nowhere = "0190a7c4-1111-8222-8333-444444444444";
     bad(
         node.path(),

@@ -4,17 +4,17 @@ use super::caller::Caller;
 use super::cursor::{Cursor, JobKey};
 use super::extract::{PathId, Query};
 use super::life::Asked;
-use super::limits::PAGE_LOOKED_AT_MAX;
+use super::limits::{OUTBOX_LOOKED_AT_MAX, PAGE_LOOKED_AT_MAX};
 use super::problem::Problem;
 use super::reply::Reply;
 use super::wire::{self, Answer, JobFull, JobQuery, JobsQuery, Page};
-use super::{Api, life, nodes, select, view};
+use super::{Api, life, nodes, select, times, view};
 use crate::machine::Machine;
 use axum::Extension;
 use axum::extract::State;
-use ledger::Published;
-use ledger::core::MachineId;
-use ledger::core::kinds::JobId;
+use ledger::core::kinds::{Detail, JobId, RequestReceived};
+use ledger::core::{MachineId, Stream};
+use ledger::{Published, Receipt};
 use ledger_projections::FleetState;
 use ledger_projections::order::Place;
 use ledger_projections::queue::{Job, Phase};
@@ -193,11 +193,45 @@ pub(crate) async fn evidence(
         .await
 }
 
-/// The problem of a job that the order, as it is known here, does not have.
-pub(crate) fn unknown(id: &JobId) -> Problem {
-    Problem::unknown(
-        "job.unknown",
-        format!("expected a job with id {id}, found none in the order as it is known here"),
-        "list jobs with GET /v1/jobs; a request made at a node becomes a job when the gateway has it",
-    )
+/// A job as the order has it.
+///
+/// # Errors
+/// `job.unknown`; `job.on-its-way` when its request waits on this machine.
+pub(crate) fn known<'a>(machine: &Machine, state: &'a FleetState, id: JobId) -> Result<&'a Job, Problem> {
+    state.job(&id).ok_or_else(|| unknown(machine, state, id))
+}
+
+fn unknown(machine: &Machine, state: &FleetState, id: JobId) -> Problem {
+    match on_its_way(machine, state, id) {
+        Some(asked) => Problem::unknown(
+            "job.on-its-way",
+            format!(
+                "the request of job {id}, made {}, is kept on this machine; the order as it is known here does not have it yet",
+                times::text(asked.statement().authored_at)
+            ),
+            "nothing is lost: it becomes a job when the gateway has decided it; `ledger status` (GET /v1/status) tells how the link stands",
+        ),
+        None => Problem::unknown(
+            "job.unknown",
+            format!("expected a job with id {id}, found none in the order as it is known here"),
+            "list the jobs (`ledger jobs list`, GET /v1/jobs); a request made at a node becomes a job when the gateway has it",
+        ),
+    }
+}
+
+/// The request of a job among what the order is not known to have of this machine's facts, the newest of it.
+fn on_its_way(machine: &Machine, state: &FleetState, id: JobId) -> Option<Receipt> {
+    let log = machine.ledger.own_log(Stream::Facts)?;
+    let head = machine.ledger.head(&log)?.seq;
+    let next = state.pin(&log).map_or(0, |pin| pin.seq.saturating_add(1));
+    let first = next.max(head.saturating_sub(OUTBOX_LOOKED_AT_MAX - 1));
+    machine
+        .ledger
+        .range(&log, first, head)
+        .map_while(Result::ok)
+        .find(|receipt| {
+            let statement = receipt.statement();
+            statement.kind.as_str() == RequestReceived::KIND
+                && JobId::of_request(&statement.author, &receipt.id()) == id
+        })
 }

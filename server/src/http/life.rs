@@ -89,7 +89,7 @@ fn is_here(machine: &Machine, evidence: &Evidence) -> Result<bool, LedgerError> 
 
 /// Whether something that the order cites about a job is not in this store.
 pub(super) fn absent(machine: &Machine, state: &FleetState, job: JobId) -> Result<bool, Problem> {
-    let job = state.job(&job).ok_or_else(|| jobs::unknown(&job))?;
+    let job = jobs::known(machine, state, job)?;
     for (evidence, _) in cited(job, &of_store(machine, state, job)?).values() {
         if !is_here(machine, evidence)? {
             return Ok(true);
@@ -100,7 +100,7 @@ pub(super) fn absent(machine: &Machine, state: &FleetState, job: JobId) -> Resul
 
 /// The records about a job outside the order, as far as one answer holds them.
 pub(super) fn evidence(machine: &Machine, state: &FleetState, job: JobId) -> Result<Vec<RawRecord>, Problem> {
-    let job = state.job(&job).ok_or_else(|| jobs::unknown(&job))?;
+    let job = jobs::known(machine, state, job)?;
     let orders: BTreeSet<LogId> = state.epochs().map(|(_, epoch)| epoch.log).collect();
     let receipts = of_store(machine, state, job)?;
     let cited = cited(job, &receipts);
@@ -237,7 +237,7 @@ pub(super) fn tell(
         Asked::Nothing => (None, Vec::new()),
         Asked::For(brought) => (Some(brought.is_some()), brought.unwrap_or_default()),
     };
-    let job = state.job(&job).ok_or_else(|| jobs::unknown(&job))?;
+    let job = jobs::known(machine, state, job)?;
     let receipts = of_store(machine, state, job)?;
     let cited = cited(job, &receipts);
     let here: BTreeSet<(LogId, u64)> = receipts.iter().map(|r| (r.log(), r.seq())).collect();

@@ -50,6 +50,8 @@ pub const PAGE_MAX: usize = 1000;
 pub const PAGE_DEFAULT: usize = 100;
 /// Receipts that are looked at for one page at most; then the page ends early and says where to go on.
 pub const PAGE_LOOKED_AT_MAX: usize = 20_000;
+/// Own facts, the newest of those that the order does not have, that are looked through for a job's request.
+pub const OUTBOX_LOOKED_AT_MAX: u64 = 4096;
 /// Receipts of one job that are shown with it.
 pub const JOB_RECEIPTS_MAX: usize = 1000;
 /// Evidence of one job in one answer, in bytes before base64: within what a machine's client takes.

@@ -160,12 +160,11 @@ pub(crate) async fn cancel(
             "expected a job.cancel-asked about job {job}, found another statement"
         )));
     }
-    if api.machine.ledger.snapshot().state.job(&job).is_none() {
-        return Err(jobs::unknown(&job));
-    }
+    api.look(move |machine, snapshot| jobs::known(machine, &snapshot.state, job).map(|_| ()))
+        .await?;
     let answer = api.machine.append(said).await?;
-    let reply = api.item(move |_, snapshot| {
-        let row = snapshot.state.job(&job).ok_or_else(|| jobs::unknown(&job))?;
+    let reply = api.item(move |machine, snapshot| {
+        let row = jobs::known(machine, &snapshot.state, job)?;
         Ok(Cancelled {
             job: view::job(row, &snapshot.state),
             receipt: view::receipt(&answer.receipt, &snapshot.state),

@@ -92,8 +92,8 @@ async fn steer<D: Detail>(
     let is_about = |said: &Statement| said.kind.as_str() == D::KIND && about(said) == Some(job);
     let expected = format!("a {} about job {job}", D::KIND);
     let answer = say(api, body, draft, is_about, &expected).await?;
-    let reply = api.item(move |_, snapshot| {
-        let row = snapshot.state.job(&job).ok_or_else(|| jobs::unknown(&job))?;
+    let reply = api.item(move |machine, snapshot| {
+        let row = jobs::known(machine, &snapshot.state, job)?;
         Ok(Steered {
             job: view::job(row, &snapshot.state),
             standing: standing(answer.as_ref()),
@@ -222,7 +222,7 @@ async fn again(
     let id = id.map(statements::read_id).transpose()?;
     let (_, again) = api
         .look(move |machine, snapshot| {
-            let row = snapshot.state.job(&job).ok_or_else(|| jobs::unknown(&job))?;
+            let row = jobs::known(machine, &snapshot.state, job)?;
             let actor = machine.ledger.keyring().actor.public();
             let before = id.is_some_and(|id| row.retried_as == Some(JobId::of_request(&actor, &id)));
             let spec = if before {
