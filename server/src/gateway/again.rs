@@ -1,10 +1,12 @@
-//! What an orphan branch tells, decided anew: the steps of one commit, and how many of them it takes.
+//! What an orphan branch tells, decided anew: the steps of one commit.
 
-use super::branch::{Report, job_of, lacks};
+use super::branch::{About, Told, job_of, lacks, steered};
 use super::central;
 use crate::error::ServerError;
-use ledger::core::kinds::JobId;
-use ledger::core::{Stream, VerifiedStatement};
+use crate::machine::Machine;
+use crate::say;
+use ledger::core::kinds::{Detail, Erased, Evidence, Fence, InadmissibleReason, JobId};
+use ledger::core::{Draft, ReceiptId, Stream, Subject, VerifiedStatement};
 use ledger::{LedgerError, Receipt, Tx};
 use ledger_projections::central::{StepError, prove_claim};
 use ledger_projections::queue::decide;
@@ -14,72 +16,175 @@ use ledger_projections::{FleetState, Policy};
 pub(super) const AT_ONCE: usize = 1024;
 /// Bytes of what is decided in one commit at most, beside those of a single job: a commit has room for four times as many, and what
 /// is decided takes no more than the double.
-const BYTES_AT_ONCE: usize = 4 * 1024 * 1024;
+pub(super) const BYTES_AT_ONCE: usize = 4 * 1024 * 1024;
+
+/// A report, and the claim that it stands under.
+pub(super) type Report = (Fence, Receipt);
 
 /// A request, and what the branches tell about its job.
 pub(super) struct Offer {
+    /// Where the branch has it.
+    pub(super) sealed: Evidence,
     pub(super) said: VerifiedStatement,
-    pub(super) claims: Vec<Receipt>,
-    pub(super) reports: Vec<Report>,
+    pub(super) about: About,
 }
 
-/// What became of a request that was offered again.
-pub(super) enum Offered {
-    /// It is a job now.
-    Accepted,
+/// The payload of a statement is destroyed.
+pub(super) struct Erasure {
+    pub(super) erased: Erased,
+    /// The receipt that says so.
+    pub(super) cause: ReceiptId,
+    /// It as its author said it; nothing when Central itself did.
+    pub(super) signed: Option<VerifiedStatement>,
+}
+
+/// What became of something that a branch tells.
+pub(super) enum Outcome {
+    /// It is decided.
+    Done,
     /// It names a job that is not known here.
     Waits(JobId),
-    /// It was accepted before, or is not permitted.
-    Nothing,
 }
 
-/// Seals a request again, unless it is a job already.
+/// Decides one thing that a branch tells. What does not apply any more leaves nothing behind.
+///
+/// # Errors
+/// [`ServerError`] when the store cannot take it, and for an erasure that is not permitted.
+pub(super) fn put_again(
+    tx: &mut Tx<'_, FleetState>,
+    machine: &Machine,
+    told: &Told,
+    policy: &Policy,
+) -> Result<Outcome, ServerError> {
+    match told {
+        Told::Request(asked) => {
+            if let Some(on) = offer(tx, asked, policy)? {
+                return Ok(Outcome::Waits(on));
+            }
+            let job = job_of(asked.said.statement());
+            if tx.state().job(&job).is_some() {
+                take(tx, &asked.about, policy)?;
+            }
+        }
+        Told::Claim(claim) => {
+            let job = told.proves().filter(|job| tx.state().job(job).is_none());
+            if let Some(job) = job {
+                return Ok(Outcome::Waits(job));
+            }
+            prove(tx, [claim])?;
+        }
+        Told::Steer(said) => {
+            let job = steered(said.statement()).filter(|job| tx.state().job(job).is_none());
+            if let Some(job) = job {
+                return Ok(Outcome::Waits(job));
+            }
+            match say::steer(tx, said) {
+                Err(e) if super::ticker::is_final(&e) => does_not_apply(&e),
+                said => said?,
+            }
+        }
+        Told::Erasure(erasure) => erase(tx, machine, erasure)?,
+    }
+    Ok(Outcome::Done)
+}
+
+/// Tells of something that is refused.
+pub(super) fn does_not_apply(e: &ServerError) {
+    tracing::debug!(code = e.code(), error = %e, "what was asked in an orphan branch does not apply any more");
+}
+
+/// Makes the claims of a job known, and judges what was told under them.
 ///
 /// # Errors
 /// [`ServerError`] when the store cannot take it.
-pub(super) fn offer(
-    tx: &mut Tx<'_, FleetState>,
-    said: &VerifiedStatement,
-    policy: &Policy,
-) -> Result<Offered, ServerError> {
-    let (statement, now) = (said.statement(), tx.now_us());
+pub(super) fn take(tx: &mut Tx<'_, FleetState>, about: &About, policy: &Policy) -> Result<(), ServerError> {
+    prove(tx, &about.claims)?;
+    judge(tx, &about.reports, policy)
+}
+
+// A payload is destroyed where the branch says so, and wherever else its author's statement was sealed: in the order that goes on, when
+// it was offered again. For those Central speaks itself.
+fn erase(tx: &mut Tx<'_, FleetState>, machine: &Machine, erasure: &Erasure) -> Result<(), ServerError> {
+    let record = erasure.erased.record;
+    if tx.erased_by(&record)?.is_none() {
+        match &erasure.signed {
+            Some(said) => {
+                let (statement, now) = (said.statement(), tx.now_us());
+                let may = tx.state().authorise(statement, Stream::Order, false, now);
+                may.map_err(|reason| may_not_erase(erasure.erased.id, reason))?;
+                tx.append_signed(Stream::Order, said)?;
+            }
+            None => {
+                let subject = Subject::new(&format!("receipt/{}", erasure.erased.id));
+                let said = Draft::of(&erasure.erased, subject.expect("short and printable"));
+                tx.append(Stream::Order, said.cause(erasure.cause))?;
+            }
+        }
+        if tx.erased_by(&record)?.is_none() {
+            return Err(LedgerError::MayNotErase(erasure.erased.id).into());
+        }
+    }
+    let target = machine.ledger.get(&record.log, record.seq)?;
+    let Some(target) = target.filter(|target| target.seal_digest() == record.seal) else {
+        return Ok(());
+    };
+    for copy in machine.ledger.find(&target.id())? {
+        let said = copy.statement();
+        if said.author == target.statement().author
+            && said.payload.is_some()
+            && tx.erased_by(&copy.evidence())?.is_none()
+        {
+            let draft = ledger::erase::draft(&copy, &erasure.erased.reason)?;
+            tx.append(Stream::Order, draft)?;
+        }
+    }
+    Ok(())
+}
+
+fn may_not_erase(id: ReceiptId, reason: InadmissibleReason) -> ServerError {
+    ServerError::Forbidden(format!(
+        "this key may not say {} of receipt {id} here ({reason:?})",
+        Erased::KIND
+    ))
+}
+
+// Seals a request again, unless it is a job already; or the job that it names and that is not known here.
+fn offer(tx: &mut Tx<'_, FleetState>, asked: &Offer, policy: &Policy) -> Result<Option<JobId>, ServerError> {
+    let (said, now) = (&asked.said, tx.now_us());
+    let statement = said.statement();
     let job = job_of(statement);
-    if tx.state().job(&job).is_some() {
-        return Ok(Offered::Nothing);
+    // What was erased since it was read is not sealed once more.
+    if tx.state().job(&job).is_some() || tx.erased_by(&asked.sealed)?.is_some() {
+        return Ok(None);
     }
     if let Err(reason) = tx.state().authorise(statement, Stream::Order, false, now) {
         tracing::warn!(id = %statement.id, ?reason, "a request of an orphan branch is not permitted in the order as it is");
-        return Ok(Offered::Nothing);
+        return Ok(None);
     }
     if let Some(on) = lacks(tx.state(), statement) {
-        return Ok(Offered::Waits(on));
+        return Ok(Some(on));
     }
     let appended = match tx.append_signed(Stream::Order, said) {
         Err(e @ LedgerError::IdTaken { .. }) => {
             tracing::warn!(id = %statement.id, code = e.code(), error = %e, "a request of an orphan branch cannot be sealed again");
-            return Ok(Offered::Nothing);
+            return Ok(None);
         }
         appended => appended?,
     };
     let drafts = decide::accept_request(tx.state(), appended.receipt(), now, policy)?;
     central::put(tx, drafts)?;
-    let accepted = tx.state().job(&job).is_some();
-    Ok(if accepted {
-        Offered::Accepted
-    } else {
-        Offered::Nothing
-    })
+    Ok(None)
 }
 
-/// Makes claims known, as far as they are proven.
-///
-/// # Errors
-/// [`ServerError`] when the store cannot take it.
-pub(super) fn prove<'a>(
+// Makes claims known, as far as they are proven.
+fn prove<'a>(
     tx: &mut Tx<'_, FleetState>,
     claims: impl IntoIterator<Item = &'a Receipt>,
 ) -> Result<(), ServerError> {
     for claim in claims {
+        if is_known(tx.state(), claim) {
+            continue;
+        }
         match prove_claim(tx, &claim.record) {
             Ok(_) => {}
             Err(StepError::Refused(e)) => {
@@ -109,47 +214,10 @@ pub(super) fn judge(
     Ok(())
 }
 
-/// In their order, as many as one commit takes: by the number of things that are decided of each, and their bytes.
-pub(super) fn chunks<T>(all: Vec<T>, size: impl Fn(&T) -> (usize, usize)) -> Vec<Vec<T>> {
-    let (mut chunks, mut chunk) = (Vec::new(), Vec::new());
-    let (mut count, mut bytes) = (0usize, 0usize);
-    for one in all {
-        let (more, larger) = size(&one);
-        count = count.saturating_add(more);
-        bytes = bytes.saturating_add(larger);
-        if !chunk.is_empty() && (count > AT_ONCE || bytes > BYTES_AT_ONCE) {
-            chunks.push(std::mem::take(&mut chunk));
-            (count, bytes) = (more, larger);
-        }
-        chunk.push(one);
-    }
-    chunks.push(chunk);
-    chunks.retain(|chunk| !chunk.is_empty());
-    chunks
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_commit_takes_no_more_than_it_has_room_for_and_at_least_one() {
-        let size = |one: &(usize, usize)| *one;
-        assert!(chunks(Vec::new(), size).is_empty());
-        let (many, large) = ((AT_ONCE, 1), (1, BYTES_AT_ONCE));
-        let all = vec![
-            (1, 1),
-            many,
-            (1, 1),
-            (1, 1),
-            large,
-            large,
-            (2 * AT_ONCE, 2 * BYTES_AT_ONCE),
-            (1, 1),
-        ];
-        let taken = chunks(all.clone(), size);
-        let lengths: Vec<usize> = taken.iter().map(Vec::len).collect();
-        assert_eq!(lengths, [1, 1, 2, 1, 1, 1, 1]);
-        assert_eq!(taken.concat(), all);
-    }
+fn is_known(state: &FleetState, claim: &Receipt) -> bool {
+    let mut epochs = state.epochs().filter(|(_, row)| row.log == claim.log());
+    epochs.any(|(epoch, _)| {
+        let fence = Fence::of_claim(*epoch, claim.seq(), &claim.seal_digest());
+        state.fence(&fence).is_some()
+    })
 }

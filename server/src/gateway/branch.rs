@@ -1,21 +1,25 @@
-//! What orphan branches tell, read from where they are kept.
+//! What orphan branches tell, read from where they are kept, a bounded piece at a time.
 //!
 //! A branch whose end `log.cited` names was settled up to there: what was asked there applied then, or was refused, and is not asked
 //! again months later. Only what nobody could decide yet is read again: it names a job whose request is not here.
+//!
+//! What the branches tell about one job is found by the index, so that whoever decides about a request knows its claims however far
+//! behind it they stand.
 
-use super::exchange::raw_of;
+use super::again::{AT_ONCE, BYTES_AT_ONCE, Erasure, Offer, Report};
+use super::exchange::{evidence, raw_of};
 use crate::error::ServerError;
 use crate::exchange::Raw;
 use crate::machine::Machine;
 use ledger::core::digest::derived_id;
 use ledger::core::kinds::{
-    AnyDetail, CitedHead, Class, Detail, Erased, Fence, JobCancelAsked, JobDiscarded, JobHeld, JobId,
-    JobLateResult, JobReleased, LateVerdict, LogCited, RequestReceived,
+    AnyDetail, CitedHead, Class, Detail, Evidence, Fence, JobCancelAsked, JobClaimed, JobDiscarded, JobHeld,
+    JobId, JobLateResult, JobReleased, LateVerdict, LogCited, RequestReceived,
 };
-use ledger::core::{LogId, Payload, ReceiptId, Record, SignedStatement, Statement, VerifiedStatement};
+use ledger::core::{Payload, ReceiptId, Record, SignedStatement, Statement, VerifiedStatement};
 use ledger::{LedgerError, Receipt};
-use ledger_projections::FleetState;
-use std::collections::{BTreeMap, BTreeSet};
+use ledger_projections::{FleetState, Place};
+use std::collections::BTreeSet;
 
 /// What people say about jobs that is said again, beside erasures.
 const STEERS: [&str; 4] = [
@@ -24,138 +28,365 @@ const STEERS: [&str; 4] = [
     JobReleased::KIND,
     JobDiscarded::KIND,
 ];
+/// Records of a branch that are looked through for one piece at most.
+const LOOK_MAX: usize = 4096;
+/// Receipts about one subject that the index gives at most.
+const ABOUT_SUBJECT_MAX: usize = 10_000;
 
-/// A report, and the claim that it stands under.
-pub(super) type Report = (Fence, Receipt);
-
-/// A branch that was not settled up to its end.
-pub(super) struct Open {
+/// The end of an order behind its cut.
+#[derive(Clone)]
+pub(super) struct Branch {
     /// The epoch, and where it was cut.
     pub(super) epoch: u64,
     pub(super) cut: u64,
     /// The end of its log.
     pub(super) cited: CitedHead,
+    // Up to where the order cites it as settled; its cut when it does not.
+    settled: u64,
 }
 
-/// What the branches tell.
-#[derive(Default)]
-pub(super) struct Branch {
-    /// Whether there is any.
-    pub(super) is_any: bool,
-    pub(super) open: Vec<Open>,
-    /// To be sealed again, or to wait for what they name.
-    pub(super) requests: Vec<VerifiedStatement>,
-    pub(super) claims: BTreeMap<JobId, Vec<Receipt>>,
-    pub(super) fences: BTreeSet<Fence>,
-    /// To be said again, or to wait for the job.
-    pub(super) steers: Vec<VerifiedStatement>,
-    // Jobs whose claims may have taken effect, and that are held for a person because of it.
-    exclusive: BTreeSet<JobId>,
-    /// How many requests of open branches are offered again.
+/// What some records of a branch tell.
+pub(super) struct Piece {
+    /// To be decided, in this order; each with its place.
+    pub(super) told: Vec<(Place, Told)>,
+    /// Where the next piece begins.
+    pub(super) next: Option<u64>,
+    /// How many requests of what was not settled are offered again.
     pub(super) offered: u64,
-    /// What open branches tell beside that and is not said again: what people said, and requests of Central's own schedules.
+    /// What else it tells that is not said again: what people said, and requests of Central's own schedules.
     pub(super) others: u64,
 }
 
+/// What one record of a branch tells.
+pub(super) enum Told {
+    /// To be sealed again, or to wait for what it names.
+    Request(Box<Offer>),
+    /// To be proven, or to wait for the request of its job.
+    Claim(Receipt),
+    /// To be said again, or to wait for the request of its job.
+    Steer(VerifiedStatement),
+    /// A payload is destroyed, wherever it was sealed.
+    Erasure(Box<Erasure>),
+}
+
 impl Branch {
-    /// Reads all that are kept here.
+    /// All that are kept here.
     ///
     /// # Errors
     /// [`LedgerError`] when the store cannot be read.
-    pub(super) fn read(machine: &Machine) -> Result<Self, ServerError> {
+    pub(super) fn all(machine: &Machine) -> Result<Vec<Self>, ServerError> {
         let snapshot = machine.ledger.snapshot();
         let state = &snapshot.state;
-        let mut branch = Self::default();
+        let mut branches = Vec::new();
         for (epoch, row) in state.epochs() {
             let (Some((cut, _)), Some(chain)) = (row.cut, snapshot.logs.get(&row.log)) else {
                 continue;
             };
-            let (log, head) = (row.log, chain.head());
-            if head.seq <= cut {
-                continue;
-            }
-            branch.is_any = true;
-            let settled = settled_to(machine, state, &log, cut, head.seq)?;
-            if settled < head.seq {
-                let cited = CitedHead { log, head };
-                branch.open.push(Open {
+            let cited = CitedHead {
+                log: row.log,
+                head: chain.head(),
+            };
+            if cited.head.seq > cut {
+                branches.push(Self {
                     epoch: *epoch,
                     cut,
+                    settled: settled_to(machine, state, &cited, cut)?,
                     cited,
                 });
             }
-            for receipt in machine.ledger.range(&log, cut.saturating_add(1), u64::MAX) {
-                let receipt = receipt?;
-                let is_settled = receipt.seq() <= settled;
-                branch.take(machine, state, *epoch, receipt, is_settled)?;
-            }
         }
-        // Who released it knew nothing of what that claim came to. A person decides anew.
-        let exclusive = std::mem::take(&mut branch.exclusive);
-        branch
-            .steers
-            .retain(|said| releases(said.statement()).is_none_or(|job| !exclusive.contains(&job)));
-        Ok(branch)
+        Ok(branches)
     }
 
+    /// Whether the order does not cite all of it as settled.
+    pub(super) fn is_open(&self) -> bool {
+        self.settled < self.cited.head.seq
+    }
+
+    /// The seq at which its first piece begins.
+    pub(super) fn first(&self) -> u64 {
+        self.cut.saturating_add(1)
+    }
+
+    /// What it tells from a seq on, as far as one piece reaches.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the store cannot be read.
+    pub(super) fn piece(&self, machine: &Machine, first: u64) -> Result<Piece, ServerError> {
+        let snapshot = machine.ledger.snapshot();
+        let mut piece = Piece {
+            told: Vec::new(),
+            next: None,
+            offered: 0,
+            others: 0,
+        };
+        let (mut count, mut bytes) = (0usize, 0usize);
+        let records = machine.ledger.range(&self.cited.log, first, self.cited.head.seq);
+        for (looked, receipt) in records.enumerate() {
+            let receipt = receipt?;
+            if looked >= LOOK_MAX || count >= AT_ONCE || bytes >= BYTES_AT_ONCE {
+                piece.next = Some(receipt.seq());
+                break;
+            }
+            let place = Place {
+                epoch: self.epoch,
+                seq: receipt.seq(),
+            };
+            let told = self.take(machine, &snapshot.state, &receipt, &mut piece)?;
+            for told in told.into_iter().flatten() {
+                let (more, larger) = told.size();
+                count = count.saturating_add(more);
+                bytes = bytes.saturating_add(larger);
+                piece.told.push((place, told));
+            }
+        }
+        Ok(piece)
+    }
+
+    // What a record tells of what is still to be decided, and what is counted of it.
     fn take(
-        &mut self,
+        &self,
         machine: &Machine,
         state: &FleetState,
-        epoch: u64,
-        receipt: Receipt,
-        is_settled: bool,
-    ) -> Result<(), ServerError> {
+        receipt: &Receipt,
+        piece: &mut Piece,
+    ) -> Result<[Option<Told>; 2], ServerError> {
+        let is_settled = receipt.seq() <= self.settled;
+        let said = receipt.statement();
+        let told = match receipt.kind() {
+            JobClaimed::KIND => {
+                let fence = Fence::of_claim(self.epoch, receipt.seq(), &receipt.seal_digest());
+                return Ok([claim(receipt).filter(|_| state.fence(&fence).is_none()), None]);
+            }
+            _ if is_settled && !waits(state, said) => return Ok([None, None]),
+            _ => told(machine, receipt)?,
+        };
+        if is_settled {
+            return Ok([told, None]);
+        }
+        let spread = spread(machine, receipt)?;
         let is_request = receipt.kind() == RequestReceived::KIND;
-        if receipt.record.author_signature().is_none() {
-            if let Ok(AnyDetail::JobClaimed(claimed)) = receipt.statement().any_detail() {
-                self.fences
-                    .insert(Fence::of_claim(epoch, receipt.seq(), &receipt.seal_digest()));
-                if claimed.class == Class::Exclusive {
-                    self.exclusive.insert(claimed.job);
+        let by_hand = receipt.record.author_signature().is_some();
+        match &told {
+            Some(Told::Request(_)) if spread.is_none() => piece.offered += 1,
+            Some(Told::Request(_)) => return Ok([spread, None]),
+            None if is_request || by_hand => piece.others += 1,
+            _ => {}
+        }
+        Ok([told, spread])
+    }
+}
+
+impl Told {
+    // How many things are decided of it, and how many bytes it holds.
+    fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Request(offer) => {
+                let bytes = |receipt: &Receipt| receipt.record.bytes().len();
+                let about = &offer.about;
+                let claims = about.claims.iter().map(bytes);
+                let reports = about.reports.iter().map(|(_, report)| bytes(report));
+                (
+                    1 + about.claims.len() + about.reports.len(),
+                    size(&offer.said) + claims.chain(reports).sum::<usize>(),
+                )
+            }
+            Self::Claim(receipt) => (1, receipt.record.bytes().len()),
+            Self::Steer(said) => (1, size(said)),
+            Self::Erasure(_) => (1, 0),
+        }
+    }
+
+    /// The job whose claims are known when it is decided, if they are then.
+    pub(super) fn proves(&self) -> Option<JobId> {
+        match self {
+            Self::Request(offer) => Some(job_of(offer.said.statement())),
+            Self::Claim(claim) => claimed(claim),
+            Self::Steer(_) | Self::Erasure(_) => None,
+        }
+    }
+}
+
+fn size(said: &VerifiedStatement) -> usize {
+    let said = said.signed();
+    said.bytes.len() + said.payload.as_ref().map_or(0, |payload| payload.bytes.len())
+}
+
+/// What stands at a place of a branch; nothing when nothing is said again of it.
+///
+/// # Errors
+/// [`LedgerError`] when the store cannot be read.
+pub(super) fn told_at(machine: &Machine, place: Place) -> Result<Option<Told>, ServerError> {
+    let snapshot = machine.ledger.snapshot();
+    let mut epochs = snapshot.state.epochs();
+    let Some((_, row)) = epochs.find(|(epoch, _)| **epoch == place.epoch) else {
+        return Ok(None);
+    };
+    match machine.ledger.get(&row.log, place.seq)? {
+        Some(receipt) => told(machine, &receipt),
+        None => Ok(None),
+    }
+}
+
+fn told(machine: &Machine, receipt: &Receipt) -> Result<Option<Told>, ServerError> {
+    let said = receipt.statement();
+    if let Some(erased) = ledger::erase::said(receipt) {
+        let signed = receipt.record.author_signature().is_some();
+        let signed = signed.then(|| said_again(machine, receipt)).transpose()?;
+        if signed.as_ref().is_some_and(Option::is_none) {
+            return Ok(None);
+        }
+        return Ok(Some(Told::Erasure(Box::new(Erasure {
+            erased,
+            cause: receipt.id(),
+            signed: signed.flatten(),
+        }))));
+    }
+    if receipt.record.author_signature().is_none() {
+        return Ok(claim(receipt));
+    }
+    let is_request = receipt.kind() == RequestReceived::KIND;
+    if !is_request && !STEERS.contains(&receipt.kind()) || is_bold(machine, said)? {
+        return Ok(None);
+    }
+    let Some(again) = said_again(machine, receipt)? else {
+        return Ok(None);
+    };
+    Ok(Some(if is_request {
+        let about = About::of(machine, &job_of(said))?;
+        Told::Request(Box::new(Offer {
+            sealed: receipt.evidence(),
+            said: again,
+            about,
+        }))
+    } else {
+        Told::Steer(again)
+    }))
+}
+
+fn claim(receipt: &Receipt) -> Option<Told> {
+    claimed(receipt).map(|_| Told::Claim(receipt.clone()))
+}
+
+fn claimed(receipt: &Receipt) -> Option<JobId> {
+    match receipt.statement().any_detail() {
+        Ok(AnyDetail::JobClaimed(claimed)) if receipt.record.author_signature().is_none() => {
+            Some(claimed.job)
+        }
+        _ => None,
+    }
+}
+
+// Whether it releases an exclusive job that a branch has a claim of: who said so knew nothing of what that claim came to. A person
+// decides anew.
+fn is_bold(machine: &Machine, said: &Statement) -> Result<bool, ServerError> {
+    let Some(job) = steered(said).filter(|_| said.kind.as_str() == JobReleased::KIND) else {
+        return Ok(false);
+    };
+    let exclusive = |claim: &Receipt| {
+        let detail = claim.statement().any_detail();
+        matches!(detail, Ok(AnyDetail::JobClaimed(claimed)) if claimed.class == Class::Exclusive)
+    };
+    Ok(About::of(machine, &job)?.claims.iter().any(exclusive))
+}
+
+// What was erased in one place where a statement was sealed is erased in all.
+fn spread(machine: &Machine, receipt: &Receipt) -> Result<Option<Told>, ServerError> {
+    let said = receipt.statement();
+    if said.payload.is_none() || machine.ledger.erased_by(&receipt.evidence())?.is_some() {
+        return Ok(None);
+    }
+    for other in machine.ledger.find(&receipt.id())? {
+        if other.statement().author == said.author
+            && let Some(by) = machine.ledger.erased_by(&other.evidence())?
+            && let Some(erased) = ledger::erase::said(&by)
+        {
+            let (cause, signed) = (by.id(), None);
+            return Ok(Some(Told::Erasure(Box::new(Erasure {
+                erased,
+                cause,
+                signed,
+            }))));
+        }
+    }
+    Ok(None)
+}
+
+/// What the branches tell about one job, and what was told under its claims before they were known.
+#[derive(Default)]
+pub(super) struct About {
+    /// Its claims.
+    pub(super) claims: Vec<Receipt>,
+    /// Reports that were rejected because nobody knew their claim, in the order in which they were, and without those that have another
+    /// verdict by now.
+    pub(super) reports: Vec<Report>,
+}
+
+impl About {
+    /// Finds it in this store.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the store cannot be read.
+    pub(super) fn of(machine: &Machine, job: &JobId) -> Result<Self, ServerError> {
+        let snapshot = machine.ledger.snapshot();
+        let state = &snapshot.state;
+        let (mut claims, mut fences) = (Vec::new(), BTreeSet::new());
+        let mut rejected: Vec<(Fence, Evidence)> = Vec::new();
+        let mut note = |receipt: Receipt| {
+            let row = state.epochs().find(|(_, row)| row.log == receipt.log());
+            let Some((epoch, row)) = row else { return };
+            let is_beyond = row.cut.is_some_and(|(cut, _)| receipt.seq() > cut);
+            match receipt.statement().any_detail() {
+                Ok(AnyDetail::JobClaimed(_)) if is_beyond && claimed(&receipt) == Some(*job) => {
+                    fences.insert(Fence::of_claim(*epoch, receipt.seq(), &receipt.seal_digest()));
+                    claims.push(receipt);
                 }
-                self.claims.entry(claimed.job).or_default().push(receipt);
-            } else if is_request && !is_settled {
-                self.others += 1;
+                Ok(AnyDetail::JobLateResult(late))
+                    if !is_beyond && late.job == *job && late.verdict == LateVerdict::Rejected =>
+                {
+                    rejected.push((late.fence, late.evidence));
+                }
+                _ => {}
             }
-            return Ok(());
-        }
-        let again = is_request || receipt.kind() == Erased::KIND || STEERS.contains(&receipt.kind());
-        if is_settled && (!again || !waits(state, receipt.statement())) {
-            return Ok(());
-        }
-        if !again {
-            self.others += 1;
-            return Ok(());
-        }
-        let Raw { record, payload } = raw_of(machine, &receipt)?;
-        match verified(&record, payload) {
-            Some(said) if is_request => {
-                self.offered += u64::from(!is_settled);
-                self.requests.push(said);
-            }
-            Some(said) => self.steers.push(said),
-            None => {
-                tracing::warn!(id = %receipt.id(), "a statement of an orphan branch cannot be said again: its payload or signature is missing");
-                self.others += u64::from(!is_settled);
+        };
+        let found = machine.ledger.by_subject(&job.subject())?;
+        if found.len() < ABOUT_SUBJECT_MAX {
+            found.into_iter().for_each(note);
+        } else {
+            // More than the index gives.
+            let over = state.epochs().skip_while(|(_, row)| row.cut.is_none());
+            for (_, row) in over {
+                for receipt in machine.ledger.range(&row.log, 0, u64::MAX) {
+                    let receipt = receipt?;
+                    if [JobClaimed::KIND, JobLateResult::KIND].contains(&receipt.kind()) {
+                        note(receipt);
+                    }
+                }
             }
         }
-        Ok(())
+        let mut reports = Vec::new();
+        for (fence, at) in rejected.into_iter().filter(|(fence, _)| fences.contains(fence)) {
+            if let Some(report) = evidence(machine, &at)?
+                && state.verdict(&fence, &report.id()).is_none()
+            {
+                reports.push((fence, report));
+            }
+        }
+        Ok(Self { claims, reports })
     }
 }
 
 /// The id under which the order cites a branch up to a seq.
-pub(super) fn cited_id(log: &LogId, seq: u64) -> ReceiptId {
-    derived_id(&[b"orphan branch", &log.0, &seq.to_be_bytes()])
+pub(super) fn cited_id(cited: &CitedHead, seq: u64) -> ReceiptId {
+    derived_id(&[b"orphan branch", &cited.log.0, &seq.to_be_bytes()])
 }
 
 // The newest seq of a branch that the order cites as settled, else its cut.
 fn settled_to(
     machine: &Machine,
     state: &FleetState,
-    log: &LogId,
+    cited: &CitedHead,
     cut: u64,
-    head: u64,
 ) -> Result<u64, LedgerError> {
     // What stands in a branch itself does not count.
     let counts = |receipt: &Receipt| {
@@ -166,8 +397,8 @@ fn settled_to(
                 row.log == receipt.log() && row.cut.is_none_or(|(cut, _)| receipt.seq() <= cut)
             })
     };
-    for seq in (cut.saturating_add(1)..=head).rev() {
-        if machine.ledger.find(&cited_id(log, seq))?.iter().any(counts) {
+    for seq in (cut.saturating_add(1)..=cited.head.seq).rev() {
+        if machine.ledger.find(&cited_id(cited, seq))?.iter().any(counts) {
             return Ok(seq);
         }
     }
@@ -209,11 +440,16 @@ fn waits(state: &FleetState, said: &Statement) -> bool {
     }
 }
 
-fn releases(said: &Statement) -> Option<JobId> {
-    steered(said).filter(|_| said.kind.as_str() == JobReleased::KIND)
+// A statement as its author brought it; nothing when a part of it is missing.
+fn said_again(machine: &Machine, receipt: &Receipt) -> Result<Option<VerifiedStatement>, ServerError> {
+    let Raw { record, payload } = raw_of(machine, receipt)?;
+    let said = verified(&record, payload);
+    if said.is_none() {
+        tracing::warn!(id = %receipt.id(), "a statement of an orphan branch cannot be said again: its payload or signature is missing");
+    }
+    Ok(said)
 }
 
-// A statement as its author brought it.
 fn verified(record: &[u8], payload: Option<Payload>) -> Option<VerifiedStatement> {
     let record = Record::parse(record).ok()?;
     let said = SignedStatement {
@@ -222,36 +458,4 @@ fn verified(record: &[u8], payload: Option<Payload>) -> Option<VerifiedStatement
         payload,
     };
     said.verify().ok()
-}
-
-/// Reports that were rejected because nobody knew their claim. By their jobs, in the order in which they were rejected.
-///
-/// # Errors
-/// [`LedgerError`] when the store cannot be read.
-pub(super) fn rejected(
-    machine: &Machine,
-    fences: &BTreeSet<Fence>,
-) -> Result<BTreeMap<JobId, Vec<Report>>, ServerError> {
-    let mut reports: BTreeMap<JobId, Vec<Report>> = BTreeMap::new();
-    let Some(first) = fences.first().map(|fence| fence.epoch) else {
-        return Ok(reports);
-    };
-    let snapshot = machine.ledger.snapshot();
-    for (_, row) in snapshot.state.epochs().filter(|(epoch, _)| **epoch > first) {
-        let last = row.cut.map_or(u64::MAX, |(cut, _)| cut);
-        for receipt in machine.ledger.range(&row.log, 0, last) {
-            let receipt = receipt?;
-            if receipt.kind() != JobLateResult::KIND {
-                continue;
-            }
-            if let Ok(AnyDetail::JobLateResult(late)) = receipt.statement().any_detail()
-                && late.verdict == LateVerdict::Rejected
-                && fences.contains(&late.fence)
-                && let Some(report) = super::exchange::evidence(machine, &late.evidence)?
-            {
-                reports.entry(late.job).or_default().push((late.fence, report));
-            }
-        }
-    }
-    Ok(reports)
 }

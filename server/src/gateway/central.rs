@@ -145,6 +145,20 @@ impl Central {
         *self.serving.borrow() == Serving::Deciding
     }
 
+    /// For whoever decides in several commits: asked in each of them.
+    ///
+    /// # Errors
+    /// [`ServerError::NotServing`] unless Central decides.
+    pub(crate) fn demand_serving(&self) -> Result<(), ServerError> {
+        if self.is_serving() {
+            return Ok(());
+        }
+        let why = self.frozen();
+        Err(ServerError::NotServing(why.unwrap_or_else(|| {
+            "it waits for the marks of its machines; try again".into()
+        })))
+    }
+
     pub(crate) fn healing(&self) -> bool {
         *self.serving.borrow() == Serving::Healing
     }

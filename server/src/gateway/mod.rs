@@ -18,6 +18,7 @@ pub(crate) mod processes;
 pub(crate) mod schedules;
 mod sinks;
 mod ticker;
+mod waiting;
 pub(crate) mod worker;
 
 pub(crate) use claims::{claim_now, opens_in};

@@ -8,42 +8,31 @@
 //! the branch, and a notice tells of it. Of Central's own work and facts what comes behind their end is pinned and judged
 //! as if it came in now.
 //!
-//! Everything is made from what is kept, and is done when it was done: a crash anywhere is made up for at the next start, or
-//! by the machine, which tells of its branch until it is settled.
+//! Everything is made from what is kept, a bounded piece at a time, and is done when it was done: a crash anywhere is made up for at
+//! the next start, or by the machine, which tells of its branch until it is settled. Each commit asks anew whether Central decides.
 
-use super::again::{AT_ONCE, Offer, Offered, chunks, judge, offer, prove};
-use super::branch::{Branch, Open, cited_id, job_of, rejected, steered};
+use super::again::{AT_ONCE, Outcome, Report, does_not_apply, judge, put_again, take};
+use super::branch::{About, Branch, Told, cited_id, job_of, told_at};
+use super::waiting::Waiting;
 use super::{central, epochs};
 use crate::clock::running_ms;
 use crate::error::ServerError;
 use crate::exchange::PushAnswer;
 use crate::machine::Machine;
-use crate::say;
-use ledger::core::kinds::{Detail, Fence, JobId, LogCited, NoticeTopic, RequestReceived};
-use ledger::core::{Draft, LogId, MachineId, Stream, Subject, VerifiedStatement};
+use ledger::core::kinds::{Detail, JobId, LogCited, NoticeTopic, RequestReceived};
+use ledger::core::{Draft, LogId, MachineId, Stream, Subject};
 use ledger::intake::VerifiedRun;
-use ledger::{LedgerError, Published, Receipt, Tx};
+use ledger::{LedgerError, Published, Tx};
 use ledger_projections::central::admit;
-use ledger_projections::{FleetState, notices};
+use ledger_projections::{FleetState, Place, notices};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::OwnedMutexGuard;
 
 /// How long a machine that brings a branch is waited for after each part of it, milliseconds: what it tells is offered again as a
 /// whole, since a request comes before the claim of it, and before what was said about its job.
 const BRINGING_MS: u64 = 60_000;
-
-/// What a branch tells about a job that is not known here yet: its request lies in a machine's own log.
-#[derive(Clone, Default)]
-struct Waiting {
-    claims: Vec<Receipt>,
-    // Requests that name the job.
-    requests: Vec<VerifiedStatement>,
-    steers: Vec<VerifiedStatement>,
-}
-
-type WaitingBy = BTreeMap<JobId, Waiting>;
 
 /// What is known of orphan branches beside the store. Memory: made again at the next start.
 pub(crate) struct Orphans {
@@ -53,7 +42,9 @@ pub(crate) struct Orphans {
     settling: Arc<tokio::sync::Mutex<()>>,
     // Machines that have more of a branch than is here, and when they last brought some of it.
     bringing: Mutex<BTreeMap<MachineId, u64>>,
-    waiting: Mutex<WaitingBy>,
+    waiting: Mutex<Waiting>,
+    // More waits than is remembered.
+    overflows: AtomicBool,
 }
 
 impl Default for Orphans {
@@ -64,12 +55,13 @@ impl Default for Orphans {
             settling: Arc::default(),
             bringing: Mutex::default(),
             waiting: Mutex::default(),
+            overflows: AtomicBool::new(false),
         }
     }
 }
 
 impl Orphans {
-    fn waiting(&self) -> MutexGuard<'_, WaitingBy> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -89,6 +81,12 @@ impl Orphans {
     fn brought(&self, machine: &MachineId, now_ms: u64) {
         self.bringing().insert(machine.clone(), now_ms);
         self.kept.fetch_add(1, Ordering::AcqRel);
+    }
+
+    // Whether something may wait for a job that is not remembered as waiting for it.
+    fn knows_not_all(&self) -> bool {
+        self.settled.load(Ordering::Acquire) < self.kept.load(Ordering::Acquire)
+            || self.overflows.load(Ordering::Acquire)
     }
 
     // Whether something was kept that is not settled, and nobody is about to bring more of it.
@@ -128,12 +126,14 @@ pub(super) async fn keep(
 ) -> Result<PushAnswer, ServerError> {
     epochs::check_unchanged(&run)?;
     let (log, own, policy) = (run.log(), machine.id().clone(), machine.config.policy());
+    let keeper = Arc::clone(machine);
     let keeping = machine.ledger.submit(move |tx| -> Result<bool, ServerError> {
         let intake = tx.intake(&run)?;
         let chain = tx.foreign(&log).ok_or(LedgerError::UnknownLog(log))?;
         let (stream, root) = (chain.genesis().stream, Some(chain.head().root));
         if stream != Stream::Order {
             admit(tx, &intake.new, run.inadmissible(), stream, root, &own, &policy)?;
+            follow_requests(tx, &keeper, &run)?;
         }
         Ok(stream == Stream::Order && !intake.new.is_empty())
     });
@@ -169,26 +169,35 @@ fn follow(
     let (orphans, policy) = (&machine.central.orphans, machine.config.policy());
     let mut room = AT_ONCE;
     while let Some(job) = jobs.pop_front() {
-        let waiting = orphans.waiting().get(&job).cloned();
-        let Some(waiting) = waiting.filter(|_| tx.state().job(&job).is_some()) else {
+        let places = orphans.waiting().of(&job);
+        let looks = places.is_some() || orphans.knows_not_all() && has_branches(tx.state());
+        if !looks || tx.state().job(&job).is_none() {
             continue;
-        };
-        prove(tx, &waiting.claims)?;
-        for said in &waiting.requests {
-            match offer(tx, said, &policy)? {
-                Offered::Accepted => jobs.push_back(job_of(said.statement())),
-                Offered::Waits(on) => wait(&mut orphans.waiting(), on, said.clone()),
-                Offered::Nothing => {}
+        }
+        // A part of a branch that cannot be read keeps no machine from pushing; `verify` names it.
+        match About::of(machine, &job) {
+            Ok(about) => take(tx, &about, &policy)?,
+            Err(e) => is_unreadable(&e),
+        }
+        for place in places.iter().flatten() {
+            let told = match told_at(machine, *place) {
+                Ok(Some(told)) => told,
+                Ok(None) => continue,
+                Err(e) => {
+                    is_unreadable(&e);
+                    continue;
+                }
+            };
+            match put_again(tx, machine, &told, &policy)? {
+                Outcome::Waits(on) => orphans.waiting().note(on, *place),
+                Outcome::Done => {
+                    if let Told::Request(offer) = &told {
+                        jobs.push_back(job_of(offer.said.statement()));
+                    }
+                }
             }
         }
-        for said in &waiting.steers {
-            match say::steer(tx, said) {
-                Err(e) if super::ticker::is_final(&e) => does_not_apply(&e),
-                said => said?,
-            }
-        }
-        let done = waiting.claims.len() + waiting.requests.len() + waiting.steers.len();
-        room = room.saturating_sub(done);
+        room = room.saturating_sub(1 + places.map_or(0, |places| places.len()));
         if room == 0 {
             // The rest is settled by itself, in other commits.
             return Ok(());
@@ -197,15 +206,12 @@ fn follow(
     Ok(())
 }
 
-fn wait(waiting: &mut WaitingBy, on: JobId, said: VerifiedStatement) {
-    let requests = &mut waiting.entry(on).or_default().requests;
-    if requests.iter().all(|other| other.digest() != said.digest()) {
-        requests.push(said);
-    }
+fn has_branches(state: &FleetState) -> bool {
+    state.epochs().any(|(_, row)| row.cut.is_some())
 }
 
-fn does_not_apply(e: &ServerError) {
-    tracing::debug!(code = e.code(), error = %e, "what was asked about a job in an orphan branch does not apply any more");
+fn is_unreadable(e: &ServerError) {
+    tracing::error!(code = e.code(), error = %e, "a part of an orphan branch cannot be read");
 }
 
 // Whether there is anything to settle: a branch that was just kept, or a job that something of one waited for.
@@ -214,9 +220,14 @@ fn is_to_be_settled(machine: &Machine) -> bool {
     if orphans.is_unsettled(running_ms()) {
         return true;
     }
-    let waiting = orphans.waiting();
-    let state = &machine.ledger.snapshot().state;
-    waiting.keys().any(|job| state.job(job).is_some())
+    !ripe(machine).is_empty()
+}
+
+// Jobs that are known by now and that something waits for, as many as one commit takes.
+fn ripe(machine: &Machine) -> Vec<JobId> {
+    let snapshot = machine.ledger.snapshot();
+    let is_known = |job: &JobId| snapshot.state.job(job).is_some();
+    machine.central.orphans.waiting().ripe(is_known, AT_ONCE)
 }
 
 /// Offers again what the branches that are kept here tell, as far as that was not done; tried again when it fails. Goes on when the
@@ -242,14 +253,14 @@ pub(super) fn settle_soon(machine: &Arc<Machine>) {
 }
 
 async fn settle_alone(machine: Arc<Machine>, _only: OwnedMutexGuard<()>) {
-    if !is_to_be_settled(&machine) {
-        return;
-    }
-    let orphans = &machine.central.orphans;
-    // What is kept from here on may be read, or not.
-    let kept = orphans.kept.load(Ordering::Acquire);
     match settle_all(&machine).await {
-        Ok(()) => orphans.settled.store(kept, Ordering::Release),
+        Ok(()) => {}
+        Err(e @ ServerError::NotServing(_)) => {
+            tracing::info!(
+                code = e.code(),
+                "an orphan branch is settled when Central decides again"
+            );
+        }
         Err(e) => {
             tracing::error!(code = e.code(), error = %e, "what an orphan branch tells could not be offered again");
         }
@@ -257,113 +268,86 @@ async fn settle_alone(machine: Arc<Machine>, _only: OwnedMutexGuard<()>) {
 }
 
 async fn settle_all(machine: &Arc<Machine>) -> Result<(), ServerError> {
-    let reader = Arc::clone(machine);
-    let reading = blocking(move || {
-        let branch = Branch::read(&reader)?;
-        let reports = rejected(&reader, &branch.fences)?;
-        Ok((branch, reports))
-    });
-    let (mut branch, mut reports) = reading.await?;
-    if !branch.is_any {
-        return Ok(());
-    }
-    let mut offers = Vec::new();
-    for said in std::mem::take(&mut branch.requests) {
-        let job = job_of(said.statement());
-        offers.push(Offer {
-            said,
-            claims: branch.claims.remove(&job).unwrap_or_default(),
-            // Its result in the same commit, so that nobody runs it again.
-            reports: reports.remove(&job).unwrap_or_default(),
-        });
-    }
-    let mut waiting = offer_all(machine, offers).await?;
-    for (job, claims) in branch.claims {
-        waiting.entry(job).or_default().claims.extend(claims);
-    }
-    let snapshot = machine.ledger.snapshot();
-    let mut steers = Vec::new();
-    for said in branch.steers {
-        match steered(said.statement()).filter(|job| snapshot.state.job(job).is_none()) {
-            Some(job) => waiting.entry(job).or_default().steers.push(said),
-            None => steers.push(said),
-        }
-    }
-    drop(snapshot);
-    follow_all(machine, waiting).await?;
-    for said in steers {
-        match machine.append(said).await {
-            Err(e) if super::ticker::is_final(&e) => does_not_apply(&e),
-            said => drop(said?),
-        }
-    }
-    judge_again(machine, branch.fences).await?;
-    cite(machine, branch.open, branch.offered, branch.others).await
-}
-
-// Seals requests anew; what waits for jobs that are not known here.
-async fn offer_all(machine: &Arc<Machine>, offers: Vec<Offer>) -> Result<WaitingBy, ServerError> {
-    let size = |offer: &Offer| {
-        let claims = offer.claims.iter().map(|claim| claim.record.bytes().len());
-        let payload = offer.said.signed().payload.as_ref().map_or(0, |p| p.bytes.len());
-        (
-            1 + offer.claims.len() + offer.reports.len(),
-            offer.said.signed().bytes.len() + payload + claims.sum::<usize>(),
-        )
-    };
-    let mut waiting = WaitingBy::new();
-    for chunk in chunks(offers, size) {
-        let policy = machine.config.policy();
-        let offering = machine.ledger.submit(move |tx| -> Result<_, ServerError> {
-            let mut waits = Vec::new();
-            for offered in chunk {
-                if let Offered::Waits(on) = offer(tx, &offered.said, &policy)? {
-                    waits.push((on, offered));
-                    continue;
-                }
-                prove(tx, &offered.claims)?;
-                judge(tx, &offered.reports, &policy)?;
-            }
-            Ok(waits)
-        });
-        for (on, Offer { said, claims, .. }) in offering.await?.value {
-            let job = job_of(said.statement());
-            waiting.entry(job).or_default().claims.extend(claims);
-            wait(&mut waiting, on, said);
-        }
-    }
-    Ok(waiting)
-}
-
-// Has all of it wait, and decides what came in meanwhile.
-async fn follow_all(machine: &Arc<Machine>, waiting: WaitingBy) -> Result<(), ServerError> {
     let orphans = &machine.central.orphans;
-    let sizes: Vec<(JobId, usize)> = waiting
-        .iter()
-        .map(|(job, waiting)| {
-            (
-                *job,
-                waiting.claims.len() + waiting.requests.len() + waiting.steers.len(),
-            )
-        })
-        .collect();
-    // Noted first: a request that comes in from now on finds it.
-    *orphans.waiting() = waiting;
-    for chunk in chunks(sizes, |(_, count)| (*count, 0)) {
-        let jobs: BTreeSet<JobId> = chunk.into_iter().map(|(job, _)| job).collect();
-        let (decider, of) = (Arc::clone(machine), jobs.clone());
-        let following = machine.ledger.submit(move |tx| -> Result<_, ServerError> {
-            let known = of.into_iter().filter(|job| tx.state().job(job).is_some());
-            let known: BTreeSet<JobId> = known.collect();
-            for job in &known {
-                follow(tx, &decider, VecDeque::from([*job]))?;
-            }
-            Ok(known)
-        });
-        let known = following.await?.value;
-        orphans.waiting().retain(|job, _| !known.contains(job));
+    if orphans.is_unsettled(running_ms()) {
+        // What is kept from here on may be read, or not.
+        let kept = orphans.kept.load(Ordering::Acquire);
+        settle_branches(machine).await?;
+        orphans.settled.store(kept, Ordering::Release);
     }
+    loop {
+        let jobs = ripe(machine);
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let (decider, of) = (Arc::clone(machine), jobs.clone());
+        let following = machine.ledger.submit(move |tx| -> Result<(), ServerError> {
+            decider.central.demand_serving()?;
+            for job in of {
+                follow(tx, &decider, VecDeque::from([job]))?;
+            }
+            Ok(())
+        });
+        following.await?;
+        judge_late(machine, jobs.iter().copied().collect()).await?;
+        orphans.waiting().forget(&jobs);
+    }
+}
+
+// Goes through all that is kept, and says again what nobody said again yet.
+async fn settle_branches(machine: &Arc<Machine>) -> Result<(), ServerError> {
+    let orphans = &machine.central.orphans;
+    orphans.waiting().take_overflow();
+    let reader = Arc::clone(machine);
+    for branch in blocking(move || Branch::all(&reader)).await? {
+        let (mut next, mut offered, mut others) = (Some(branch.first()), 0, 0);
+        while let Some(first) = next {
+            let (reader, of) = (Arc::clone(machine), branch.clone());
+            let piece = blocking(move || of.piece(&reader, first)).await?;
+            (next, offered, others) = (piece.next, offered + piece.offered, others + piece.others);
+            say_again(machine, piece.told).await?;
+        }
+        if branch.is_open() {
+            cite(machine, branch, offered, others).await?;
+        }
+    }
+    let overflows = orphans.waiting().take_overflow();
+    orphans.overflows.store(overflows, Ordering::Release);
     Ok(())
+}
+
+// One commit, but for erasures, each of which is refused alone.
+async fn say_again(machine: &Arc<Machine>, told: Vec<(Place, Told)>) -> Result<(), ServerError> {
+    let jobs: BTreeSet<JobId> = told.iter().filter_map(|(_, told)| told.proves()).collect();
+    let is_alone = |told: &Told| matches!(told, Told::Erasure(_));
+    let mut commits: Vec<Vec<(Place, Told)>> = Vec::new();
+    for (place, told) in told {
+        match commits.last_mut() {
+            Some(last) if !is_alone(&told) && !last.iter().any(|(_, told)| is_alone(told)) => {
+                last.push((place, told));
+            }
+            _ => commits.push(vec![(place, told)]),
+        }
+    }
+    for steps in commits {
+        let alone = steps.iter().any(|(_, told)| is_alone(told));
+        let (decider, policy) = (Arc::clone(machine), machine.config.policy());
+        let deciding = machine.ledger.submit(move |tx| -> Result<(), ServerError> {
+            decider.central.demand_serving()?;
+            for (place, told) in &steps {
+                // Noted in the commit: a request that comes in from now on finds it.
+                if let Outcome::Waits(on) = put_again(tx, &decider, told, &policy)? {
+                    decider.central.orphans.waiting().note(on, *place);
+                }
+            }
+            Ok(())
+        });
+        match deciding.await.map_err(ServerError::from) {
+            Err(e) if alone && super::ticker::is_final(&e) => does_not_apply(&e),
+            decided => drop(decided?),
+        }
+    }
+    judge_late(machine, jobs).await
 }
 
 async fn blocking<T: Send + 'static>(
@@ -373,48 +357,57 @@ async fn blocking<T: Send + 'static>(
     done.map_err(|e| ServerError::Malformed(e.to_string()))?
 }
 
-// Reports that were rejected because nobody knew their claim.
-async fn judge_again(machine: &Arc<Machine>, fences: BTreeSet<Fence>) -> Result<(), ServerError> {
-    let reader = Arc::clone(machine);
-    let reports = blocking(move || rejected(&reader, &fences)).await?;
-    let reports: Vec<_> = reports.into_values().flatten().collect();
-    for chunk in chunks(reports, |_| (1, 0)) {
-        let policy = machine.config.policy();
-        let judging = machine
-            .ledger
-            .submit(move |tx| -> Result<(), ServerError> { judge(tx, &chunk, &policy) });
+// Reports about these jobs that were rejected until their claims were known.
+async fn judge_late(machine: &Arc<Machine>, mut jobs: BTreeSet<JobId>) -> Result<(), ServerError> {
+    while !jobs.is_empty() {
+        let reader = Arc::clone(machine);
+        let reading = blocking(move || {
+            let mut reports: Vec<Report> = Vec::new();
+            while reports.len() < AT_ONCE
+                && let Some(job) = jobs.pop_first()
+            {
+                reports.extend(About::of(&reader, &job)?.reports);
+            }
+            Ok((reports, jobs))
+        });
+        let reports;
+        (reports, jobs) = reading.await?;
+        if reports.is_empty() {
+            continue;
+        }
+        let (decider, policy) = (Arc::clone(machine), machine.config.policy());
+        let judging = machine.ledger.submit(move |tx| -> Result<(), ServerError> {
+            decider.central.demand_serving()?;
+            judge(tx, &reports, &policy)
+        });
         judging.await?;
     }
     Ok(())
 }
 
-async fn cite(
-    machine: &Arc<Machine>,
-    heads: Vec<Open>,
-    requests: u64,
-    others: u64,
-) -> Result<(), ServerError> {
-    if heads.is_empty() {
-        return Ok(());
-    }
+async fn cite(machine: &Arc<Machine>, branch: Branch, offered: u64, others: u64) -> Result<(), ServerError> {
+    let decider = Arc::clone(machine);
     let citing = machine.ledger.submit(move |tx| -> Result<(), ServerError> {
-        for Open { epoch, cut, cited } in heads {
-            let (log, seq) = (cited.log.0, cited.head.seq.to_be_bytes());
-            let id = cited_id(&cited.log, cited.head.seq);
-            let subject = Subject::new("order").expect("short and printable");
-            let draft = Draft::of(&LogCited { heads: vec![cited] }, subject);
-            let (before, _) = tx.own_tip(Stream::Order)?;
-            let cited = central::put(tx, vec![draft.id(id)])?;
-            if cited.iter().any(|cited| cited.seq() > before) {
-                tracing::warn!(epoch, cut, "an orphan branch of the order is kept");
-            }
-            let text = format!(
-                "a machine brought what epoch {epoch} held behind its cut at seq {cut}: {requests} requests are offered again, \
-                 {others} other statements there are not in force"
-            );
-            let drafts = notices::raise(tx.state(), NoticeTopic::ForkEvidence, None, &text, &[b"orphan", &log, &seq]);
-            central::put(tx, drafts)?;
+        decider.central.demand_serving()?;
+        let Branch {
+            epoch, cut, cited, ..
+        } = branch;
+        let id = cited_id(&cited, cited.head.seq);
+        let subject = Subject::new("order").expect("short and printable");
+        let draft = Draft::of(&LogCited { heads: vec![cited] }, subject);
+        let (before, _) = tx.own_tip(Stream::Order)?;
+        let said = central::put(tx, vec![draft.id(id)])?;
+        if said.iter().any(|said| said.seq() > before) {
+            tracing::warn!(epoch, cut, "an orphan branch of the order is kept");
         }
+        let text = format!(
+            "a machine brought what epoch {epoch} held behind its cut at seq {cut}: {offered} requests are offered again, \
+             {others} other statements there are not in force"
+        );
+        let (log, seq) = (cited.log.0, cited.head.seq.to_be_bytes());
+        let key: [&[u8]; 3] = [b"orphan", &log, &seq];
+        let drafts = notices::raise(tx.state(), NoticeTopic::ForkEvidence, None, &text, &key);
+        central::put(tx, drafts)?;
         Ok(())
     });
     citing.await?;
@@ -422,31 +415,4 @@ async fn cite(
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn a_branch_is_settled_when_all_of_it_is_here_and_what_comes_meanwhile_is_settled_later() {
-        let (orphans, studio) = (Orphans::default(), MachineId::new("studio").unwrap());
-        // What earlier processes kept.
-        assert!(orphans.is_unsettled(0));
-        orphans.settled.store(1, Ordering::Release);
-        assert!(!orphans.is_unsettled(0));
-
-        orphans.hear(&studio, true, 0);
-        orphans.brought(&studio, BRINGING_MS);
-        orphans.hear(&studio, true, BRINGING_MS + 1);
-        assert!(!orphans.is_unsettled(2 * BRINGING_MS - 1));
-        // It went away in the middle.
-        assert!(orphans.is_unsettled(2 * BRINGING_MS));
-        orphans.brought(&studio, 3 * BRINGING_MS);
-        orphans.hear(&studio, false, 3 * BRINGING_MS);
-        assert!(orphans.is_unsettled(3 * BRINGING_MS));
-
-        // One that has another branch than is kept says so for ever, and is not waited for.
-        orphans.hear(&studio, true, 4 * BRINGING_MS);
-        orphans.hear(&studio, true, 5 * BRINGING_MS);
-        assert!(orphans.is_unsettled(5 * BRINGING_MS));
-    }
-}
+mod tests;
