@@ -254,6 +254,36 @@ pub fn tick(
     Ok(drafts)
 }
 
+/// What becomes of a tick that fired in the lost tail of an earlier epoch, and whose job is not known in the order that goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FiredBefore {
+    /// The schedule decides that nominal time itself, and has not done so yet.
+    Undecided,
+    /// Its job is asked for again: nothing that fired since stands for it, or a machine was given it.
+    AskedAgain,
+    /// It is not: the schedule is none any more, another tick fired for it, or an earlier job is in the way.
+    PassedOver,
+}
+
+/// Decides about such a tick. `claimed`: a machine was given its job, so that it may be done; its result counts then.
+pub fn fired_before(state: &FleetState, schedule: &str, nominal: i64, claimed: bool) -> FiredBefore {
+    let row = state.schedule(schedule);
+    if row.is_some_and(|row| nominal > row.decided_until) {
+        return FiredBefore::Undecided;
+    }
+    // What is missed under the other policies has a later tick fire for it.
+    let stands_alone = |row: &Schedule| {
+        row.definition.misfire == Misfire::Skip
+            && (matches!(row.definition.overlap, Overlap::Allow | Overlap::Queue)
+                || row.open(state.queue()).next().is_none())
+    };
+    if claimed || row.is_some_and(stands_alone) {
+        FiredBefore::AskedAgain
+    } else {
+        FiredBefore::PassedOver
+    }
+}
+
 fn fire(state: &FleetState, row: &Schedule, tick: Tick, input: &Input, now: i64) -> [OrderDraft; 2] {
     let d = &row.definition;
     let (id, request) = (

@@ -11,7 +11,7 @@ mod timetable;
 
 pub use calendar::Calendar;
 pub(crate) use decide::is_project;
-pub use decide::{Input, Plan, Tick, check, check_removal, plan, tick};
+pub use decide::{FiredBefore, Input, Plan, Tick, check, check_removal, fired_before, plan, tick};
 pub use refusal::ScheduleRefusal;
 pub use timetable::Timetable;
 

@@ -10,6 +10,7 @@ use ledger::core::{Draft, ReceiptId, Stream, Subject, VerifiedStatement};
 use ledger::{LedgerError, Receipt, Tx};
 use ledger_projections::central::{StepError, prove_claim};
 use ledger_projections::queue::decide;
+use ledger_projections::schedules::{FiredBefore, fired_before};
 use ledger_projections::{FleetState, Policy};
 
 /// Requests, claims and reports that are decided in one commit at most, beside those of a single job.
@@ -29,6 +30,28 @@ pub(super) struct Offer {
     pub(super) about: About,
 }
 
+/// A request that a schedule's tick became.
+pub(super) struct Tick {
+    /// Where the branch has it.
+    pub(super) sealed: Evidence,
+    pub(super) job: JobId,
+    pub(super) schedule: String,
+    /// Microseconds since 1970.
+    pub(super) nominal: i64,
+    /// The request as Central said it.
+    pub(super) draft: Draft,
+    pub(super) about: About,
+}
+
+impl Tick {
+    /// What becomes of it; nothing when its job is known.
+    pub(super) fn becomes(&self, state: &FleetState) -> Option<FiredBefore> {
+        let claimed = !self.about.claims.is_empty();
+        let unknown = state.job(&self.job).is_none();
+        unknown.then(|| fired_before(state, &self.schedule, self.nominal, claimed))
+    }
+}
+
 /// The payload of a statement is destroyed.
 pub(super) struct Erasure {
     pub(super) erased: Erased,
@@ -44,6 +67,8 @@ pub(super) enum Outcome {
     Done,
     /// It names a job that is not known here.
     Waits(JobId),
+    /// A schedule decides first, at its next look.
+    TooEarly,
 }
 
 /// Decides one thing that a branch tells. What does not apply any more leaves nothing behind.
@@ -66,6 +91,12 @@ pub(super) fn put_again(
                 take(tx, &asked.about, policy)?;
             }
         }
+        Told::Tick(tick) => match tick.becomes(tx.state()) {
+            Some(FiredBefore::Undecided) => return Ok(Outcome::TooEarly),
+            Some(FiredBefore::AskedAgain) => ask_again(tx, tick, policy)?,
+            Some(FiredBefore::PassedOver) => {}
+            None => take(tx, &tick.about, policy)?,
+        },
         Told::Claim(claim) => {
             let job = told.proves().filter(|job| tx.state().job(job).is_none());
             if let Some(job) = job {
@@ -100,6 +131,23 @@ pub(super) fn does_not_apply(e: &ServerError) {
 pub(super) fn take(tx: &mut Tx<'_, FleetState>, about: &About, policy: &Policy) -> Result<(), ServerError> {
     prove(tx, &about.claims)?;
     judge(tx, &about.reports, policy)
+}
+
+// Central says a schedule's request once more: under its id, so that it is the same job.
+fn ask_again(tx: &mut Tx<'_, FleetState>, tick: &Tick, policy: &Policy) -> Result<(), ServerError> {
+    if tx.erased_by(&tick.sealed)?.is_some() {
+        return Ok(());
+    }
+    let asked = match tx.append(Stream::Order, tick.draft.clone()) {
+        Err(e @ LedgerError::IdTaken { .. }) => {
+            does_not_apply(&e.into());
+            return Ok(());
+        }
+        asked => asked?,
+    };
+    let drafts = decide::accept_request(tx.state(), asked.receipt(), tx.now_us(), policy)?;
+    central::put(tx, drafts)?;
+    take(tx, &tick.about, policy)
 }
 
 // A payload is destroyed where the branch says so, and wherever else its author's statement was sealed: in the order that goes on, when

@@ -6,7 +6,7 @@
 //! What the branches tell about one job is found by the index, so that whoever decides about a request knows its claims however far
 //! behind it they stand.
 
-use super::again::{AT_ONCE, BYTES_AT_ONCE, Erasure, Offer, Report};
+use super::again::{AT_ONCE, BYTES_AT_ONCE, Erasure, Offer, Report, Tick};
 use super::exchange::{evidence, raw_of};
 use crate::error::ServerError;
 use crate::exchange::Raw;
@@ -16,8 +16,9 @@ use ledger::core::kinds::{
     AnyDetail, CitedHead, Class, Detail, Evidence, Fence, JobCancelAsked, JobClaimed, JobDiscarded, JobHeld,
     JobId, JobLateResult, JobReleased, LateVerdict, LogCited, RequestReceived,
 };
-use ledger::core::{Payload, ReceiptId, Record, SignedStatement, Statement, VerifiedStatement};
+use ledger::core::{Draft, Payload, ReceiptId, Record, SignedStatement, Statement, VerifiedStatement};
 use ledger::{LedgerError, Receipt};
+use ledger_projections::schedules::FiredBefore;
 use ledger_projections::{FleetState, Place};
 use std::collections::BTreeSet;
 
@@ -51,16 +52,40 @@ pub(super) struct Piece {
     pub(super) told: Vec<(Place, Told)>,
     /// Where the next piece begins.
     pub(super) next: Option<u64>,
-    /// How many requests of what was not settled are offered again.
+    pub(super) counts: Counts,
+}
+
+/// What a branch tells of what was not settled, counted.
+#[derive(Default)]
+pub(super) struct Counts {
+    /// Requests that are offered again.
     pub(super) offered: u64,
-    /// What else it tells that is not said again: what people said, and requests of Central's own schedules.
+    /// What else people said: it is not said again.
     pub(super) others: u64,
+    /// Ticks of schedules whose jobs are not asked for again.
+    pub(super) passed_over: u64,
+    /// Schedule and nominal time of the last of them, microseconds since 1970.
+    pub(super) last_passed_over: Option<(String, i64)>,
+}
+
+impl Counts {
+    /// With those of the next piece.
+    pub(super) fn and(self, next: Self) -> Self {
+        Self {
+            offered: self.offered.saturating_add(next.offered),
+            others: self.others.saturating_add(next.others),
+            passed_over: self.passed_over.saturating_add(next.passed_over),
+            last_passed_over: next.last_passed_over.or(self.last_passed_over),
+        }
+    }
 }
 
 /// What one record of a branch tells.
 pub(super) enum Told {
     /// To be sealed again, or to wait for what it names.
     Request(Box<Offer>),
+    /// To be said once more by Central, unless the schedule made up for it.
+    Tick(Box<Tick>),
     /// To be proven, or to wait for the request of its job.
     Claim(Receipt),
     /// To be said again, or to wait for the request of its job.
@@ -117,8 +142,7 @@ impl Branch {
         let mut piece = Piece {
             told: Vec::new(),
             next: None,
-            offered: 0,
-            others: 0,
+            counts: Counts::default(),
         };
         let (mut count, mut bytes) = (0usize, 0usize);
         let records = machine.ledger.range(&self.cited.log, first, self.cited.head.seq);
@@ -132,7 +156,7 @@ impl Branch {
                 epoch: self.epoch,
                 seq: receipt.seq(),
             };
-            let told = self.take(machine, &snapshot.state, &receipt, &mut piece)?;
+            let told = self.take(machine, &snapshot.state, &receipt, &mut piece.counts)?;
             for told in told.into_iter().flatten() {
                 let (more, larger) = told.size();
                 count = count.saturating_add(more);
@@ -149,7 +173,7 @@ impl Branch {
         machine: &Machine,
         state: &FleetState,
         receipt: &Receipt,
-        piece: &mut Piece,
+        counts: &mut Counts,
     ) -> Result<[Option<Told>; 2], ServerError> {
         let is_settled = receipt.seq() <= self.settled;
         let said = receipt.statement();
@@ -158,19 +182,34 @@ impl Branch {
                 let fence = Fence::of_claim(self.epoch, receipt.seq(), &receipt.seal_digest());
                 return Ok([claim(receipt).filter(|_| state.fence(&fence).is_none()), None]);
             }
-            _ if is_settled && !waits(state, said) => return Ok([None, None]),
+            _ if is_settled && !waits(state, said) && !is_tick_without_job(state, receipt) => {
+                return Ok([None, None]);
+            }
             _ => told(machine, receipt)?,
         };
         if is_settled {
-            return Ok([told, None]);
+            // A tick that was passed over comes back only when a longer branch shows that a machine was given it.
+            let is_given = |tick: &Tick| !tick.about.claims.is_empty();
+            return Ok([
+                told.filter(|told| !matches!(told, Told::Tick(tick) if !is_given(tick))),
+                None,
+            ]);
         }
         let spread = spread(machine, receipt)?;
         let is_request = receipt.kind() == RequestReceived::KIND;
         let by_hand = receipt.record.author_signature().is_some();
         match &told {
-            Some(Told::Request(_)) if spread.is_none() => piece.offered += 1,
+            Some(Told::Request(_)) if spread.is_none() => counts.offered += 1,
             Some(Told::Request(_)) => return Ok([spread, None]),
-            None if is_request || by_hand => piece.others += 1,
+            Some(Told::Tick(tick)) => match tick.becomes(state) {
+                Some(FiredBefore::AskedAgain) => counts.offered += 1,
+                Some(FiredBefore::PassedOver) => {
+                    counts.passed_over += 1;
+                    counts.last_passed_over = Some((tick.schedule.clone(), tick.nominal));
+                }
+                Some(FiredBefore::Undecided) | None => {}
+            },
+            None if is_request || by_hand => counts.others += 1,
             _ => {}
         }
         Ok([told, spread])
@@ -182,14 +221,13 @@ impl Told {
     fn size(&self) -> (usize, usize) {
         match self {
             Self::Request(offer) => {
-                let bytes = |receipt: &Receipt| receipt.record.bytes().len();
-                let about = &offer.about;
-                let claims = about.claims.iter().map(bytes);
-                let reports = about.reports.iter().map(|(_, report)| bytes(report));
-                (
-                    1 + about.claims.len() + about.reports.len(),
-                    size(&offer.said) + claims.chain(reports).sum::<usize>(),
-                )
+                let (count, bytes) = offer.about.size();
+                (1 + count, size(&offer.said) + bytes)
+            }
+            Self::Tick(tick) => {
+                let (count, bytes) = tick.about.size();
+                let content = tick.draft.content.as_ref().map_or(0, |(_, bytes)| bytes.len());
+                (1 + count, bytes + tick.draft.detail.len() + content)
             }
             Self::Claim(receipt) => (1, receipt.record.bytes().len()),
             Self::Steer(said) => (1, size(said)),
@@ -201,6 +239,7 @@ impl Told {
     pub(super) fn proves(&self) -> Option<JobId> {
         match self {
             Self::Request(offer) => Some(job_of(offer.said.statement())),
+            Self::Tick(tick) => Some(tick.job),
             Self::Claim(claim) => claimed(claim),
             Self::Steer(_) | Self::Erasure(_) => None,
         }
@@ -242,10 +281,14 @@ fn told(machine: &Machine, receipt: &Receipt) -> Result<Option<Told>, ServerErro
             signed: signed.flatten(),
         }))));
     }
-    if receipt.record.author_signature().is_none() {
-        return Ok(claim(receipt));
-    }
     let is_request = receipt.kind() == RequestReceived::KIND;
+    if receipt.record.author_signature().is_none() {
+        return if is_request {
+            tick(machine, receipt)
+        } else {
+            Ok(claim(receipt))
+        };
+    }
     if !is_request && !STEERS.contains(&receipt.kind()) || is_bold(machine, said)? {
         return Ok(None);
     }
@@ -262,6 +305,47 @@ fn told(machine: &Machine, receipt: &Receipt) -> Result<Option<Told>, ServerErro
     } else {
         Told::Steer(again)
     }))
+}
+
+// The request that a schedule's tick became; its cause says which.
+fn tick(machine: &Machine, receipt: &Receipt) -> Result<Option<Told>, ServerError> {
+    let (said, job) = (receipt.statement(), job_of(receipt.statement()));
+    let mut fired = None;
+    for cause in said.cause.iter() {
+        let found = machine.ledger.find(cause)?.into_iter();
+        let mut found = found.filter(|found| found.log() == receipt.log());
+        fired = found.find_map(|found| match found.statement().any_detail() {
+            Ok(AnyDetail::ScheduleFired(fired)) if fired.job == job => Some(fired),
+            _ => None,
+        });
+    }
+    let Some(fired) = fired else { return Ok(None) };
+    let draft = Draft {
+        kind: said.kind.clone(),
+        schema: said.schema,
+        grade: said.grade,
+        subject: said.subject.clone(),
+        cause: said.cause,
+        trace: said.trace.clone(),
+        detail: said.detail.clone(),
+        id: Some(said.id),
+        content: None,
+        salt: None,
+    };
+    let draft = match (&said.payload, raw_of(machine, receipt)?.payload) {
+        (None, _) => draft,
+        (Some(named), Some(payload)) => draft.payload(&named.media, payload.bytes)?.salt(payload.salt.0),
+        // Its input is gone.
+        (Some(_), None) => return Ok(None),
+    };
+    Ok(Some(Told::Tick(Box::new(Tick {
+        sealed: receipt.evidence(),
+        job,
+        schedule: fired.schedule,
+        nominal: fired.nominal,
+        draft,
+        about: About::of(machine, &job)?,
+    }))))
 }
 
 fn claim(receipt: &Receipt) -> Option<Told> {
@@ -323,6 +407,17 @@ pub(super) struct About {
 }
 
 impl About {
+    // How many things are decided of it, and how many bytes it holds.
+    fn size(&self) -> (usize, usize) {
+        let bytes = |receipt: &Receipt| receipt.record.bytes().len();
+        let claims = self.claims.iter().map(bytes);
+        let reports = self.reports.iter().map(|(_, report)| bytes(report));
+        (
+            self.claims.len() + self.reports.len(),
+            claims.chain(reports).sum(),
+        )
+    }
+
     /// Finds it in this store.
     ///
     /// # Errors
@@ -438,6 +533,12 @@ fn waits(state: &FleetState, said: &Statement) -> bool {
     } else {
         steered(said).is_some_and(|job| state.job(&job).is_none())
     }
+}
+
+fn is_tick_without_job(state: &FleetState, receipt: &Receipt) -> bool {
+    receipt.kind() == RequestReceived::KIND
+        && receipt.record.author_signature().is_none()
+        && state.job(&job_of(receipt.statement())).is_none()
 }
 
 // A statement as its author brought it; nothing when a part of it is missing.

@@ -12,13 +12,14 @@
 //! the next start, or by the machine, which tells of its branch until it is settled. Each commit asks anew whether Central decides.
 
 use super::again::{AT_ONCE, Outcome, Report, does_not_apply, judge, put_again, take};
-use super::branch::{About, Branch, Told, cited_id, job_of, told_at};
+use super::branch::{About, Branch, Counts, Told, cited_id, job_of, told_at};
 use super::waiting::Waiting;
 use super::{central, epochs};
 use crate::clock::running_ms;
 use crate::error::ServerError;
 use crate::exchange::PushAnswer;
 use crate::machine::Machine;
+use jiff::Timestamp;
 use ledger::core::kinds::{Detail, JobId, LogCited, NoticeTopic, RequestReceived};
 use ledger::core::{Draft, LogId, MachineId, Stream, Subject};
 use ledger::intake::VerifiedRun;
@@ -190,6 +191,7 @@ fn follow(
             };
             match put_again(tx, machine, &told, &policy)? {
                 Outcome::Waits(on) => orphans.waiting().note(on, *place),
+                Outcome::TooEarly => {}
                 Outcome::Done => {
                     if let Told::Request(offer) = &told {
                         jobs.push_back(job_of(offer.said.statement()));
@@ -300,15 +302,15 @@ async fn settle_branches(machine: &Arc<Machine>) -> Result<(), ServerError> {
     orphans.waiting().take_overflow();
     let reader = Arc::clone(machine);
     for branch in blocking(move || Branch::all(&reader)).await? {
-        let (mut next, mut offered, mut others) = (Some(branch.first()), 0, 0);
+        let (mut next, mut counts) = (Some(branch.first()), Counts::default());
         while let Some(first) = next {
             let (reader, of) = (Arc::clone(machine), branch.clone());
             let piece = blocking(move || of.piece(&reader, first)).await?;
-            (next, offered, others) = (piece.next, offered + piece.offered, others + piece.others);
+            (next, counts) = (piece.next, counts.and(piece.counts));
             say_again(machine, piece.told).await?;
         }
         if branch.is_open() {
-            cite(machine, branch, offered, others).await?;
+            cite(machine, branch, counts).await?;
         }
     }
     let overflows = orphans.waiting().take_overflow();
@@ -336,8 +338,13 @@ async fn say_again(machine: &Arc<Machine>, told: Vec<(Place, Told)>) -> Result<(
             decider.central.demand_serving()?;
             for (place, told) in &steps {
                 // Noted in the commit: a request that comes in from now on finds it.
-                if let Outcome::Waits(on) = put_again(tx, &decider, told, &policy)? {
-                    decider.central.orphans.waiting().note(on, *place);
+                match put_again(tx, &decider, told, &policy)? {
+                    Outcome::Done => {}
+                    Outcome::Waits(on) => decider.central.orphans.waiting().note(on, *place),
+                    Outcome::TooEarly => {
+                        let why = "a schedule's tick is decided at its next look";
+                        return Err(ServerError::NotServing(why.into()));
+                    }
                 }
             }
             Ok(())
@@ -385,7 +392,7 @@ async fn judge_late(machine: &Arc<Machine>, mut jobs: BTreeSet<JobId>) -> Result
     Ok(())
 }
 
-async fn cite(machine: &Arc<Machine>, branch: Branch, offered: u64, others: u64) -> Result<(), ServerError> {
+async fn cite(machine: &Arc<Machine>, branch: Branch, counts: Counts) -> Result<(), ServerError> {
     let decider = Arc::clone(machine);
     let citing = machine.ledger.submit(move |tx| -> Result<(), ServerError> {
         decider.central.demand_serving()?;
@@ -400,14 +407,29 @@ async fn cite(machine: &Arc<Machine>, branch: Branch, offered: u64, others: u64)
         if said.iter().any(|said| said.seq() > before) {
             tracing::warn!(epoch, cut, "an orphan branch of the order is kept");
         }
+        let Counts {
+            offered, others, ..
+        } = counts;
         let text = format!(
             "a machine brought what epoch {epoch} held behind its cut at seq {cut}: {offered} requests are offered again, \
              {others} other statements there are not in force"
         );
         let (log, seq) = (cited.log.0, cited.head.seq.to_be_bytes());
-        let key: [&[u8]; 3] = [b"orphan", &log, &seq];
-        let drafts = notices::raise(tx.state(), NoticeTopic::ForkEvidence, None, &text, &key);
-        central::put(tx, drafts)?;
+        let mut raise = |what: &[u8], text: &str| -> Result<(), LedgerError> {
+            let key: [&[u8]; 3] = [what, &log, &seq];
+            let drafts = notices::raise(tx.state(), NoticeTopic::ForkEvidence, None, text, &key);
+            central::put(tx, drafts).map(drop)
+        };
+        raise(b"orphan", &text)?;
+        if let Some((schedule, nominal)) = counts.last_passed_over {
+            let at = Timestamp::from_microsecond(nominal).unwrap_or_default();
+            let text = format!(
+                "{} ticks of schedules that epoch {epoch} held behind its cut are not asked for again: last {schedule} of {at:.0}; \
+                 `ledger submit` what is still wanted",
+                counts.passed_over
+            );
+            raise(b"orphan ticks", &text)?;
+        }
         Ok(())
     });
     citing.await?;
