@@ -5,6 +5,7 @@ mod bad_input;
 mod costs;
 mod daily;
 mod erase;
+mod failover;
 mod full_disk;
 mod fuzz;
 mod help;
