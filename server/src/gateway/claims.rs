@@ -1,6 +1,7 @@
 //! Claims: a machine asks for work and gets at most as many jobs as it has free slots, each with all that its run needs.
 
 use super::exchange::{evidence, raw_of};
+use super::polls::{self, Waited};
 use crate::error::ServerError;
 use crate::exchange::{Claim, ClaimAnswer, Claimed, Raw, WAIT_MS_MAX};
 use crate::machine::Machine;
@@ -52,10 +53,10 @@ pub(crate) async fn claim(
             Some(wait) => deadline.min(tokio::time::Instant::now() + wait),
             None => deadline,
         };
-        match tokio::time::timeout_at(until, changed.changed()).await {
-            Ok(Ok(())) => {}
-            Err(_) if until < deadline => {}
-            Ok(Err(_)) | Err(_) => return Ok(ClaimAnswer { jobs: Vec::new() }),
+        match polls::wait(machine, &mut changed, until).await {
+            Waited::Changed => {}
+            Waited::TimeUp if until < deadline => {}
+            Waited::TimeUp | Waited::Closing => return Ok(ClaimAnswer { jobs: Vec::new() }),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The gateway's side of every exchange. The HTTP layer has verified the caller's signature; here its role counts.
 
 use super::epochs::{self, Seen};
+use super::polls::{self, Waited};
 use super::{backlog, claims, evidence as kept, incarnations, joining, orphans};
 use crate::clock::running_ms;
 use crate::cosign;
@@ -403,8 +404,7 @@ async fn pull(machine: &Arc<Machine>, node: &MachineId, pull: Pull) -> Result<Pu
         if tip.is_some_and(|tip| tip >= next) {
             break;
         }
-        let waited = tokio::time::timeout_at(deadline, changed.changed()).await;
-        if !matches!(waited, Ok(Ok(()))) {
+        if polls::wait(machine, &mut changed, deadline).await != Waited::Changed {
             return Ok(PullAnswer {
                 records: Vec::new(),
                 complete: true,

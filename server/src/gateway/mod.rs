@@ -14,6 +14,7 @@ mod joining;
 pub(crate) mod lanes;
 mod notices;
 pub(crate) mod orphans;
+mod polls;
 pub(crate) mod processes;
 pub(crate) mod schedules;
 mod sinks;

@@ -35,8 +35,8 @@ pub(crate) struct Fleet {
     pub(crate) home: tempfile::TempDir,
     pub(crate) api: Api,
     pub(crate) node: Store,
-    signed: Signed,
-    running: Running,
+    pub(crate) signed: Signed,
+    pub(crate) running: Running,
 }
 
 /// A daemon in this process.

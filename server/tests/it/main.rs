@@ -8,4 +8,5 @@ mod promises;
 mod refused;
 mod regained;
 mod retention;
+mod stopping;
 mod worker;
