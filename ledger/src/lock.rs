@@ -52,8 +52,17 @@ impl LockError {
 /// The right to write one store. Released when dropped.
 #[derive(Debug)]
 pub struct StoreLock {
-    // Closing the file releases the lock.
-    _file: File,
+    file: File,
+}
+
+impl Drop for StoreLock {
+    // Closing the file would release it too, but not while a process that is being started by another thread still has a copy
+    // of what was open here.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::debug!(%error, "the lock goes with its file");
+        }
+    }
 }
 
 impl StoreLock {
@@ -93,7 +102,7 @@ impl StoreLock {
         if let Err(error) = named {
             tracing::debug!(path = %path.display(), %error, "the lock is held, but its file does not name us");
         }
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 
@@ -119,5 +128,17 @@ mod tests {
         assert!(refused.to_string().contains(&std::process::id().to_string()));
         drop(first);
         StoreLock::acquire(&path).unwrap();
+    }
+
+    #[test]
+    fn it_is_let_go_though_a_process_that_is_being_started_has_a_copy_of_the_open_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = StoreLock::acquire(&path).unwrap();
+        // What a fork makes of it: another descriptor of the same open file.
+        let copy = first.file.try_clone().unwrap();
+        drop(first);
+        StoreLock::acquire(&path).unwrap();
+        drop(copy);
     }
 }
