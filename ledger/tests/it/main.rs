@@ -28,6 +28,7 @@ mod properties;
 mod prune;
 mod prune_faults;
 mod pruned_start;
+mod pruned_start_faults;
 mod python;
 mod ranges;
 mod real;

@@ -13,11 +13,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// Passes everything on to the disk, counts what changes something, and from one such operation on does nothing any more: the
 /// process is as good as dead.
 #[derive(Debug, Default)]
-struct Mortal {
-    operations: AtomicU64,
-    last: AtomicU64,
-    // Whether the operation that is hit is done all the same.
-    done: AtomicBool,
+pub(crate) struct Mortal {
+    pub(crate) operations: AtomicU64,
+    /// The first operation that is not done.
+    pub(crate) last: AtomicU64,
+    /// Whether the operation that is hit is done all the same.
+    pub(crate) done: AtomicBool,
     // Whether there is no room for another segment.
     full: AtomicBool,
 }
@@ -96,7 +97,7 @@ impl Storage for MortalDisk {
     }
 }
 
-fn mortal_options(mortal: &Arc<Mortal>) -> OpenOptions {
+pub(crate) fn mortal_options(mortal: &Arc<Mortal>) -> OpenOptions {
     OpenOptions::default()
         .segment_bytes(4096)
         .storage(MortalDisk(Arc::clone(mortal)))

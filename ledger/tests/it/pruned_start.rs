@@ -13,13 +13,13 @@ fn open(dir: &Path) -> Ledger {
     Ledger::open(&Paths::new(dir), OpenOptions::default().segment_bytes(16 * 1024)).unwrap()
 }
 
-fn cosign(witness: &Ledger, owner: &Ledger, log: &LogId) {
+pub(crate) fn cosign(witness: &Ledger, owner: &Ledger, log: &LogId) {
     let checkpoint = owner.checkpoint_for_witnesses(log).unwrap();
     witness.cosign(log, &checkpoint).unwrap();
 }
 
-// Everything that a source has behind what is here.
-fn catch_up(here: &Ledger, source: &Ledger, log: LogId) -> Result<(), SyncError> {
+/// Everything that a source has behind what is here.
+pub(crate) fn catch_up(here: &Ledger, source: &Ledger, log: LogId) -> Result<(), SyncError> {
     let mut replica = Replica::new(here.clone(), log).unwrap();
     let source = Source::new(source.clone());
     while !replica.is_complete() {
