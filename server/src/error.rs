@@ -62,6 +62,9 @@ pub enum ServerError {
     /// The other machine's order or log does not fit ours.
     #[error("{0}")]
     Fork(String),
+    /// The caller's copy of the order is another one than this fleet's, and Central's own key sealed both.
+    #[error("{0}")]
+    OrderForked(String),
     /// Who asks is not who may.
     #[error("{0}")]
     Forbidden(String),
@@ -118,6 +121,7 @@ impl ServerError {
             Self::ListenAll(_) => "server.listen-all",
             Self::Malformed(_) => "exchange.malformed",
             Self::Fork(_) => "exchange.fork",
+            Self::OrderForked(_) => "order.forked",
             Self::Forbidden(_) => "auth.forbidden",
             Self::NotServing(_) => "central.not-serving",
             Self::DiskReserve { .. } => "server.disk-reserve",
@@ -135,7 +139,8 @@ impl ServerError {
             Self::Ledger(
                 LedgerError::IdTaken { .. } | LedgerError::HeadMoved { .. } | LedgerError::Fork { .. },
             )
-            | Self::Fork(_) => StatusCode::CONFLICT,
+            | Self::Fork(_)
+            | Self::OrderForked(_) => StatusCode::CONFLICT,
             Self::Ledger(LedgerError::NotOverwritten(_)) => StatusCode::SERVICE_UNAVAILABLE,
             Self::DiskReserve { .. }
             | Self::Ledger(LedgerError::Journal(ledger::journal::JournalError::NoSpace { .. })) => {

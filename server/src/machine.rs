@@ -70,6 +70,8 @@ pub struct LinkView {
     pub acknowledged: BTreeMap<LogId, u64>,
     /// Our clock minus the gateway's, milliseconds.
     pub clock_offset_ms: Option<i64>,
+    /// Why this machine cannot follow the gateway's order: its copy of an earlier part is another one.
+    pub order_forked: Option<String>,
     /// Why Central froze itself.
     pub frozen: Option<String>,
     /// Whether Central still waits for marks.

@@ -271,3 +271,77 @@ fn a_machine_that_comes_back_with_an_orphan_branch_loses_no_request_and_no_resul
         fleet.clean(machine);
     }
 }
+
+// How often a notice tells of it.
+fn told(fleet: &Fleet, text: &str) -> usize {
+    let out = ledger(&fleet.dir("gateway"))
+        .args(["replay", "--kind", "notice.raised"])
+        .output()
+        .unwrap();
+    said(&out).matches(text).count()
+}
+
+#[test]
+fn a_machine_with_another_order_than_the_fleets_is_told_so_and_what_it_says_is_taken_in() {
+    let fleet = Fleet::new(&["studio"]);
+    let config = fleet.dir("gateway").join("config.toml");
+    let settings = std::fs::read_to_string(&config).unwrap();
+    let settings = settings.replace("heal_wait_ms = 20000", "heal_wait_ms = 1500");
+    std::fs::write(&config, settings).unwrap();
+    let (gateway, studio) = (fleet.start("gateway"), fleet.start("studio"));
+    fleet.job("on-studio");
+    fleet.same_order(&["gateway", "studio"]);
+    gateway.stop();
+    let old = Copy::of(&fleet, "gateway");
+    let gateway = fleet.start("gateway");
+    let done = fleet.job("on-studio");
+    fleet.same_order(&["gateway", "studio"]);
+    gateway.kill();
+    let note = fleet.note("studio");
+    studio.kill();
+
+    // Nobody answers who could know better, and Central signs another order from there on.
+    old.put_back();
+    let gateway = fleet.start("gateway");
+    for _ in 0..12 {
+        submit(&fleet, &["on-studio"]);
+    }
+    let studio = fleet.start("studio");
+    until("the second epoch", || fleet.epoch("gateway") == 2);
+    until("what studio said is here", || {
+        fleet.notes("gateway").contains(&note)
+    });
+    let warned = || {
+        let (_, said) = json(&fleet.dir("studio"), &["status"]);
+        let warnings = said["result"]["warnings"].as_array().cloned().unwrap_or_default();
+        warnings.iter().any(|warning| warning["code"] == "order.forked")
+    };
+    until("studio tells why it does not follow", warned);
+    let text = "studio has another record than is here";
+    until("a notice tells of it", || told(&fleet, text) > 0);
+    gateway.kill();
+    let gateway = fleet.start("gateway");
+    fleet.note_seen("studio", "gateway");
+    until("studio knows it still", warned);
+    let orders = told(&fleet, text);
+    let evidence = std::fs::read_dir(fleet.dir("gateway").join("evidence")).unwrap();
+    let files: Vec<_> = evidence.map(|entry| entry.unwrap().path()).collect();
+    assert!((1..=orders).contains(&files.len()), "{files:?}");
+    let keys = fleet.dir("studio.keys");
+    let listed = ledger(&fleet.dir("gateway")).arg("keys").output().unwrap();
+    std::fs::write(&keys, listed.stdout).unwrap();
+    for file in &files {
+        let [file, keys] = [file, &keys].map(|path| path.to_str().unwrap());
+        good(&fleet.dir("gateway"), &["check", file, "--key", keys]);
+    }
+    assert_eq!(fleet.epoch("studio"), 1);
+    assert_eq!(
+        state(&fleet, "studio", &done),
+        "succeeded",
+        "as it was when it followed"
+    );
+    for daemon in [studio, gateway] {
+        daemon.stop();
+    }
+    fleet.clean("studio");
+}

@@ -60,8 +60,10 @@ pub(super) enum Seen {
     Within,
     /// The machine has, provably, what this store lost.
     Beyond,
-    /// It has, provably, what came after the cut of an epoch that is over, and it is not here, or another record is.
+    /// It has, provably, what came after the cut of an epoch that is over, and it is not here.
     Orphan,
+    /// It has, provably, another record of an epoch that is over than is here.
+    Forked,
     /// The same, and it is here.
     Kept,
 }
@@ -98,11 +100,8 @@ pub(super) fn judge(
         (None, _) => Ok(Seen::Beyond),
         (Some(_), None) => Ok(Seen::Orphan),
         (Some(_), Some(here)) if here.seal_digest() == mark.seal => Ok(Seen::Kept),
-        (Some(_), Some(_)) => {
-            // Its own key sealed both: nothing that this machine is to blame for, and what it did is its own.
-            tracing::warn!(%log, seq = mark.seq, "a machine has another record of an earlier order than is kept here, sealed by the same key");
-            Ok(Seen::Orphan)
-        }
+        // Its own key sealed both: nothing that this machine is to blame for, and what it did is its own.
+        (Some(_), Some(_)) => Ok(Seen::Forked),
     }
 }
 

@@ -14,7 +14,7 @@ use ledger::core::{Draft, LogId, MachineId, Subject};
 use ledger::evidence::{ForkEvidence, ForkKind, ProvenFork};
 use ledger::intake::VerifiedRun;
 use ledger::{LedgerError, Receipt};
-use ledger_projections::notices;
+use ledger_projections::{FleetState, notices};
 use std::sync::Arc;
 
 fn is_broken(error: &LedgerError) -> bool {
@@ -97,6 +97,66 @@ fn evidence(genesis: Option<Vec<u8>>, one: Option<Vec<u8>>, other: Option<Vec<u8
         one: one?,
         other: other?,
     })
+}
+
+/// A machine has another record of a log of this gateway's than is here, and the log's key sealed both: the proof is kept, and a
+/// notice tells of it once. The machine is to blame for nothing: what it says and does is its own, and is taken in as ever.
+pub(super) async fn of_central(
+    machine: &Arc<Machine>,
+    node: &MachineId,
+    log: &LogId,
+    seq: u64,
+    theirs: &[u8],
+) {
+    let key: [&[u8]; 3] = [b"fork of central", &log.0, node.as_str().as_bytes()];
+    let is_order = machine
+        .ledger
+        .snapshot()
+        .state
+        .epochs()
+        .any(|(_, row)| row.log == *log);
+    let follows = if is_order {
+        "; its work is taken in, but it cannot follow this order: join it anew"
+    } else {
+        ""
+    };
+    let text = format!(
+        "{node} has another record than is here at seq {seq} of Central's log {}, sealed by the same key (DIR/evidence){follows}",
+        log.short()
+    );
+    let raise =
+        |state: &FleetState| notices::raise(state, NoticeTopic::ForkEvidence, Some(node), &text, &key);
+    if raise(&machine.ledger.snapshot().state).is_empty() {
+        return;
+    }
+    let kept = || -> Result<bool, ServerError> {
+        let (genesis, stands) = (machine.ledger.get(log, 0)?, machine.ledger.get(log, seq)?);
+        let found = evidence(bytes_of(genesis), bytes_of(stands), Some(theirs.to_vec()));
+        Ok(match found {
+            Some(found) => keep(machine, &found)?.is_some(),
+            None => false,
+        })
+    };
+    match kept() {
+        Ok(true) => {}
+        Ok(false) => return,
+        Err(e) => {
+            tracing::error!(%node, code = e.code(), error = %e, "fork evidence could not be kept");
+            return;
+        }
+    }
+    // Until Central decides every hello shows it again.
+    if !machine.central.is_serving() {
+        return;
+    }
+    let drafts = raise(&machine.ledger.snapshot().state);
+    let telling = machine.ledger.submit(move |tx| -> Result<(), LedgerError> {
+        central::put(tx, drafts)?;
+        Ok(())
+    });
+    if let Err(e) = telling.await {
+        tracing::error!(error = %e, "a notice of a fork could not be written");
+    }
 }
 
 /// Quarantines a machine for a fork that was proven and whose proof is kept.

@@ -130,17 +130,19 @@ async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result
             now: machine.now_us(),
         });
     }
-    let mut orphan = false;
+    let (mut orphan, mut brings) = (false, false);
     if let Some((epoch, log, mark, proof)) = &hello.order {
         let seen = epochs::judge(machine, &snapshot, (log, mark), proof)?;
-        orphan = seen == Seen::Orphan;
-        machine.central.orphans.hear(node, orphan, running_ms());
+        orphan = matches!(seen, Seen::Orphan | Seen::Forked);
+        brings = seen == Seen::Orphan;
+        machine.central.orphans.hear(node, brings, running_ms());
         match seen {
             Seen::Within => {
                 machine.marks.returned(node, hello.incarnation);
                 machine.hear_mark(node, log, *mark);
             }
             Seen::Orphan | Seen::Kept => {}
+            Seen::Forked => kept::of_central(machine, node, log, mark.seq, proof).await,
             Seen::Beyond => {
                 let why = format!(
                     "{node} has seen the order of epoch {epoch} up to seq {}, this store has epoch {} up to seq {}: it lost what \
@@ -154,7 +156,7 @@ async fn hello(machine: &Arc<Machine>, node: &MachineId, hello: Hello) -> Result
         machine.central.mark_told(node);
     }
     // Before anything that a machine did under claims of a branch is judged. What comes too early is judged again.
-    if !orphan && machine.central.is_serving() {
+    if !brings && machine.central.is_serving() {
         orphans::settle(machine).await;
     }
     machine.central.note_hello(node);
@@ -389,10 +391,18 @@ async fn pull(machine: &Arc<Machine>, node: &MachineId, pull: Pull) -> Result<Pu
                     .into(),
             ));
         } else {
-            return Err(ServerError::Fork(format!(
+            let why = format!(
                 "the record at seq {} of log {} is another one here: a fork; both sides keep what they have",
                 after.seq, pull.log
-            )));
+            );
+            let snapshot = machine.ledger.snapshot();
+            let mut epochs = snapshot.state.epochs();
+            // Nobody but Central writes it, so that Central's key sealed both.
+            return Err(if epochs.any(|(_, row)| row.log == pull.log) {
+                ServerError::OrderForked(why)
+            } else {
+                ServerError::Fork(why)
+            });
         }
     }
     let next = pull.after.map_or(0, |mark| mark.seq.saturating_add(1));

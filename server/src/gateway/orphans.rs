@@ -115,7 +115,7 @@ pub(super) fn is_over(machine: &Machine, published: &Published<FleetState>, log:
     }
 }
 
-/// Keeps what a machine has of such a log behind what is here.
+/// Keeps what a machine has of such a log behind what is here; a record that contradicts what is here is kept as evidence.
 ///
 /// # Errors
 /// [`LedgerError::Chain`] or [`LedgerError::Fork`] when it does not continue what is here; [`ServerError::Forbidden`] when
@@ -127,7 +127,8 @@ pub(super) async fn keep(
 ) -> Result<PushAnswer, ServerError> {
     epochs::check_unchanged(&run)?;
     let (log, own, policy) = (run.log(), machine.id().clone(), machine.config.policy());
-    let keeper = Arc::clone(machine);
+    let (keeper, run) = (Arc::clone(machine), Arc::new(run));
+    let brought = Arc::clone(&run);
     let keeping = machine.ledger.submit(move |tx| -> Result<bool, ServerError> {
         let intake = tx.intake(&run)?;
         let chain = tx.foreign(&log).ok_or(LedgerError::UnknownLog(log))?;
@@ -138,7 +139,17 @@ pub(super) async fn keep(
         }
         Ok(stream == Stream::Order && !intake.new.is_empty())
     });
-    if keeping.await?.value {
+    let kept = keeping.await.map_err(ServerError::from);
+    if let Err(ServerError::Ledger(LedgerError::Fork { log, seq })) = &kept {
+        let record = brought
+            .records()
+            .iter()
+            .find(|(record, _)| record.seal().seq == *seq);
+        if let Some((record, _)) = record {
+            super::evidence::of_central(machine, node, log, *seq, record.bytes()).await;
+        }
+    }
+    if kept?.value {
         machine.central.orphans.brought(node, running_ms());
     }
     let mark = super::exchange::mark_of(machine, &log);

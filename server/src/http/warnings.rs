@@ -127,6 +127,14 @@ fn of_link(machine: &Machine, link: &LinkView) -> Vec<Warning> {
             "check that the gateway runs and can be reached; nothing is lost meanwhile",
         ));
     }
+    if let Some(why) = &link.order_forked {
+        warnings.push(warning(
+            "order.forked",
+            format!("this machine cannot follow the fleet's order, and gets no work: {why}"),
+            "what it says and did is still taken in; when its outbox is empty, stop it, keep its directory, and let it join anew in \
+             an empty one: `ledger invite --machine NAME` on the gateway",
+        ));
+    }
     let offset_ms = link.clock_offset_ms.unwrap_or(0);
     if offset_ms.unsigned_abs() > CLOCK_OFFSET_MS_MAX {
         let side = if offset_ms > 0 { "ahead of" } else { "behind" };

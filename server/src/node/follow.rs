@@ -42,6 +42,9 @@ async fn offer(link: &Arc<Link>, logs: Vec<LogId>) -> Result<bool, ServerError> 
         let is_prefix = link.has(&log, mark.as_ref())?;
         if !is_prefix && ours.is_some_and(|ours| mark.is_some_and(|mark| ours.seq >= mark.seq)) {
             tracing::warn!(%log, "the gateway has another record in this log than is here; both sides keep what they have");
+            if let Some(mark) = mark {
+                show(link, log, mark.seq).await?;
+            }
         }
         let is_ahead =
             |mark: Option<Mark>| ours.is_some_and(|ours| mark.is_none_or(|mark| mark.seq < ours.seq));
@@ -133,23 +136,28 @@ pub(super) async fn show_fork(link: &Arc<Link>) -> Result<(), ServerError> {
     for (log, mark) in theirs.own.iter().filter(|(log, _)| own.contains(log)) {
         let Some(ours) = link.mark(log) else { continue };
         let seq = ours.seq.min(mark.seq);
-        let Some(stands) = link.machine().ledger.get(log, seq)? else {
-            continue;
-        };
-        if seq == mark.seq && stands.seal_digest() == mark.seal {
-            continue;
+        let here = Mark { seq, seal: mark.seal };
+        if seq != mark.seq || !link.has(log, Some(&here))? {
+            show(link, *log, seq).await?;
         }
-        let records = vec![raw_of(link.machine(), &stands)?];
-        let process = link.machine().process;
-        let push = encode(&Push {
-            process,
-            log: *log,
-            records,
-        });
-        // It cannot be taken in, and that is the point.
-        if let Err(e) = link.exchange::<PushAnswer>("push", push, EXCHANGE_TIMEOUT).await {
-            tracing::debug!(%log, error = %e, "what stands here was shown");
-        }
+    }
+    Ok(())
+}
+
+// What stands here in a log is pushed. It cannot be taken in, and that is the point.
+async fn show(link: &Arc<Link>, log: LogId, seq: u64) -> Result<(), ServerError> {
+    let Some(stands) = link.machine().ledger.get(&log, seq)? else {
+        return Ok(());
+    };
+    let records = vec![raw_of(link.machine(), &stands)?];
+    let process = link.machine().process;
+    let push = encode(&Push {
+        process,
+        log,
+        records,
+    });
+    if let Err(e) = link.aside::<PushAnswer>("push", push).await {
+        tracing::debug!(%log, error = %e, "what stands here was shown");
     }
     Ok(())
 }

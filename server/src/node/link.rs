@@ -174,6 +174,11 @@ impl Link {
             {
                 Err(ServerError::NotFound(format!("{op}: {e}")))
             }
+            // The link is there; this machine cannot follow, and everything else goes on.
+            Err(e) if e.problem().is_some_and(|p| p.code == "order.forked") => {
+                let why = e.problem().map(|problem| problem.detail.clone());
+                Err(ServerError::OrderForked(why.unwrap_or_default()))
+            }
             Err(e) => {
                 self.lost(&e);
                 Err(match e.problem() {
@@ -214,8 +219,10 @@ impl Link {
 
     fn lost(&self, why: &ClientError) {
         self.failures.send_modify(|failures| *failures += 1);
-        // Another process may answer next, with less than the one that was offered everything.
-        self.offered.store(false, Ordering::Release);
+        // Another process may answer next, with less than the one that was offered everything. One that refuses is there still.
+        if why.problem().is_none() {
+            self.offered.store(false, Ordering::Release);
+        }
         self.synced.send_if_modified(|synced| synced.take().is_some());
         self.machine.set_link(|link| {
             if std::mem::replace(&mut link.connected, false) {

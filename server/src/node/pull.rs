@@ -114,6 +114,16 @@ pub(super) fn wait_ms(link: &Link) -> u32 {
 
 /// Follows the order by long poll. Needs no hello: a mirror is of use even while Central heals.
 pub(super) async fn pull_order(link: &Arc<Link>) -> Result<(), ServerError> {
+    let followed = follow(link).await;
+    link.machine.set_link(|view| match &followed {
+        Ok(()) => view.order_forked = None,
+        Err(ServerError::OrderForked(why)) => view.order_forked = Some(why.clone()),
+        Err(_) => {}
+    });
+    followed
+}
+
+async fn follow(link: &Arc<Link>) -> Result<(), ServerError> {
     let known = link
         .machine
         .ledger
