@@ -31,6 +31,8 @@ use std::time::{Duration, Instant};
 
 /// How long anything here may take before it counts as hung.
 const WITHIN: Duration = Duration::from_secs(60);
+/// The same of one command, which may wait for a job by itself.
+const COMMAND_WITHIN: Duration = Duration::from_secs(180);
 
 /// The program, free of this shell's settings.
 fn ledger(dir: &Path) -> Command {
@@ -49,9 +51,44 @@ fn ledger(dir: &Path) -> Command {
     command
 }
 
+/// Runs a command to its end; one that does not end is killed, so that a test fails and does not hang.
+fn ended(command: &mut Command) -> Output {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let read = |mut from: Box<dyn std::io::Read + Send>| {
+        std::thread::spawn(move || {
+            let mut all = Vec::new();
+            drop(from.read_to_end(&mut all));
+            all
+        })
+    };
+    let stdout = read(Box::new(child.stdout.take().unwrap()));
+    let stderr = read(Box::new(child.stderr.take().unwrap()));
+    let began = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if began.elapsed() > COMMAND_WITHIN {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("{command:?} does not end");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    Output {
+        status,
+        stdout: stdout.join().unwrap(),
+        stderr: stderr.join().unwrap(),
+    }
+}
+
 /// Runs a command with `--json` to its end: its status and its envelope.
 fn json(dir: &Path, words: &[&str]) -> (i32, Value) {
-    let out = ledger(dir).args(words).arg("--json").output().unwrap();
+    let out = ended(ledger(dir).args(words).arg("--json"));
     let envelope = serde_json::from_slice(&out.stdout)
         .unwrap_or_else(|_| panic!("{words:?} said no JSON: {}", said(&out)));
     (out.status.code().unwrap_or(-1), envelope)

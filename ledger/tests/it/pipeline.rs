@@ -7,6 +7,10 @@ use ledger::{Appended, CommitError, Ledger, LedgerError, OpenOptions, PayloadSta
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+/// Nothing that a test waits for takes longer, however busy the machine is.
+const SOON: Duration = Duration::from_secs(60);
 
 type Said = Ticket<Appended, LedgerError>;
 
@@ -44,7 +48,7 @@ fn crowd(ledger: &Ledger<Counter>, decided: &Sender<u64>) -> Vec<Said> {
         let (decided, all_in) = (decided.clone(), first.take());
         ledger.submit(move |tx| {
             if let Some(all_in) = all_in {
-                all_in.recv().unwrap();
+                all_in.recv_timeout(SOON).unwrap();
             }
             let said = tx.append(Stream::Facts, fact("crowd").id(id(n)));
             decided.send(tx.state().counts["first"]).unwrap();
@@ -73,7 +77,7 @@ fn what_is_on_its_way_counts_as_said_for_the_next_batch_and_nobody_is_answered_b
     let crowd = crowd(&ledger, &decided);
     // All of it is decided while the sync is held up, and sees the two.
     for _ in 0..CROWD {
-        assert_eq!(seen.recv().unwrap(), 2);
+        assert_eq!(seen.recv_timeout(SOON).unwrap(), 2);
     }
     assert_eq!(ledger.head(&log).unwrap().seq, before);
     assert!(
@@ -112,7 +116,7 @@ fn what_was_decided_on_top_of_a_batch_that_failed_is_definitely_not_there() {
     let (decided, seen) = channel();
     let crowd = crowd(&ledger, &decided);
     for _ in 0..CROWD {
-        seen.recv().unwrap();
+        seen.recv_timeout(SOON).unwrap();
     }
     faults.set(Faults::SYNC);
     for ticket in first {
@@ -179,7 +183,7 @@ fn an_erasure_on_its_way_counts_for_the_next_batch_and_its_bytes_go_before_anyth
     let (decided, seen) = channel();
     let crowd = crowd(&ledger, &decided);
     for _ in 0..CROWD {
-        seen.recv().unwrap();
+        seen.recv_timeout(SOON).unwrap();
     }
     faults.set(Faults::NONE);
     assert!(!erased.wait().unwrap().value.is_repetition());

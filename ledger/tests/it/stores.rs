@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 /// A state that counts the receipts about each subject.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -222,6 +223,9 @@ impl Numbers {
     }
 }
 
+/// How long a sync is held up at most, and waited for.
+const HELD_MAX: Duration = Duration::from_secs(60);
+
 /// What the next write meets, to a segment if nothing else is said.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
@@ -244,7 +248,7 @@ impl Faults {
 
     /// No byte can be read.
     pub(crate) const READ: u8 = 4;
-    /// A sync does not return until another fault is set, which it then meets.
+    /// A sync does not return until another fault is set, which it then meets, or for a minute.
     pub(crate) const HELD: u8 = 3;
 
     pub(crate) fn set(&self, fault: u8) {
@@ -271,7 +275,8 @@ impl Faults {
     /// Waits until a sync is held up.
     pub(crate) fn wait_for_a_held_sync(&self) {
         let held = self.held.lock().unwrap();
-        drop(self.changed.wait_while(held, |held| *held == 0).unwrap());
+        let waited = self.changed.wait_timeout_while(held, HELD_MAX, |held| *held == 0);
+        assert!(!waited.unwrap().1.timed_out(), "no sync is asked for");
     }
 
     fn is(&self, fault: u8) -> bool {
@@ -285,7 +290,11 @@ impl Faults {
         *self.held.lock().unwrap() += 1;
         self.changed.notify_all();
         let now = self.now.lock().unwrap();
-        drop(self.changed.wait_while(now, |now| *now == Self::HELD).unwrap());
+        // Not for ever: a test that fails meanwhile closes its store, which waits for this.
+        let let_go = self
+            .changed
+            .wait_timeout_while(now, HELD_MAX, |now| *now == Self::HELD);
+        drop(let_go.unwrap());
         *self.held.lock().unwrap() -= 1;
     }
 }

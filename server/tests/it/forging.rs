@@ -58,15 +58,18 @@ impl Running {
 
     /// A gateway that waits so long for the marks of its machines.
     pub(crate) fn waiting_gateway(dir: &Path, listen: &str, heal_wait_ms: u64) -> Self {
+        Self::gateway_with(dir, listen, |timing| timing.heal_wait_ms = Some(heal_wait_ms))
+    }
+
+    /// A gateway with other times.
+    pub(crate) fn gateway_with(dir: &Path, listen: &str, change: impl FnOnce(&mut Timing)) -> Self {
         let (stop, mut stopped) = watch::channel(false);
-        let config = Config {
+        let mut config = Config {
             listen: listen.into(),
-            timing: Timing {
-                heal_wait_ms: Some(heal_wait_ms),
-                ..timing()
-            },
+            timing: timing(),
             ..Config::default()
         };
+        change(&mut config.timing);
         let path = dir.to_owned();
         let task = tokio::spawn(async move {
             run_gateway(&path, config, async move {

@@ -1,6 +1,7 @@
 //! The server's integration tests, one binary.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod backlogs;
 mod collecting;
 mod forging;
 mod http;
