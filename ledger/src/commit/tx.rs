@@ -6,6 +6,7 @@ use crate::erase;
 use crate::error::LedgerError;
 use crate::intake::VerifiedRun;
 use crate::prune::book::Place;
+use crate::prune::kept;
 use crate::read::receipt_of;
 use crate::shared::Shared;
 use crate::state::State;
@@ -154,19 +155,41 @@ impl<S: State> Tx<'_, S> {
         Ok(pending.last().map(provisional))
     }
 
-    // A record in another machine's log may name an author who never said it: it is kept, and must not take the id away
-    // from who it names. What this store sealed itself was verified before.
+    /// The receipts of an author's statement, oldest first: it may be sealed in several logs. Of those that one batch brings the first.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the store cannot be read.
+    pub fn sealings(&self, author: &PublicKey, id: &ReceiptId) -> Result<Vec<Receipt>, LedgerError> {
+        let newer = self.overlay.layers().filter_map(|said| said.find(author, id));
+        let mut newer: Vec<Receipt> = newer.map(provisional).collect();
+        let mut found = self.shared.find(id)?;
+        newer.retain(|new| found.iter().all(|old| old.evidence() != new.evidence()));
+        found.extend(newer.into_iter().rev());
+        found.retain(|one| one.statement().author == *author && self.is_the_authors(&one.record));
+        Ok(found)
+    }
+
+    /// The receipt at a place, in this batch or before.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the store cannot be read.
+    pub fn get(&self, log: &LogId, seq: u64) -> Result<Option<Receipt>, LedgerError> {
+        match self.pending_at(log, seq) {
+            Some(record) => Ok(Some(provisional(record))),
+            None => kept(self.shared.get(log, seq)),
+        }
+    }
+
+    // A record in another machine's log may name an author who never said it: it is kept, and must not take the id away from who it
+    // names. What this store sealed itself was verified before.
     fn is_the_authors(&self, record: &Record) -> bool {
-        let log = record.seal().log;
-        if self.shared.is_own(&log) {
-            return true;
-        }
-        match record.author_signature() {
-            None => self
-                .foreign(&log)
-                .is_some_and(|chain| chain.machine_key() == record.statement().author),
-            Some(_) => ledger_core::chain::verify_author(record).is_ok(),
-        }
+        let (log, author) = (record.seal().log, record.statement().author);
+        let is_its = |chain: Arc<Chain>| chain.machine_key() == author;
+        self.shared.is_own(&log)
+            || match record.author_signature() {
+                None => self.foreign(&log).is_some_and(is_its),
+                Some(_) => ledger_core::chain::verify_author(record).is_ok(),
+            }
     }
 
     /// Says something as this machine. A draft with an id of its own that was said before with the same content gives the
@@ -405,7 +428,7 @@ impl<S: State> Tx<'_, S> {
             payload => payload,
         };
         let erased = if counts {
-            erase::named(&receipt, |log, seq| self.find_at(log, seq))?
+            erase::named(&receipt, |log, seq| self.get(log, seq))?
         } else {
             None
         };
@@ -424,14 +447,6 @@ impl<S: State> Tx<'_, S> {
         erasing.extend(destroyed.map(|destroyed| (at, destroyed)));
         overlay.said.pending.push(Pending { record, payload, own });
         Ok(receipt)
-    }
-
-    // The receipt at a place, in this batch or before.
-    fn find_at(&self, log: &LogId, seq: u64) -> Result<Option<Receipt>, LedgerError> {
-        match self.pending_at(log, seq) {
-            Some(record) => Ok(Some(provisional(record))),
-            None => self.shared.get(log, seq),
-        }
     }
 
     fn pending_erased(&self, record: &Evidence) -> Option<&Arc<Record>> {

@@ -11,6 +11,9 @@ use ledger_core::kinds::{
 use ledger_core::limits::DRIFT_MS_MAX;
 use ledger_core::{Draft, Hlc, MachineId, Stream, Subject, TreeRoot};
 
+/// Why Central erases what was sealed again.
+const SEALED_AGAIN: &str = "it was erased where it was sealed before";
+
 /// Records of a machine's log were just taken in: they are pinned in the order, and each is answered. `forged` are the seqs
 /// whose author signature is not valid, `root` the root of the tree that ends with the newest. Pulses are kept and nothing more.
 ///
@@ -50,6 +53,7 @@ pub fn admit<T: OrderTx>(
             write(tx, vec![named(receipt, reason)])?;
         } else {
             answer(tx, receipt, stream, node, policy)?;
+            erase_again(tx, receipt)?;
         }
     }
     Ok(settle(tx)?)
@@ -121,18 +125,46 @@ fn named(receipt: &Receipt, reason: InadmissibleReason) -> Draft {
     Draft::of(&detail, subject).cause(receipt.id())
 }
 
-/// What a machine's facts say is erased, the order says too, which binds every copy.
+// What was erased where it was sealed before is erased here too: whoever asked for that knew of no other place.
+fn erase_again<T: OrderTx>(tx: &mut T, receipt: &Receipt) -> Result<(), LedgerError> {
+    // A machine's own word is sealed once.
+    let sealed_again = receipt.statement().payload.is_some() && receipt.record.author_signature().is_some();
+    if !sealed_again || tx.is_erased(&receipt.evidence())? {
+        return Ok(());
+    }
+    for other in tx.sealings(&receipt.evidence())? {
+        if other.evidence() != receipt.evidence() && tx.is_erased(&other.evidence())? {
+            let draft = ledger::erase::draft(receipt, SEALED_AGAIN)?;
+            write(tx, vec![draft])?;
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What a machine's facts say is erased, the order says too, which binds every copy; and of the same statement where it was sealed
+/// besides, as far as whoever says so may.
 ///
 /// # Errors
 /// [`LedgerError`] as the engine's.
 pub fn repeat_erased<T: OrderTx>(tx: &mut T, receipt: &Receipt, said: Erased) -> Result<(), LedgerError> {
-    let draft = if tx.is_erased(&said.record)? {
+    let binds = tx.is_erased(&said.record)?;
+    let (record, reason) = (said.record, said.reason.clone());
+    let draft = if binds {
         let subject = receipt.statement().subject.clone();
         Draft::of(&said, subject).cause(receipt.id())
     } else {
         named(receipt, InadmissibleReason::NotPermitted)
     };
     write(tx, vec![draft])?;
+    let others = if binds { tx.sealings(&record)? } else { Vec::new() };
+    for other in others {
+        let by = receipt.statement().author;
+        if !tx.is_erased(&other.evidence())? && tx.state().may_erase(&by, Some(&other), tx.now_us()) {
+            let draft = ledger::erase::draft(&other, &reason)?.cause(receipt.id());
+            write(tx, vec![draft])?;
+        }
+    }
     Ok(())
 }
 

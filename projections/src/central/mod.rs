@@ -45,6 +45,13 @@ pub trait OrderTx {
     /// # Errors
     /// [`LedgerError`] when the store cannot be read.
     fn is_erased(&self, record: &Evidence) -> Result<bool, LedgerError>;
+
+    /// Every receipt here of the statement that stands at a record, itself included: it may have been sealed in several logs.
+    /// Nothing when the record is not here.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the store cannot be read.
+    fn sealings(&self, record: &Evidence) -> Result<Vec<Receipt>, LedgerError>;
 }
 
 impl OrderTx for Tx<'_, FleetState> {
@@ -62,6 +69,14 @@ impl OrderTx for Tx<'_, FleetState> {
 
     fn is_erased(&self, record: &Evidence) -> Result<bool, LedgerError> {
         Ok(self.erased_by(record)?.is_some())
+    }
+
+    fn sealings(&self, record: &Evidence) -> Result<Vec<Receipt>, LedgerError> {
+        let found = self.get(&record.log, record.seq)?;
+        match found.filter(|found| found.seal_digest() == record.seal) {
+            Some(found) => Tx::sealings(self, &found.statement().author, &found.id()),
+            None => Ok(Vec::new()),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod clocks;
 mod costs;
 mod deadlines;
 mod dependencies;
+mod erasing;
 mod failover;
 mod harness;
 mod health;

@@ -176,8 +176,16 @@ impl OrderTx for World {
         Ok(self.write(vec![draft]).remove(0))
     }
 
-    fn is_erased(&self, _: &Evidence) -> Result<bool, LedgerError> {
-        Ok(false)
+    fn is_erased(&self, record: &Evidence) -> Result<bool, LedgerError> {
+        let mut said = self.journal.iter().filter_map(ledger::erase::said);
+        Ok(said.any(|erased| erased.record == *record))
+    }
+
+    fn sealings(&self, record: &Evidence) -> Result<Vec<Receipt>, LedgerError> {
+        let target = self.journal.iter().find(|r| r.evidence() == *record);
+        let said = |r: &Receipt| (r.statement().author, r.id());
+        let same = |r: &&Receipt| target.is_some_and(|target| said(target) == said(r));
+        Ok(self.journal.iter().filter(same).cloned().collect())
     }
 }
 
