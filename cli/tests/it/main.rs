@@ -1,6 +1,7 @@
 //! The real binary, as a person or a script uses it. One file, one promise.
 #![allow(clippy::unwrap_used)]
 
+mod asleep;
 mod bad_input;
 mod costs;
 mod daily;
