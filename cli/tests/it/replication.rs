@@ -241,6 +241,38 @@ fn a_backlog_goes_on_where_it_was_after_a_kill_of_either_side() {
     }
 }
 
+#[test]
+fn of_a_log_that_its_gateway_does_not_know_the_first_run_is_answered_before_the_second_is_sent() {
+    let root = folder();
+    let (gateway, studio, running) = pair(root.path());
+    // As after a restore: the machine goes on in logs of another incarnation, of which nobody was told.
+    let paths = ledger::Paths::new(&studio);
+    let store: ledger::Ledger = ledger::Ledger::open_behind(&paths, ledger::OpenOptions::default()).unwrap();
+    let open: Vec<_> = store.written_logs().into_values().collect();
+    let begin = move |tx: &mut ledger::Tx<'_, _>| -> Result<(), ledger::LedgerError> {
+        open.iter().try_for_each(|log| tx.succeed(log).map(drop))
+    };
+    store.submit(begin).wait().unwrap();
+    store.close_restored().unwrap();
+    let log = backlog(&studio);
+    let node = Daemon::start_in(&studio, "node", "127.0.0.1:0", &[("LEDGER_LOG", "debug")]);
+    until("all of it is there", || {
+        let status = good(&gateway, &["status"]);
+        let logs = status["logs"].as_array().cloned().unwrap_or_default();
+        let head = logs.iter().find(|head| head["log"] == log.as_str());
+        head.is_some_and(|head| head["seq"].as_u64() >= Some(BACKLOG))
+    });
+    node.stop();
+    running.stop();
+    let told = std::fs::read_to_string(studio.join("daemon.log")).unwrap();
+    let failed = |line: &&str| line.contains("loop_of=\"push\"") || line.contains("loop_of=push");
+    let failed: Vec<&str> = told.lines().filter(failed).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    for dir in [&gateway, &studio] {
+        good(dir, &["verify"]);
+    }
+}
+
 /// Writes facts without a daemon, many to a batch, and tells their log.
 fn backlog(dir: &Path) -> String {
     use ledger::core::{Draft, Kind, Stream, Subject};

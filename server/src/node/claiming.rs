@@ -1,7 +1,8 @@
 //! Claims work for free slots by long poll: only after everything was judged, never while hello is said.
 
-use super::link::{EXCHANGE_TIMEOUT, HEALING_WAIT, Link};
+use super::link::{EXCHANGE_TIMEOUT, HEALING_WAIT, Link, is_in_term};
 use super::pull::wait_ms;
+use crate::clock::running_ms;
 use crate::error::ServerError;
 use crate::exchange::{Claim, ClaimAnswer, encode};
 use std::sync::Arc;
@@ -54,6 +55,7 @@ pub(super) async fn claim_round(link: &Arc<Link>) -> Result<(), ServerError> {
         wait_ms: wait,
     };
     let timeout = EXCHANGE_TIMEOUT + Duration::from_millis(wait.into());
+    let sent_ms = running_ms();
     let answer: ClaimAnswer = tokio::select! {
         answer = link.exchange("claim", encode(&claim), timeout) => answer?,
         // The link failed: an answer that still comes is not heeded, and hello says that we hold nothing of it.
@@ -70,6 +72,14 @@ pub(super) async fn claim_round(link: &Arc<Link>) -> Result<(), ServerError> {
         () = link.jobs().wait_for_room() => return Ok(()),
     };
     *link.unanswered.lock().expect("claim lock") = None;
+    // What was given may have been given as soon as the claim was there, but for the wait for work.
+    let lease_ms = running_ms().saturating_sub(sent_ms).saturating_sub(wait.into());
+    if !answer.jobs.is_empty() && !is_in_term(lease_ms, term_ms) {
+        tracing::warn!(lease_ms, "a claim was answered too late; nothing of it is begun");
+        drop(no_hello);
+        link.greet_soon();
+        return Ok(());
+    }
     for claimed in answer.jobs {
         link.jobs().take(claimed).await;
     }

@@ -29,6 +29,11 @@ pub(super) const HEALING_WAIT: Duration = Duration::from_millis(250);
 /// The shortest time between two tries.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 
+/// Whether something may be started under a lease that is so old, milliseconds: in the first 80 % of its term.
+pub(super) fn is_in_term(age_ms: u64, term_ms: u32) -> bool {
+    age_ms < u64::from(term_ms) * 8 / 10
+}
+
 /// What the loops of one link tell each other.
 pub(crate) struct Link {
     pub(super) machine: Arc<Machine>,
@@ -274,8 +279,10 @@ impl Link {
 
     /// Whether the node may start something: the last acknowledged beat or hello was sent less than 80 % of a term ago.
     pub(super) fn is_leased(&self, term_ms: u32) -> bool {
-        let age = running_ms().saturating_sub(self.beat_ms.load(Ordering::Acquire));
-        age < u64::from(term_ms) * 8 / 10
+        is_in_term(
+            running_ms().saturating_sub(self.beat_ms.load(Ordering::Acquire)),
+            term_ms,
+        )
     }
 
     // Says hello while no claim is on its way.
