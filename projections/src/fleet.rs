@@ -64,7 +64,7 @@ pub struct FleetState {
 
 impl State for FleetState {
     const NAME: &'static str = "fleet";
-    const VERSION: u32 = 9;
+    const VERSION: u32 = 10;
 
     fn empty(context: &StateContext) -> Self {
         Self {

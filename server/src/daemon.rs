@@ -317,7 +317,6 @@ impl Daemon {
             tracing::debug!("the thread of heartbeats is gone already");
         }
         if let Some(doors) = self.doors.take() {
-            self.machine.close_doors();
             doors.close().await;
         }
         let all = async { while self.tasks.join_next().await.is_some() {} };

@@ -6,6 +6,7 @@
 pub mod checks;
 pub mod client;
 mod clock;
+mod closing;
 pub mod config;
 pub mod cosign;
 pub mod daemon;
@@ -34,6 +35,7 @@ mod standing;
 pub mod vault;
 pub mod worker;
 
+pub use closing::Closing;
 pub use config::Config;
 pub use error::ServerError;
 pub use machine::Machine;

@@ -44,7 +44,6 @@ pub struct Machine {
     // Since when it sleeps by its own word, by the clock that counts sleep.
     resting: Mutex<Option<u64>>,
     changed: watch::Sender<Position>,
-    closing: watch::Sender<bool>,
     pub(crate) offered: Offered,
     upstream: OnceLock<Arc<Signed>>,
 }
@@ -165,7 +164,6 @@ impl Machine {
             short_of_disk: Mutex::default(),
             resting: Mutex::default(),
             changed,
-            closing: watch::channel(false).0,
             offered: Offered::default(),
             upstream: OnceLock::new(),
         }))
@@ -203,17 +201,6 @@ impl Machine {
     /// Tells the end of the store after each durable batch.
     pub fn changed(&self) -> watch::Receiver<Position> {
         self.changed.subscribe()
-    }
-
-    /// The doors are about to close: whoever waits for something to happen is answered.
-    pub(crate) fn close_doors(&self) {
-        self.closing.send_replace(true);
-    }
-
-    /// Completes when the doors are about to close.
-    pub(crate) async fn doors_close(&self) {
-        // Never gone before this machine.
-        drop(self.closing.subscribe().wait_for(|closing| *closing).await);
     }
 
     /// The last gauges of a machine that came in with a pulse.

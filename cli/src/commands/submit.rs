@@ -107,13 +107,20 @@ pub(crate) async fn run(context: &Context, args: &SubmitArgs) -> Result<Exit, Cl
 }
 
 fn body_of(context: &Context, args: &SubmitArgs) -> Result<RequestBody, CliError> {
-    let ahead = |text: &Option<String>| {
-        let text = text.as_deref();
-        text.map(|text| times::parse_ahead(text, &context.now))
-            .transpose()
+    // Asking again under an id of one's own is to say the same, and may come after the deadline.
+    let once = args.id.is_some();
+    let ahead = |text: &Option<String>| match text.as_deref() {
+        Some(text) if once && times::parse_span(text).is_ok() => Err(CliError::new(
+            "time.malformed",
+            format!("{text} is another time whenever it is said, and --id says the same request again"),
+            "write a time of the clock (2026-11-20T18:00) beside --id",
+        )),
+        Some(text) => times::parse_ahead(text, &context.now).map(Some),
+        None => Ok(None),
     };
     let deadline = ahead(&args.deadline)?;
-    if let Some(passed) = deadline.as_deref().filter(|at| has_passed(at, context)) {
+    let passed = deadline.as_deref().filter(|at| !once && has_passed(at, context));
+    if let Some(passed) = passed {
         return Err(CliError::new(
             "time.past",
             format!("--deadline {passed} has passed, so the job would expire at once"),

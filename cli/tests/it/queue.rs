@@ -216,6 +216,13 @@ fn jobs_wait_for_others_for_a_release_and_for_a_paused_handler() {
         "time.past",
         2,
     );
+    // What is said again under one id is to be the same, also when its time has passed.
+    let id = "019a0000-0000-7000-8000-000000000001";
+    let once = |deadline| ["submit", "say", "--id", id, "--deadline", deadline];
+    bad(home, &once("2h"), "time.malformed", 2);
+    let asked = good(home, &once("2020-01-01"))["job"].clone();
+    let again = good(home, &once("2020-01-01"));
+    assert_eq!((&again["job"], &again["repeated"]), (&asked, &true.into()));
     gateway.stop();
 }
 

@@ -130,6 +130,11 @@ impl Schedule {
         self.recent.push(told);
     }
 
+    // Whether a definition means the same nominal times.
+    fn has_calendar_of(&self, d: &ScheduleDefined) -> bool {
+        (&self.definition.cron, &self.definition.zone) == (&d.cron, &d.zone)
+    }
+
     /// Its first nominal time after what is decided, microseconds since 1970; none when it can fire no more.
     pub fn next(&self) -> Option<i64> {
         let calendar = Calendar::new(&self.definition.cron, &self.definition.zone).ok()?;
@@ -222,7 +227,12 @@ impl Schedules {
             defined: receipt.id(),
             evidence: receipt.evidence(),
             defined_at: at,
-            decided_until: before.as_ref().map_or(at, |before| before.decided_until.max(at)),
+            decided_until: match &before {
+                // The calendar goes on without a gap, though the time of the definition may be ahead of the clock.
+                Some(before) if before.has_calendar_of(d) => before.decided_until,
+                Some(before) => before.decided_until.max(at),
+                None => at,
+            },
             last_fired: before.as_ref().and_then(|before| before.last_fired),
             last_missed: before.as_ref().and_then(|before| before.last_missed),
             last_skipped: before.as_ref().and_then(|before| before.last_skipped),

@@ -418,3 +418,41 @@ fn a_new_definition_goes_on_from_where_the_old_one_was_decided_and_a_removed_one
     let gone = check_removal(&world.state, "ten", "").unwrap_err();
     assert_eq!(gone.code(), "schedule.unknown");
 }
+
+#[test]
+fn a_definition_that_keeps_its_calendar_leaves_no_gap_though_its_own_time_is_ahead_of_the_clock() {
+    let mut world = World::studio();
+    let cron = "*/5 * * * *";
+    let defined = define("nightly", cron, Overlap::Allow, Misfire::Skip);
+    say(&mut world, &defined);
+    let nominal = Calendar::new(cron, "UTC").unwrap().next(world.now).unwrap();
+    // A machine whose clock is ahead takes the times of the order with it.
+    world.now = nominal + 20 * SECOND;
+    world.submit(spec("other"));
+    world.now = nominal - 30 * SECOND;
+    let mut job = spec("tidy");
+    job.priority = 3;
+    say(
+        &mut world,
+        &ScheduleDefined {
+            job,
+            ..defined.clone()
+        },
+    );
+    let ahead = world.state.schedule("nightly").unwrap().defined_at;
+    assert!(ahead > nominal, "the order's times are ahead");
+    world.now = nominal + SECOND;
+    look(&mut world);
+    assert_eq!(told(&world, "nightly", cron, "UTC"), [(nominal, "fired")]);
+    // Another calendar counts from its own time on.
+    let other = "*/10 * * * * *";
+    say(
+        &mut world,
+        &ScheduleDefined {
+            cron: other.into(),
+            ..defined
+        },
+    );
+    let until = world.state.schedule("nightly").unwrap().decided_until;
+    assert!(until > world.now, "what lies before its own time fires nothing");
+}

@@ -7,7 +7,7 @@
 //! behind it they stand.
 
 use super::again::{AT_ONCE, BYTES_AT_ONCE, Erasure, Offer, Report, Tick};
-use super::exchange::{evidence, raw_of};
+use super::records::{evidence, raw_of};
 use crate::error::ServerError;
 use crate::exchange::Raw;
 use crate::machine::Machine;

@@ -1,7 +1,8 @@
 //! Claims: a machine asks for work and gets at most as many jobs as it has free slots, each with all that its run needs.
 
-use super::exchange::{evidence, raw_of};
 use super::polls::{self, Waited};
+use super::records::{evidence, raw_of};
+use crate::closing::Closing;
 use crate::error::ServerError;
 use crate::exchange::{Claim, ClaimAnswer, Claimed, Raw, WAIT_MS_MAX};
 use crate::machine::Machine;
@@ -26,6 +27,7 @@ pub(crate) async fn claim(
     machine: &Arc<Machine>,
     node: &MachineId,
     claim: Claim,
+    mut door: Closing,
 ) -> Result<ClaimAnswer, ServerError> {
     machine.central.wait_until_serving().await?;
     if claim.free.len() > FREE_MAX {
@@ -53,7 +55,7 @@ pub(crate) async fn claim(
             Some(wait) => deadline.min(tokio::time::Instant::now() + wait),
             None => deadline,
         };
-        match polls::wait(machine, &mut changed, until).await {
+        match polls::wait(&mut changed, &mut door, until).await {
             Waited::Changed => {}
             Waited::TimeUp if until < deadline => {}
             Waited::TimeUp | Waited::Closing => return Ok(ClaimAnswer { jobs: Vec::new() }),

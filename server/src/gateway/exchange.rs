@@ -2,20 +2,22 @@
 
 use super::epochs::{self, Seen};
 use super::polls::{self, Waited};
+use super::records::read_run;
 use super::{backlog, claims, evidence as kept, incarnations, joining, orphans};
 use crate::clock::running_ms;
+use crate::closing::Closing;
 use crate::cosign;
 use crate::error::ServerError;
 use crate::exchange::{
     Beat, BeatAnswer, FENCES_MAX, Hello, HelloAnswer, MARKS_MAX, Mark, Pull, PullAnswer, Push, PushAnswer,
-    RUN_BYTES_MAX, RUN_RECORDS_MAX, Raw, Start, WAIT_MS_MAX, WINDOW_BYTES, decode, encode,
+    RUN_RECORDS_MAX, Start, WAIT_MS_MAX, WINDOW_BYTES, decode, encode,
 };
 use crate::machine::Machine;
 use axum::body::Bytes;
-use ledger::core::kinds::{AnyDetail, Evidence, HandlerDeclared};
+use ledger::core::kinds::{AnyDetail, HandlerDeclared};
 use ledger::core::{LogId, MachineId, PublicKey, Stream};
 use ledger::intake::VerifiedRun;
-use ledger::{PayloadState, PrunedStart, Receipt, Tx};
+use ledger::{PrunedStart, Receipt, Tx};
 use ledger_projections::central::{admit, greet};
 use ledger_projections::health::Gauges;
 use ledger_projections::queue::Policy;
@@ -31,6 +33,8 @@ pub struct Caller {
     pub key: Option<PublicKey>,
     /// The peer's address, for the log.
     pub peer: String,
+    /// The door that it came through.
+    pub door: Closing,
 }
 
 /// Answers one exchange.
@@ -59,8 +63,8 @@ pub async fn exchange(
         "hello" => encode(&hello(machine, &node, decode("hello", &body)?).await?),
         "marks" => encode(&incarnations::marks(machine, &node, &decode("marks", &body)?).await?),
         "push" => encode(&push(machine, &node, decode("push", &body)?).await?),
-        "pull" => encode(&pull(machine, &node, decode("pull", &body)?).await?),
-        "claim" => encode(&claims::claim(machine, &node, decode("claim", &body)?).await?),
+        "pull" => encode(&pull(machine, &node, decode("pull", &body)?, caller.door).await?),
+        "claim" => encode(&claims::claim(machine, &node, decode("claim", &body)?, caller.door).await?),
         "beat" => encode(&beat(machine, &node, &decode("beat", &body)?)?),
         "start" => encode(&start(machine, decode("start", &body)?).await?),
         "begin" => encode(&begin(machine, &node, decode("begin", &body)?).await?),
@@ -375,7 +379,12 @@ fn note_gauges(machine: &Machine, node: &MachineId, receipts: &[Receipt]) {
     }
 }
 
-async fn pull(machine: &Arc<Machine>, node: &MachineId, pull: Pull) -> Result<PullAnswer, ServerError> {
+async fn pull(
+    machine: &Arc<Machine>,
+    node: &MachineId,
+    pull: Pull,
+    mut door: Closing,
+) -> Result<PullAnswer, ServerError> {
     if let Some(after) = &pull.after {
         if fits(machine, &pull.log, after)? {
             machine.hear_mark(node, &pull.log, *after);
@@ -414,7 +423,7 @@ async fn pull(machine: &Arc<Machine>, node: &MachineId, pull: Pull) -> Result<Pu
         if tip.is_some_and(|tip| tip >= next) {
             break;
         }
-        if polls::wait(machine, &mut changed, deadline).await != Waited::Changed {
+        if polls::wait(&mut changed, &mut door, deadline).await != Waited::Changed {
             return Ok(PullAnswer {
                 records: Vec::new(),
                 complete: true,
@@ -451,39 +460,6 @@ async fn begin(
     cosign::blocking(move || Ok(beginning.ledger.begin_behind(&start)?)).await?;
     let mark = mark_of(machine, &log).ok_or_else(|| ServerError::NotFound(format!("log {log}")))?;
     Ok(PushAnswer { mark })
-}
-
-/// A run of a log from a seq on, bounded in records and bytes, and whether it reaches the end.
-pub(crate) fn read_run(machine: &Machine, log: &LogId, next: u64) -> Result<(Vec<Raw>, bool), ServerError> {
-    let mut records = Vec::new();
-    let mut bytes = 0;
-    for receipt in machine.ledger.range(log, next, u64::MAX) {
-        let raw = raw_of(machine, &receipt?)?;
-        bytes += raw.travels_as();
-        records.push(raw);
-        if bytes >= RUN_BYTES_MAX || records.len() >= RUN_RECORDS_MAX {
-            return Ok((records, false));
-        }
-    }
-    Ok((records, true))
-}
-
-/// A record as it travels.
-pub(crate) fn raw_of(machine: &Machine, receipt: &Receipt) -> Result<Raw, ServerError> {
-    let payload = match machine.ledger.payload(receipt)? {
-        PayloadState::Present(payload) => Some(payload),
-        _ => None,
-    };
-    Ok(Raw {
-        record: receipt.record.bytes().to_vec(),
-        payload,
-    })
-}
-
-/// The place of evidence as a receipt of this store, when it has it.
-pub(crate) fn evidence(machine: &Machine, evidence: &Evidence) -> Result<Option<Receipt>, ServerError> {
-    let found = machine.ledger.get(&evidence.log, evidence.seq)?;
-    Ok(found.filter(|receipt| receipt.seal_digest() == evidence.seal))
 }
 
 fn beat(machine: &Machine, node: &MachineId, beat: &Beat) -> Result<BeatAnswer, ServerError> {

@@ -3,7 +3,7 @@
 use super::central;
 use crate::error::ServerError;
 use crate::exchange::{Join, JoinAnswer, Raw};
-use crate::gateway::exchange::raw_of;
+use crate::gateway::records::raw_of;
 use crate::machine::Machine;
 use ledger::core::digest::secret_digest;
 use ledger::core::kinds::{KeyJoined, PinnedRange};

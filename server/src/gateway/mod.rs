@@ -16,6 +16,7 @@ mod notices;
 pub(crate) mod orphans;
 mod polls;
 pub(crate) mod processes;
+pub(crate) mod records;
 pub(crate) mod schedules;
 mod sinks;
 mod ticker;

@@ -1,6 +1,6 @@
-//! What a long poll waits for: a commit, the end of its time, or the doors that close.
+//! What a long poll waits for: a commit, the end of its time, or its door, when it closes.
 
-use crate::machine::Machine;
+use crate::closing::Closing;
 use ledger::Position;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -12,20 +12,20 @@ pub(super) enum Waited {
     Changed,
     /// The time is up.
     TimeUp,
-    /// The doors close: the answer is what there is now.
+    /// The door closes: the answer is what there is now.
     Closing,
 }
 
 /// Waits for a commit at most until a time.
 pub(super) async fn wait(
-    machine: &Machine,
     changed: &mut watch::Receiver<Position>,
+    closing: &mut Closing,
     until: Instant,
 ) -> Waited {
     let waited = async {
         tokio::select! {
             changed = changed.changed() => changed.map_or(Waited::Closing, |()| Waited::Changed),
-            () = machine.doors_close() => Waited::Closing,
+            () = closing.wait() => Waited::Closing,
         }
     };
     timeout_at(until, waited).await.unwrap_or(Waited::TimeUp)

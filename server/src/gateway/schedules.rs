@@ -8,7 +8,7 @@ use crate::machine::Machine;
 use ledger::clock::{Entropy, SystemEntropy};
 use ledger::core::kinds::AnyDetail;
 use ledger::core::{ReceiptId, Statement};
-use ledger::{PayloadState, Tx};
+use ledger::{PayloadState, Ticket, Tx};
 use ledger_projections::central::{Fired, fire};
 use ledger_projections::queue::decide::names_its_payload;
 use ledger_projections::schedules::{Input, Schedule, Timetable, check, check_removal};
@@ -72,11 +72,20 @@ impl Due {
         self.failed.retain(|_, until| *until > Instant::now());
         let due = self.timetable.due(machine.now_us()).into_iter();
         let due: Vec<String> = due.filter(|name| !self.failed.contains_key(name)).collect();
+        // All are handed in before the first is awaited: one sync may do for many.
+        let mut handed = Vec::new();
         for name in due.into_iter().take(LOOK_MAX) {
-            let Some(row) = snapshot.state.schedule(&name) else {
-                continue;
+            if let Some(row) = snapshot.state.schedule(&name) {
+                let ticket = hand_in(machine, &name, row);
+                handed.push((name, ticket));
+            }
+        }
+        for (name, ticket) in handed {
+            let decided = match ticket {
+                Ok(ticket) => ticket.await.map(drop).map_err(ServerError::from),
+                Err(e) => Err(e),
             };
-            if let Err(e) = decide(machine, &name, row).await {
+            if let Err(e) = decided {
                 tracing::error!(schedule = %name, code = e.code(), error = %e, "a schedule could not be looked at");
                 self.failed.insert(name, Instant::now() + AGAIN_AFTER);
             }
@@ -94,15 +103,20 @@ impl Due {
     }
 }
 
-async fn decide(machine: &Arc<Machine>, name: &str, row: &Schedule) -> Result<(), ServerError> {
+// What is due of one schedule, decided in a commit of its own, if Central still decides when it comes to it.
+fn hand_in(
+    machine: &Arc<Machine>,
+    name: &str,
+    row: &Schedule,
+) -> Result<Ticket<(), ServerError>, ServerError> {
     let read = Read::of(machine, row)?;
-    let (name, policy) = (name.to_owned(), machine.config.policy());
+    let (name, policy, decider) = (name.to_owned(), machine.config.policy(), Arc::clone(machine));
     let decide = move |tx: &mut Tx<'_, FleetState>| -> Result<(), ServerError> {
+        decider.central.demand_serving()?;
         fire(tx, &name, &read.defined, &read.input, &policy)?;
         Ok(())
     };
-    machine.ledger.submit(decide).await?;
-    Ok(())
+    Ok(machine.ledger.submit(decide))
 }
 
 /// A statement that defines or removes a schedule, and the input of the definition that it replaces.
@@ -169,4 +183,56 @@ impl About {
 
 fn changed() -> ServerError {
     ServerError::NotServing("the schedule is being changed or caught up with; try again".into())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use ledger::core::kinds::{JobSpec, Misfire, Overlap, ScheduleDefined};
+    use ledger::core::{Draft, MachineId, Subject};
+
+    #[tokio::test]
+    async fn a_look_that_is_overtaken_by_a_freeze_writes_nothing_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        crate::setup::init(&home, &MachineId::new("gateway").unwrap()).unwrap();
+        let machine = Machine::open(&home, crate::Config::default()).unwrap();
+        machine.central.begin_healing();
+        machine.central.begin_deciding();
+        let defined = ScheduleDefined {
+            schedule: "nightly".into(),
+            cron: "* * * * * *".into(),
+            zone: "UTC".into(),
+            overlap: Overlap::Allow,
+            misfire: Misfire::Skip,
+            job: JobSpec {
+                handler: "tidy".into(),
+                machine: None,
+                labels: Vec::new(),
+                priority: 0,
+                attempts_max: 1,
+                not_before: None,
+                deadline: None,
+                unique_key: None,
+                concurrency_key: None,
+                depends_on: Vec::new(),
+                hold_on_failed_dependency: false,
+                retry_of: None,
+                input: None,
+            },
+            deadline_ms: None,
+            project: None,
+        };
+        let draft = Draft::of(&defined, Subject::new("schedule").unwrap());
+        let said = machine.sign_as_actor(draft).unwrap();
+        machine.append(said).await.unwrap();
+        let snapshot = machine.ledger.snapshot();
+        let row = snapshot.state.schedule("nightly").unwrap();
+        hand_in(&machine, "nightly", row).unwrap().await.unwrap();
+        machine.central.freeze("studio has seen more".into());
+        let late = hand_in(&machine, "nightly", row).unwrap().await;
+        assert_eq!(ServerError::from(late.unwrap_err()).code(), "central.not-serving");
+        machine.ledger.clone().close().unwrap();
+    }
 }

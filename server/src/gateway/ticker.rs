@@ -126,7 +126,11 @@ pub(super) fn is_final(error: &ServerError) -> bool {
 async fn accept_kept(machine: &Arc<Machine>) -> Result<(), ServerError> {
     let policy = machine.config.policy();
     for request in kept_requests(machine)? {
+        let healing = Arc::clone(machine);
         let accept = move |tx: &mut ledger::Tx<'_, _>| -> Result<(), ServerError> {
+            if let Some(why) = healing.central.frozen() {
+                return Err(ServerError::NotServing(why));
+            }
             if let Some(said) = ledger::erase::said(&request) {
                 return Ok(repeat_erased(tx, &request, said)?);
             }
@@ -191,6 +195,7 @@ async fn tick(
     machine
         .ledger
         .submit(move |tx| -> Result<(), ServerError> {
+            asked.central.demand_serving()?;
             // One that was heard since the look is not silent.
             let is_silent = |id: &MachineId| {
                 let heard = asked.central.heard(id);

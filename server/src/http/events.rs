@@ -11,9 +11,9 @@ use super::cursor::{Cursor, EventKey};
 use super::extract::Query;
 use super::limits::{HEARTBEAT_EVERY, PAGE_LOOKED_AT_MAX, TAIL_EVENTS_MAX};
 use super::problem::Problem;
-use super::serve::Closing;
 use super::wire::{self, EventsQuery};
 use super::{Api, reply, select, view};
+use crate::closing::Closing;
 use crate::machine::Machine;
 use axum::Extension;
 use axum::extract::State;
@@ -72,7 +72,7 @@ pub(crate) async fn tail(
     let (_, reached) = api
         .look(move |machine, snapshot| start(machine, reply::newest(machine, snapshot)?, after))
         .await?;
-    let closed = closing.map(|Extension(Closing(closed))| closed);
+    let door = closing.map(|Extension(door)| door).unwrap_or_default();
     let first = reached.key.map(|key| Event::default().id(key.to_text()));
     let tail = Tail {
         machine,
@@ -81,7 +81,7 @@ pub(crate) async fn tail(
         told: None,
         ready: first.into_iter().collect(),
         changed,
-        closed,
+        door,
         silent_since: Instant::now(),
         _permit: permit,
     };
@@ -157,7 +157,7 @@ struct Tail {
     told: Option<EventKey>,
     ready: VecDeque<Event>,
     changed: watch::Receiver<Position>,
-    closed: Option<watch::Receiver<bool>>,
+    door: Closing,
     silent_since: Instant,
     _permit: OwnedSemaphorePermit,
 }
@@ -211,16 +211,10 @@ impl Tail {
     }
 
     async fn wait(&mut self) -> Woken {
-        let closed = async {
-            match &mut self.closed {
-                Some(closed) => drop(closed.wait_for(|closed| *closed).await),
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             changed = self.changed.changed() => if changed.is_ok() { Woken::Changed } else { Woken::Over },
             () = sleep_until(self.silent_since + HEARTBEAT_EVERY) => Woken::Silent,
-            () = closed => Woken::Over,
+            () = self.door.wait() => Woken::Over,
         }
     }
 

@@ -7,6 +7,7 @@ use super::Api;
 use super::caller::{Caller, Peer};
 use super::problem::Problem;
 use super::wire;
+use crate::closing::Closing;
 use crate::exchange::MEDIA;
 use crate::gateway::exchange;
 use axum::Extension;
@@ -35,6 +36,7 @@ pub(crate) async fn exchanged(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
     peer: Option<Extension<Peer>>,
+    door: Option<Extension<Closing>>,
     Path(op): Path<String>,
     headers: HeaderMap,
     body: Bytes,
@@ -55,7 +57,9 @@ pub(crate) async fn exchanged(
         ));
     }
     let peer = peer.map_or(Peer::Process, |Extension(peer)| peer).to_string();
-    let answer = exchange::exchange(&api.machine, exchange::Caller { key, peer }, &op, body).await?;
+    let door = door.map(|Extension(door)| door).unwrap_or_default();
+    let caller = exchange::Caller { key, peer, door };
+    let answer = exchange::exchange(&api.machine, caller, &op, body).await?;
     let mut response = Response::new(Body::from(answer));
     response
         .headers_mut()

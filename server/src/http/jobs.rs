@@ -14,7 +14,7 @@ use axum::Extension;
 use axum::extract::State;
 use ledger::core::kinds::{Detail, JobId, RequestReceived};
 use ledger::core::{MachineId, Stream};
-use ledger::{Published, Receipt};
+use ledger::{LedgerError, Published, Receipt};
 use ledger_projections::FleetState;
 use ledger_projections::order::Place;
 use ledger_projections::queue::{Job, Phase};
@@ -198,11 +198,10 @@ pub(crate) async fn evidence(
 /// # Errors
 /// `job.unknown`; `job.on-its-way` when its request waits on this machine.
 pub(crate) fn known<'a>(machine: &Machine, state: &'a FleetState, id: JobId) -> Result<&'a Job, Problem> {
-    state.job(&id).ok_or_else(|| unknown(machine, state, id))
-}
-
-fn unknown(machine: &Machine, state: &FleetState, id: JobId) -> Problem {
-    match on_its_way(machine, state, id) {
+    if let Some(job) = state.job(&id) {
+        return Ok(job);
+    }
+    Err(match on_its_way(machine, state, id)? {
         Some(asked) => Problem::unknown(
             "job.on-its-way",
             format!(
@@ -216,22 +215,25 @@ fn unknown(machine: &Machine, state: &FleetState, id: JobId) -> Problem {
             format!("expected a job with id {id}, found none in the order as it is known here"),
             "list the jobs (`ledger jobs list`, GET /v1/jobs); a request made at a node becomes a job when the gateway has it",
         ),
-    }
+    })
 }
 
 /// The request of a job among what the order is not known to have of this machine's facts, the newest of it.
-fn on_its_way(machine: &Machine, state: &FleetState, id: JobId) -> Option<Receipt> {
-    let log = machine.ledger.own_log(Stream::Facts)?;
-    let head = machine.ledger.head(&log)?.seq;
+fn on_its_way(machine: &Machine, state: &FleetState, id: JobId) -> Result<Option<Receipt>, LedgerError> {
+    let Some(log) = machine.ledger.own_log(Stream::Facts) else {
+        return Ok(None);
+    };
+    let head = machine.ledger.head(&log).map_or(0, |head| head.seq);
     let next = state.pin(&log).map_or(0, |pin| pin.seq.saturating_add(1));
     let first = next.max(head.saturating_sub(OUTBOX_LOOKED_AT_MAX - 1));
-    machine
-        .ledger
-        .range(&log, first, head)
-        .map_while(Result::ok)
-        .find(|receipt| {
-            let statement = receipt.statement();
-            statement.kind.as_str() == RequestReceived::KIND
-                && JobId::of_request(&statement.author, &receipt.id()) == id
-        })
+    let asks = |receipt: &Receipt| {
+        let statement = receipt.statement();
+        statement.kind.as_str() == RequestReceived::KIND
+            && JobId::of_request(&statement.author, &receipt.id()) == id
+    };
+    let mut newest = machine.ledger.range(&log, first, head);
+    // What cannot be read may be what was asked for.
+    newest
+        .find(|receipt| receipt.as_ref().map_or(true, asks))
+        .transpose()
 }

@@ -11,6 +11,7 @@ use super::limits::{
     WRITE_WITHIN,
 };
 use super::patient::Patient;
+use crate::closing::Closing;
 use crate::error::ServerError;
 use axum::Router;
 use axum::body::Body;
@@ -35,10 +36,6 @@ use tower::ServiceExt;
 
 /// What a listener waits after an accept that failed (no file handles, say) before it tries again.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
-
-/// Tells long answers that the server stops.
-#[derive(Clone)]
-pub(crate) struct Closing(pub(crate) watch::Receiver<bool>);
 
 /// Serves a bound TCP listener until `shutdown`, then lets open requests end within a bound.
 ///
@@ -214,7 +211,7 @@ async fn serve<L: Listen>(listener: &L, router: Router, shutdown: impl Future<Ou
         };
         let (stream, guest) = stream;
         let stream = Patient::new(stream, WRITE_WITHIN);
-        let (router, closing) = (router.clone(), Closing(stopping.clone()));
+        let (router, closing) = (router.clone(), Closing::new(stopping.clone()));
         let service = service_fn(move |mut request: http::Request<Incoming>| {
             request.extensions_mut().insert(peer);
             request.extensions_mut().insert(closing.clone());

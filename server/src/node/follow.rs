@@ -4,7 +4,7 @@ use super::link::{EXCHANGE_TIMEOUT, Link};
 use super::pull::pull_log;
 use crate::error::ServerError;
 use crate::exchange::{HelloAnswer, Mark, Marks, MarksAnswer, Pull, PullAnswer, Push, PushAnswer, encode};
-use crate::gateway::exchange::{raw_of, read_run};
+use crate::gateway::records::{raw_of, read_run};
 use crate::machine::Machine;
 use ledger::LedgerError;
 use ledger::core::{Chain, LogId, Record, Stream};

@@ -7,7 +7,7 @@
 use super::link::Link;
 use crate::error::ServerError;
 use crate::exchange::{Mark, Push, PushAnswer, RUN_BYTES_MAX, RUN_RECORDS_MAX, Raw, encode};
-use crate::gateway::exchange::raw_of;
+use crate::gateway::records::raw_of;
 use crate::machine::Machine;
 use ledger::LedgerError;
 use ledger::core::LogId;

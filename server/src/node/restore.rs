@@ -12,7 +12,7 @@ use crate::client::{ClientError, MachineSigner, Signed};
 use crate::config::Config;
 use crate::error::ServerError;
 use crate::exchange::{Mark, Marks, MarksAnswer, Pull, PullAnswer, Push, PushAnswer, decode, encode};
-use crate::gateway::exchange::read_run;
+use crate::gateway::records::read_run;
 use crate::machine::Machine;
 use http::StatusCode;
 use ledger::core::LogId;

@@ -2,7 +2,7 @@
 
 use crate::forging::Fleet;
 use ledger::core::Stream;
-use ledger_server::exchange::{Mark, Pull, PullAnswer, decode, encode};
+use ledger_server::exchange::{Claim, ClaimAnswer, Mark, Pull, PullAnswer, decode, encode};
 use ledger_server::http::limits::POLLS_OF_ONE_MAX;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,17 +30,27 @@ async fn who_waits_for_something_to_happen_is_answered_when_the_daemon_stops() {
         ..
     } = fleet;
     let signed = Arc::new(signed);
+    let claim = encode(&Claim {
+        incarnation: 1,
+        claim: [7; 16],
+        free: vec![("render".to_owned(), 1)],
+        wait_ms: POLL_MS,
+    });
+    let asked = |n| match n % 2 {
+        0 => ("pull", pull(POLL_MS)),
+        _ => ("claim", claim.clone()),
+    };
     let waiting: Vec<_> = (0..POLLS_OF_ONE_MAX)
-        .map(|_| {
-            let signed = Arc::clone(&signed);
+        .map(|n| {
+            let (signed, (op, body)) = (Arc::clone(&signed), asked(n));
             // One may be refused while the one below stands in its place for a moment.
             tokio::spawn(async move {
                 loop {
-                    match signed.exchange("pull", pull(POLL_MS), WITHIN).await {
+                    match signed.exchange(op, body.clone(), WITHIN).await {
                         Err(e) if e.problem().is_some_and(|told| told.status == 429) => {
                             tokio::task::yield_now().await;
                         }
-                        ended => break ended,
+                        ended => break (op, ended),
                     }
                 }
             })
@@ -55,11 +65,12 @@ async fn who_waits_for_something_to_happen_is_answered_when_the_daemon_stops() {
     all_wait.await.expect("they are taken in");
     running.stop().await;
     for waiting in waiting {
-        let answer = waiting
-            .await
-            .unwrap()
-            .expect("an answer, and no broken connection");
-        let answer: PullAnswer = decode("pull", &answer).unwrap();
-        assert!(answer.records.is_empty() && answer.complete);
+        let (op, answer) = waiting.await.unwrap();
+        let answer = answer.expect("an answer, and no broken connection");
+        let nothing = match op {
+            "pull" => decode(op, &answer).is_ok_and(|answer: PullAnswer| answer.records.is_empty()),
+            _ => decode(op, &answer).is_ok_and(|answer: ClaimAnswer| answer.jobs.is_empty()),
+        };
+        assert!(nothing, "{op}");
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::config::Config;
 use crate::exchange::Claim;
 use crate::gateway::claims::claim_now;
-use crate::gateway::exchange::read_run;
+use crate::gateway::records::read_run;
 use crate::node::{close, succeed};
 use ledger::core::kinds::{
     Class, Costs, Fence, HandlerDeclared, InputRef, JobCancelAsked, JobReleased, JobSpec, Misfire, Outputs,
