@@ -2,7 +2,7 @@
 
 use crate::harness::{World, spec, success};
 use ledger_core::Record;
-use ledger_core::kinds::{AnyDetail, Fence, JobId, LateVerdict, RunLost, SuccessVerdict};
+use ledger_core::kinds::{AnyDetail, ErrorClass, Fence, JobId, LateVerdict, RunLost, SuccessVerdict};
 use ledger_projections::queue::{Phase, RunVerdict, Standing, decide};
 
 /// A fleet whose Central lost the order behind the acceptance of a job: what it is now, in the next epoch, and what it was when
@@ -88,6 +88,53 @@ fn an_exclusive_or_final_job_of_a_proven_claim_is_the_operators_to_decide() {
         Some(RunVerdict::Late(LateVerdict::Discarded))
     );
     assert_eq!((world.state.notices().count(), world.inert()), (1, 0));
+}
+
+#[test]
+fn an_exclusive_job_that_is_claimed_is_held_as_soon_as_that_claim_ends_when_a_lost_one_is_proven() {
+    let mut now = World::studio();
+    let (before, job) = now.running("studio", "pay");
+    // What is lost: it failed there, and was given out again and done.
+    let mut then = now.clone();
+    then.fail("studio", before, job, ErrorClass::ExitStatus, false);
+    let nodes = then.nodes.clone();
+    then.push("studio");
+    then.now += 3_600_000_000;
+    then.tick();
+    let (fence, _) = then.must_claim("studio", "pay");
+    let claimed = then.journal.last().unwrap().record.as_ref().clone();
+    assert!(fence > before);
+    now.nodes = nodes;
+    now.next_epoch();
+    prove(&mut now, &claimed);
+    assert_eq!(now.state.standing(&before), Standing::InForce);
+    now.push("studio");
+    now.now += 3_600_000_000;
+    now.tick();
+    assert_eq!(now.state.job(&job).unwrap().phase(), Phase::Held);
+    let last = now.journal.last().unwrap();
+    assert_eq!((now.inert(), last.kind()), (0, "notice.raised"));
+}
+
+#[test]
+fn a_run_that_was_told_to_stop_by_somebody_whose_word_is_lost_is_charged_to_nobody() {
+    for (handler, ends) in [("render", Phase::Ready), ("pay", Phase::Parked)] {
+        let mut world = World::studio();
+        let (fence, job) = world.running("studio", handler);
+        let mut then = world.clone();
+        let drafts = decide::cancel(&then.state, &job, false, "not wanted").unwrap();
+        then.decide(drafts);
+        then.fail("studio", fence, job, ErrorClass::Cancelled, false);
+        world.nodes = then.nodes.clone();
+        world.next_epoch();
+        world.push("studio");
+        let row = world.state.job(&job).unwrap();
+        assert_eq!(
+            (row.phase(), row.attempts, world.inert()),
+            (ends, 0, 0),
+            "{handler}"
+        );
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod again;
 mod backlog;
 mod branch;
+mod brought;
 pub mod central;
 mod claims;
 pub(crate) mod epochs;

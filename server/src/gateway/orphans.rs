@@ -46,6 +46,8 @@ pub(crate) struct Orphans {
     waiting: Mutex<Waiting>,
     // More waits than is remembered.
     overflows: AtomicBool,
+    // More of this machine's own work log is here than when it began.
+    brought_work: AtomicBool,
 }
 
 impl Default for Orphans {
@@ -57,6 +59,7 @@ impl Default for Orphans {
             bringing: Mutex::default(),
             waiting: Mutex::default(),
             overflows: AtomicBool::new(false),
+            brought_work: AtomicBool::new(false),
         }
     }
 }
@@ -77,6 +80,11 @@ impl Orphans {
         } else {
             self.bringing().remove(machine);
         }
+    }
+
+    /// Whether more of this machine's own work log came since this was last asked.
+    pub(super) fn take_brought_work(&self) -> bool {
+        self.brought_work.swap(false, Ordering::AcqRel)
     }
 
     fn brought(&self, machine: &MachineId, now_ms: u64) {
@@ -129,16 +137,18 @@ pub(super) async fn keep(
     let (log, own, policy) = (run.log(), machine.id().clone(), machine.config.policy());
     let (keeper, run) = (Arc::clone(machine), Arc::new(run));
     let brought = Arc::clone(&run);
-    let keeping = machine.ledger.submit(move |tx| -> Result<bool, ServerError> {
-        let intake = tx.intake(&run)?;
-        let chain = tx.foreign(&log).ok_or(LedgerError::UnknownLog(log))?;
-        let (stream, root) = (chain.genesis().stream, Some(chain.head().root));
-        if stream != Stream::Order {
-            admit(tx, &intake.new, run.inadmissible(), stream, root, &own, &policy)?;
-            follow_requests(tx, &keeper, &run)?;
-        }
-        Ok(stream == Stream::Order && !intake.new.is_empty())
-    });
+    let keeping = machine
+        .ledger
+        .submit(move |tx| -> Result<Option<Stream>, ServerError> {
+            let intake = tx.intake(&run)?;
+            let chain = tx.foreign(&log).ok_or(LedgerError::UnknownLog(log))?;
+            let (stream, root) = (chain.genesis().stream, Some(chain.head().root));
+            if stream != Stream::Order {
+                admit(tx, &intake.new, run.inadmissible(), stream, root, &own, &policy)?;
+                follow_requests(tx, &keeper, &run)?;
+            }
+            Ok((!intake.new.is_empty()).then_some(stream))
+        });
     let kept = keeping.await.map_err(ServerError::from);
     if let Err(ServerError::Ledger(LedgerError::Fork { log, seq })) = &kept {
         let record = brought
@@ -149,8 +159,11 @@ pub(super) async fn keep(
             super::evidence::of_central(machine, node, log, *seq, record.bytes()).await;
         }
     }
-    if kept?.value {
-        machine.central.orphans.brought(node, running_ms());
+    let orphans = &machine.central.orphans;
+    match kept?.value {
+        Some(Stream::Order) => orphans.brought(node, running_ms()),
+        Some(Stream::Work) => orphans.brought_work.store(true, Ordering::Release),
+        _ => {}
     }
     let mark = super::exchange::mark_of(machine, &log);
     Ok(PushAnswer {

@@ -1,6 +1,6 @@
 //! The gateway's ticker: what depends on time passing becomes a receipt here, and nowhere else.
 
-use super::{central, orphans, schedules};
+use super::{brought, central, orphans, schedules};
 use crate::checks::Services;
 use crate::clock::running_ms;
 use crate::error::ServerError;
@@ -88,6 +88,14 @@ pub(crate) async fn tick_forever(
                 tracing::error!(code = e.code(), error = %e, "the ticker could not write what time brought");
             }
             orphans::settle_soon(&machine);
+            if machine.central.orphans.take_brought_work() {
+                let jobs = Arc::clone(&jobs);
+                tokio::spawn(async move {
+                    if let Err(e) = jobs.recover_brought().await {
+                        tracing::warn!(code = e.code(), error = %e, "what was lost with this machine's disk is told at the next start");
+                    }
+                });
+            }
             scheduled.look(&machine).await;
             wait = scheduled.until_next(&machine, period).max(TICK_MIN);
         }
@@ -124,6 +132,7 @@ pub(super) fn is_final(error: &ServerError) -> bool {
 }
 
 async fn accept_kept(machine: &Arc<Machine>) -> Result<(), ServerError> {
+    brought::judge_collected(machine).await?;
     let policy = machine.config.policy();
     for request in kept_requests(machine)? {
         let healing = Arc::clone(machine);

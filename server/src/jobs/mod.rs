@@ -175,6 +175,27 @@ impl Jobs {
         Ok(())
     }
 
+    /// Says of every run that came back with the end of this machine's own work log, which it had lost, that it is lost: nothing of
+    /// it is here.
+    ///
+    /// # Errors
+    /// [`ServerError`] when the store is closed.
+    pub(crate) async fn recover_brought(&self) -> Result<(), ServerError> {
+        let snapshot = self.machine.ledger.snapshot();
+        let open = snapshot.state.runs().filter(|(_, run)| run.ended.is_none());
+        let open: Vec<(Fence, JobId)> = open.map(|(fence, run)| (*fence, run.job)).collect();
+        drop(snapshot);
+        for (fence, job) in open {
+            // What runs here, or what an earlier process left, is told of by those that look after it.
+            let is_held = self.held.lock().expect("held lock").contains_key(&fence);
+            if !is_held && !self.run_dir(&fence).exists() {
+                tracing::info!(%fence, %job, "a run was lost with this machine's disk");
+                self.lost(&fence, &job).await?;
+            }
+        }
+        Ok(())
+    }
+
     // Whether it is proven and told what became of the run.
     async fn recover_one(
         self: &Arc<Self>,

@@ -18,7 +18,7 @@ pub(super) async fn offer_all(link: &Arc<Link>) -> Result<(), ServerError> {
     offer(link, logs_of_central(link.machine())).await.map(drop)
 }
 
-/// What is here of the gateway's earlier logs behind their end: its epoch began when this machine was not asked. The order
+/// What is here of the gateway's earlier logs behind their end: its epoch began when this machine was not asked. Most have none. The order
 /// first, which tells of the claims that the reports behind it stand under. Whether the gateway took any of it.
 pub(super) async fn offer_orphans(link: &Arc<Link>, answer: &HelloAnswer) -> Result<bool, ServerError> {
     let mut logs = logs_of_central(link.machine());
@@ -30,6 +30,9 @@ pub(super) async fn offer_orphans(link: &Arc<Link>, answer: &HelloAnswer) -> Res
 
 // A copy that the gateway refuses for good stands in the way of nothing else.
 async fn offer(link: &Arc<Link>, logs: Vec<LogId>) -> Result<bool, ServerError> {
+    if logs.is_empty() {
+        return Ok(false);
+    }
     let asked = Marks {
         taking_back: None,
         logs,

@@ -5,6 +5,7 @@
 //! work and facts), *claim* (only after everything was judged, only for free slots).
 
 use super::claiming::claim_round;
+use super::earlier::give_earlier;
 use super::follow::{offer_all, offer_orphans, show_fork};
 use super::pull::pull_order;
 use super::push::Pushes;
@@ -47,6 +48,8 @@ pub(crate) struct Link {
     pub(super) order: watch::Sender<Option<LogId>>,
     // Whether the gateway, which lost the end of its logs, was offered what is here of them.
     offered: AtomicBool,
+    // The order of the gateway's to which what is here of those before was brought.
+    brought_for: std::sync::Mutex<Option<LogId>>,
     // A hello that settles fences and a claim exclude each other: a claim whose answer is still on its way is in no
     // hello, and Central would take it for one that never started.
     pub(super) claiming: tokio::sync::Mutex<()>,
@@ -134,6 +137,7 @@ impl Link {
             failures: watch::channel(0).0,
             order: watch::channel(None).0,
             offered: AtomicBool::new(false),
+            brought_for: std::sync::Mutex::default(),
             claiming: tokio::sync::Mutex::new(()),
             greeting: watch::channel(0).0,
             unanswered: std::sync::Mutex::default(),
@@ -384,8 +388,11 @@ async fn push_round(link: &Arc<Link>) -> Result<(), ServerError> {
         tokio::time::sleep(HEALING_WAIT).await;
         return Ok(());
     }
-    if answer.orphan || link.follows() != Some(answer.order) {
+    // Once though its order is followed already: that needs no hello, and goes on while Central heals.
+    let brought = *link.brought_for.lock().expect("brought lock") == Some(answer.order);
+    if !brought || answer.orphan || link.follows() != Some(answer.order) {
         let taken = offer_orphans(link, &answer).await?;
+        *link.brought_for.lock().expect("brought lock") = Some(answer.order);
         if answer.orphan && taken {
             // The next hello has it settled, before anything that was done under its claims is told.
             return Ok(());
@@ -393,6 +400,7 @@ async fn push_round(link: &Arc<Link>) -> Result<(), ServerError> {
         // What the gateway does not take, since it has another branch, keeps nothing else from it.
     }
     link.heed(&answer.marks);
+    give_earlier(link, &answer).await?;
     let machine = Arc::clone(&link.machine);
     let (marks, window) = (
         answer.marks,

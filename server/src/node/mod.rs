@@ -3,6 +3,7 @@
 mod beats;
 mod claiming;
 mod collecting;
+mod earlier;
 mod follow;
 mod link;
 mod mirror;

@@ -3,6 +3,7 @@
 
 mod backlogs;
 mod collecting;
+mod earlier;
 mod forging;
 mod http;
 mod promises;

@@ -180,7 +180,10 @@ fn after_loss(
         reason,
         evidence,
     };
-    vec![about(&job.id, &requeued, report)]
+    let held = prove::held_for_lost_claim(state, job);
+    std::iter::once(about(&job.id, &requeued, report))
+        .chain(held)
+        .collect()
 }
 
 fn job<'a>(state: &'a FleetState, id: &JobId) -> Result<&'a Job, Refusal> {

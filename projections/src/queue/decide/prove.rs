@@ -4,11 +4,14 @@
 //! a claim therefore counts as a late one does, and an exclusive one goes to a person, who alone knows what took effect: as long
 //! as it waits for a claim it is held.
 
+use super::dependencies::held;
 use super::{OrderDraft, about, steer};
-use crate::queue::Refusal;
+use crate::queue::{Job, Refusal};
 use crate::{FleetState, notices};
-use ledger_core::kinds::{AnyDetail, Class, Evidence, Fence, JobClaimProven, NoticeTopic};
-use ledger_core::{Record, chain};
+use ledger_core::kinds::{AnyDetail, Class, Evidence, Fence, HeldReason, JobClaimProven, JobId, NoticeTopic};
+use ledger_core::{MachineId, Record, chain};
+
+const GIVEN_IN_LOST_TAIL: &str = "given to a machine in an epoch's lost tail";
 
 /// Makes a claim known that Central gave behind the cut of an earlier epoch. `record` is the signed `job.claimed` that its machine, or
 /// whoever followed the order, has kept. Nothing when the claim is known already. An exclusive job that waits is held, with a
@@ -59,19 +62,44 @@ pub fn prove_claim(state: &FleetState, record: &Record) -> Result<Vec<OrderDraft
     };
     let mut drafts = vec![about(&job.id, &proven, Some(record.statement().id))];
     if proven.class == Class::Exclusive
-        && let Ok(held) = steer::hold(state, &job.id, "given to a machine in an epoch's lost tail")
+        && let Ok(held) = steer::hold(state, &job.id, GIVEN_IN_LOST_TAIL)
     {
         // Nothing of it when it was held before; its person has to know all the same.
         drafts.extend(held);
-        let text = format!(
-            "exclusive job {} was given to {} in an epoch's lost tail and may have taken effect: release or discard it",
-            job.id, proven.machine
-        );
-        let key: [&[u8]; 3] = [b"claim proven", &job.id.0.0, &fence.digest];
-        let about = Some(&proven.machine);
-        drafts.extend(notices::raise(state, NoticeTopic::JobParked, about, &text, &key));
+        drafts.extend(told(state, &job.id, &fence, &proven.machine));
     }
     Ok(drafts)
+}
+
+/// An exclusive job whose claim just ended without a result, and that was given to a machine in an epoch's lost tail besides: it goes
+/// back to no queue by itself, since what it does may have been done under that claim.
+pub(super) fn held_for_lost_claim(state: &FleetState, job: &Job) -> Vec<OrderDraft> {
+    let over = state
+        .epochs()
+        .filter_map(|(epoch, row)| Some((*epoch, row.cut?.0)));
+    let mut of_lost_tails = over.flat_map(|(epoch, cut)| {
+        let place = |seq, digest| Fence { epoch, seq, digest };
+        let claims = &state.queue.claims;
+        claims.range(place(cut.saturating_add(1), [0; 16])..=place(u64::MAX, [u8::MAX; 16]))
+    });
+    let exclusive = job.lease().filter(|lease| lease.class == Class::Exclusive);
+    match exclusive.and_then(|_| of_lost_tails.find(|(_, claim)| claim.job == job.id)) {
+        Some((fence, claim)) => {
+            let held = held(&job.id, HeldReason::ByHand, GIVEN_IN_LOST_TAIL);
+            std::iter::once(held)
+                .chain(told(state, &job.id, fence, &claim.machine))
+                .collect()
+        }
+        None => Vec::new(),
+    }
+}
+
+fn told(state: &FleetState, job: &JobId, fence: &Fence, machine: &MachineId) -> Vec<OrderDraft> {
+    let text = format!(
+        "exclusive job {job} was given to {machine} in an epoch's lost tail and may have taken effect: release or discard it"
+    );
+    let key: [&[u8]; 3] = [b"claim proven", &job.0.0, &fence.digest];
+    notices::raise(state, NoticeTopic::JobParked, Some(machine), &text, &key)
 }
 
 /// Whether a claim was given in the part of an epoch's order that was lost.

@@ -4,7 +4,7 @@
 //! cause, so that a report that has one is recognised.
 
 use super::accept::inadmissible;
-use super::prove::is_of_lost_tail;
+use super::prove::{held_for_lost_claim, is_of_lost_tail};
 use super::{OrderDraft, about, after_loss, parked, ready, retry_after_ms, stopped};
 use crate::FleetState;
 use crate::notices;
@@ -364,8 +364,11 @@ fn failed(
     if job.cancel_asked {
         return stopped(job, fence, Some(evidence), Some(report), now);
     }
-    // Told to stop by nobody in the order: the machine's own decision, which trying again answers.
-    let permanent = failure.permanent && failure.error != ErrorClass::Cancelled;
+    if failure.error == ErrorClass::Cancelled {
+        // Told to stop by nobody in the order as it is: who asked may have been lost with Central's disk. Its handler did not fail.
+        return after_loss(state, job, fence, true, Some(evidence), Some(report), now);
+    }
+    let permanent = failure.permanent;
     let failures = job.attempts.saturating_add(1);
     let used_up = failures >= job.spec.attempts_max;
     let wait_ms = match permanent || used_up {
@@ -394,8 +397,9 @@ fn failed(
     } else if used_up {
         let (handler, reason) = (&job.spec.handler, ParkedReason::AttemptsUsedUp);
         drafts.extend(parked(state, &job.id, handler, reason, None, Some(report)));
-    } else if wait_ms == 0 {
-        drafts.push(ready(&job.id, ReadyReason::Retry, Some(report)));
+    } else {
+        drafts.extend((wait_ms == 0).then(|| ready(&job.id, ReadyReason::Retry, Some(report))));
+        drafts.extend(held_for_lost_claim(state, job));
     }
     drafts
 }
@@ -442,5 +446,8 @@ fn yielded(state: &FleetState, known: &Known<'_>, now: i64) -> Vec<OrderDraft> {
         reason: RequeueReason::Yielded,
         evidence: Some(evidence),
     };
-    vec![about(&job.id, &requeued, Some(report))]
+    let held = held_for_lost_claim(state, job);
+    std::iter::once(about(&job.id, &requeued, Some(report)))
+        .chain(held)
+        .collect()
 }
