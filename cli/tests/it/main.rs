@@ -14,6 +14,7 @@ mod kill;
 mod netns;
 mod notices;
 mod orphans;
+mod progress;
 mod proofs;
 mod prune;
 mod queue;

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// Adds a handler that runs a shell's line to a machine's configuration.
-fn declare(dir: &Path, name: &str, shell: &str, more: &str) {
+pub(crate) fn declare(dir: &Path, name: &str, shell: &str, more: &str) {
     let path = dir.join("config.toml");
     let before = std::fs::read_to_string(&path).unwrap_or_default();
     let handler = format!(
@@ -17,13 +17,14 @@ fn declare(dir: &Path, name: &str, shell: &str, more: &str) {
     std::fs::write(path, before + &handler).unwrap();
 }
 
-fn submit(dir: &Path, words: &[&str]) -> String {
+/// Asks for a job; its id.
+pub(crate) fn submit(dir: &Path, words: &[&str]) -> String {
     let asked = good(dir, &[&["submit"], words].concat());
     asked["job"].as_str().unwrap().to_owned()
 }
 
 /// Waits until a job stands so; it as it is then.
-fn until(dir: &Path, job: &str, state: &str) -> Value {
+pub(crate) fn until(dir: &Path, job: &str, state: &str) -> Value {
     let began = Instant::now();
     loop {
         let shown = good(dir, &["jobs", "show", job]);
@@ -36,7 +37,7 @@ fn until(dir: &Path, job: &str, state: &str) -> Value {
 }
 
 /// The directory of a machine that joined the fleet whose gateway runs in `hub`.
-fn joined(hub: &Path, name: &str) -> tempfile::TempDir {
+pub(crate) fn joined(hub: &Path, name: &str) -> tempfile::TempDir {
     let invited = good(hub, &["invite", "--machine", name]);
     let node = folder();
     good(
