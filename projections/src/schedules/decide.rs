@@ -257,25 +257,26 @@ pub fn tick(
 /// What becomes of a tick that fired in the lost tail of an earlier epoch, and whose job is not known in the order that goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FiredBefore {
-    /// The schedule decides that nominal time itself, and has not done so yet.
+    /// The schedule in force decides that nominal time itself, and has not done so yet.
     Undecided,
     /// Its job is asked for again: nothing that fired since stands for it, or a machine was given it.
     AskedAgain,
-    /// It is not: the schedule is none any more, another tick fired for it, or an earlier job is in the way.
+    /// It is not: no schedule in force has that time, another tick fires for it, or it would run beside what its overlap forbids.
     PassedOver,
 }
 
 /// Decides about such a tick. `claimed`: a machine was given its job, so that it may be done; its result counts then.
 pub fn fired_before(state: &FleetState, schedule: &str, nominal: i64, claimed: bool) -> FiredBefore {
-    let row = state.schedule(schedule);
+    // A time that another definition had is never decided by the one in force.
+    let row = state.schedule(schedule).filter(|row| row.has(nominal));
     if row.is_some_and(|row| nominal > row.decided_until) {
         return FiredBefore::Undecided;
     }
-    // What is missed under the other policies has a later tick fire for it.
+    // What is missed under the other policies has a later tick fire for it; of what forbids or replaces an earlier run, one of many
+    // that were missed would run beside the others.
     let stands_alone = |row: &Schedule| {
         row.definition.misfire == Misfire::Skip
-            && (matches!(row.definition.overlap, Overlap::Allow | Overlap::Queue)
-                || row.open(state.queue()).next().is_none())
+            && matches!(row.definition.overlap, Overlap::Allow | Overlap::Queue)
     };
     if claimed || row.is_some_and(stands_alone) {
         FiredBefore::AskedAgain

@@ -123,6 +123,13 @@ impl Schedule {
         self.jobs.iter().copied().filter(|job| is_open(queue, job))
     }
 
+    // Whether a time is one of its nominal times, as it is defined now.
+    fn has(&self, nominal: i64) -> bool {
+        let calendar = Calendar::new(&self.definition.cron, &self.definition.zone);
+        nominal > self.defined_at
+            && calendar.is_ok_and(|calendar| calendar.next(nominal.saturating_sub(1)) == Some(nominal))
+    }
+
     fn tell(&mut self, told: Told) {
         if self.recent.len() >= RECENT_MAX {
             self.recent.remove(0);

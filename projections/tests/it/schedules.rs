@@ -8,7 +8,9 @@ use ledger_core::kinds::{
 };
 use ledger_core::{Detail, Draft, Subject};
 use ledger_projections::queue::{Phase, decide};
-use ledger_projections::schedules::{Calendar, Input, OPEN_MAX, Plan, Timetable, check_removal, plan, tick};
+use ledger_projections::schedules::{
+    Calendar, FiredBefore, Input, OPEN_MAX, Plan, Timetable, check_removal, fired_before, plan, tick,
+};
 
 pub(crate) const HOUR: i64 = 60 * MINUTE;
 
@@ -455,4 +457,37 @@ fn a_definition_that_keeps_its_calendar_leaves_no_gap_though_its_own_time_is_ahe
     );
     let until = world.state.schedule("nightly").unwrap().decided_until;
     assert!(until > world.now, "what lies before its own time fires nothing");
+}
+
+#[test]
+fn row_fired_before_waits_for_a_time_of_its_own_alone_and_asks_again_for_what_stands_alone() {
+    use FiredBefore::{AskedAgain, PassedOver, Undecided};
+    for overlap in [Overlap::Allow, Overlap::Forbid, Overlap::Queue, Overlap::Replace] {
+        for misfire in [Misfire::Skip, Misfire::RunOnce, Misfire::CatchUp(1)] {
+            let mut world = every_ten(overlap, misfire);
+            let hour = world.now;
+            let becomes =
+                |world: &World, nominal, claimed| fired_before(&world.state, "ten", nominal, claimed);
+            assert_eq!(becomes(&world, hour + 10 * MINUTE, false), Undecided);
+            assert_eq!(becomes(&world, hour + 10 * MINUTE, true), Undecided);
+            // What another definition fired for is never decided by this one.
+            assert_eq!(becomes(&world, hour + 15 * MINUTE, false), PassedOver);
+            assert_eq!(becomes(&world, hour + 15 * MINUTE, true), AskedAgain);
+
+            world.now += HOUR + 5 * MINUTE;
+            look(&mut world);
+            let alone = misfire == Misfire::Skip && matches!(overlap, Overlap::Allow | Overlap::Queue);
+            for past in [10, 20] {
+                let expected = if alone { AskedAgain } else { PassedOver };
+                let found = becomes(&world, hour + past * MINUTE, false);
+                assert_eq!(found, expected, "{overlap:?} {misfire:?}");
+                assert_eq!(becomes(&world, hour + past * MINUTE, true), AskedAgain);
+            }
+            assert_eq!(becomes(&world, hour + 15 * MINUTE, false), PassedOver);
+            // It was decided under another policy, and nobody knows whether a later tick fired for it.
+            say(&mut world, &define("ten", TEN, Overlap::Allow, Misfire::Skip));
+            assert_eq!(becomes(&world, hour + 10 * MINUTE, false), PassedOver);
+            assert_eq!(becomes(&world, hour + 10 * MINUTE, true), AskedAgain);
+        }
+    }
 }
