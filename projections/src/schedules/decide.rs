@@ -272,10 +272,11 @@ pub fn fired_before(state: &FleetState, schedule: &str, nominal: i64, claimed: b
     if row.is_some_and(|row| nominal > row.decided_until) {
         return FiredBefore::Undecided;
     }
-    // What is missed under the other policies has a later tick fire for it; of what forbids or replaces an earlier run, one of many
-    // that were missed would run beside the others.
+    // What is missed under the other policies has a later tick fire for it, and what was decided under an earlier definition may have;
+    // of what forbids or replaces an earlier run, one of many that were missed would run beside the others.
     let stands_alone = |row: &Schedule| {
-        row.definition.misfire == Misfire::Skip
+        nominal > row.defined_at
+            && row.definition.misfire == Misfire::Skip
             && matches!(row.definition.overlap, Overlap::Allow | Overlap::Queue)
     };
     if claimed || row.is_some_and(stands_alone) {

@@ -126,8 +126,7 @@ impl Schedule {
     // Whether a time is one of its nominal times, as it is defined now.
     fn has(&self, nominal: i64) -> bool {
         let calendar = Calendar::new(&self.definition.cron, &self.definition.zone);
-        nominal > self.defined_at
-            && calendar.is_ok_and(|calendar| calendar.next(nominal.saturating_sub(1)) == Some(nominal))
+        calendar.is_ok_and(|calendar| calendar.next(nominal.saturating_sub(1)) == Some(nominal))
     }
 
     fn tell(&mut self, told: Told) {

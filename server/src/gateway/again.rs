@@ -154,15 +154,18 @@ fn ask_again(tx: &mut Tx<'_, FleetState>, tick: &Tick, policy: &Policy) -> Resul
 // it was offered again. For those Central speaks itself.
 fn erase(tx: &mut Tx<'_, FleetState>, machine: &Machine, erasure: &Erasure) -> Result<(), ServerError> {
     let record = erasure.erased.record;
+    let target = machine.ledger.get(&record.log, record.seq)?;
+    let target = target.filter(|target| target.seal_digest() == record.seal);
     if tx.erased_by(&record)?.is_none() {
         match &erasure.signed {
-            Some(said) => {
+            // Who the author of what it erases is shows when that comes in. It was heeded: Central says it.
+            Some(said) if target.is_some() => {
                 let (statement, now) = (said.statement(), tx.now_us());
                 let may = tx.state().authorise(statement, Stream::Order, false, now);
                 may.map_err(|reason| may_not_erase(erasure.erased.id, reason))?;
                 tx.append_signed(Stream::Order, said)?;
             }
-            None => {
+            _ => {
                 let subject = Subject::new(&format!("receipt/{}", erasure.erased.id));
                 let said = Draft::of(&erasure.erased, subject.expect("short and printable"));
                 tx.append(Stream::Order, said.cause(erasure.cause))?;
@@ -172,8 +175,7 @@ fn erase(tx: &mut Tx<'_, FleetState>, machine: &Machine, erasure: &Erasure) -> R
             return Err(LedgerError::MayNotErase(erasure.erased.id).into());
         }
     }
-    let target = machine.ledger.get(&record.log, record.seq)?;
-    let Some(target) = target.filter(|target| target.seal_digest() == record.seal) else {
+    let Some(target) = target else {
         return Ok(());
     };
     for copy in machine.ledger.find(&target.id())? {

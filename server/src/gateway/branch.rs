@@ -44,6 +44,8 @@ pub(super) struct Branch {
     pub(super) cited: CitedHead,
     // Up to where the order cites it as settled; its cut when it does not.
     settled: u64,
+    // Up to where this process said it again.
+    said: u64,
 }
 
 /// What some records of a branch tell.
@@ -116,6 +118,7 @@ impl Branch {
                     epoch: *epoch,
                     cut,
                     settled: settled_to(machine, state, &cited, cut)?,
+                    said: machine.central.orphans.said(&row.log),
                     cited,
                 });
             }
@@ -202,17 +205,21 @@ impl Branch {
             Some(Told::Request(_)) if spread.is_none() => counts.offered += 1,
             Some(Told::Request(_)) => return Ok([spread, None]),
             Some(Told::Tick(tick)) => match tick.becomes(state) {
-                Some(FiredBefore::AskedAgain) => counts.offered += 1,
+                Some(FiredBefore::AskedAgain) | None => counts.offered += 1,
                 Some(FiredBefore::PassedOver) => {
                     counts.passed_over += 1;
                     counts.last_passed_over = Some((tick.schedule.clone(), tick.nominal));
                 }
-                Some(FiredBefore::Undecided) | None => {}
+                Some(FiredBefore::Undecided) => {}
             },
             None if is_request || by_hand => counts.others += 1,
             _ => {}
         }
-        Ok([told, spread])
+        // What was refused is not said again, when it would apply. What is about a known job does nothing when it was done.
+        let is_open = is_request && state.job(&job_of(said)).is_some()
+            || waits(state, said)
+            || is_tick_without_job(state, receipt);
+        Ok([told.filter(|_| receipt.seq() > self.said || is_open), spread])
     }
 }
 

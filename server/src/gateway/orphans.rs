@@ -13,7 +13,6 @@
 
 use super::again::{AT_ONCE, Outcome, Report, does_not_apply, judge, put_again, take};
 use super::branch::{About, Branch, Counts, Told, cited_id, job_of, told_at};
-use super::waiting::Waiting;
 use super::{central, epochs};
 use crate::clock::running_ms;
 use crate::error::ServerError;
@@ -23,88 +22,20 @@ use jiff::Timestamp;
 use ledger::core::kinds::{Detail, JobId, LogCited, NoticeTopic, RequestReceived};
 use ledger::core::{Draft, LogId, MachineId, Stream, Subject};
 use ledger::intake::VerifiedRun;
+use ledger::journal::JournalError;
 use ledger::{LedgerError, Published, Tx};
 use ledger_projections::central::admit;
 use ledger_projections::{FleetState, Place, notices};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+pub(super) use memory::Orphans;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;
+
+mod memory;
 
 /// How long a machine that brings a branch is waited for after each part of it, milliseconds: what it tells is offered again as a
 /// whole, since a request comes before the claim of it, and before what was said about its job.
 const BRINGING_MS: u64 = 60_000;
-
-/// What is known of orphan branches beside the store. Memory: made again at the next start.
-pub(crate) struct Orphans {
-    // How often something was kept, what earlier processes kept counted once, and how much of that is settled.
-    kept: AtomicU64,
-    settled: AtomicU64,
-    settling: Arc<tokio::sync::Mutex<()>>,
-    // Machines that have more of a branch than is here, and when they last brought some of it.
-    bringing: Mutex<BTreeMap<MachineId, u64>>,
-    waiting: Mutex<Waiting>,
-    // More waits than is remembered.
-    overflows: AtomicBool,
-    // More of this machine's own work log is here than when it began.
-    brought_work: AtomicBool,
-}
-
-impl Default for Orphans {
-    fn default() -> Self {
-        Self {
-            kept: AtomicU64::new(1),
-            settled: AtomicU64::new(0),
-            settling: Arc::default(),
-            bringing: Mutex::default(),
-            waiting: Mutex::default(),
-            overflows: AtomicBool::new(false),
-            brought_work: AtomicBool::new(false),
-        }
-    }
-}
-
-impl Orphans {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn bringing(&self) -> MutexGuard<'_, BTreeMap<MachineId, u64>> {
-        self.bringing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A machine said whether it has more of a branch than is here. One that only says so is not waited for anew.
-    pub(super) fn hear(&self, machine: &MachineId, has_more: bool, now_ms: u64) {
-        if has_more {
-            self.bringing().entry(machine.clone()).or_insert(now_ms);
-        } else {
-            self.bringing().remove(machine);
-        }
-    }
-
-    /// Whether more of this machine's own work log came since this was last asked.
-    pub(super) fn take_brought_work(&self) -> bool {
-        self.brought_work.swap(false, Ordering::AcqRel)
-    }
-
-    fn brought(&self, machine: &MachineId, now_ms: u64) {
-        self.bringing().insert(machine.clone(), now_ms);
-        self.kept.fetch_add(1, Ordering::AcqRel);
-    }
-
-    // Whether something may wait for a job that is not remembered as waiting for it.
-    fn knows_not_all(&self) -> bool {
-        self.settled.load(Ordering::Acquire) < self.kept.load(Ordering::Acquire)
-            || self.overflows.load(Ordering::Acquire)
-    }
-
-    // Whether something was kept that is not settled, and nobody is about to bring more of it.
-    fn is_unsettled(&self, now_ms: u64) -> bool {
-        let mut bringing = self.bringing().clone().into_values();
-        self.settled.load(Ordering::Acquire) < self.kept.load(Ordering::Acquire)
-            && bringing.all(|last_ms| now_ms.saturating_sub(last_ms) >= BRINGING_MS)
-    }
-}
 
 /// Whether a log is one of Central's that goes on in another: nobody writes it any more, and copies of its end are taken in.
 pub(super) fn is_over(machine: &Machine, published: &Published<FleetState>, log: &LogId) -> bool {
@@ -134,6 +65,18 @@ pub(super) async fn keep(
     run: VerifiedRun,
 ) -> Result<PushAnswer, ServerError> {
     epochs::check_unchanged(&run)?;
+    let (keeper, node) = (Arc::clone(machine), node.clone());
+    // Who brings it may go away meanwhile; what is durable is known as kept all the same.
+    let keeping = tokio::spawn(async move { keep_whole(&keeper, &node, run).await });
+    let kept = keeping.await;
+    kept.map_err(|e| ServerError::Malformed(e.to_string()))?
+}
+
+async fn keep_whole(
+    machine: &Arc<Machine>,
+    node: &MachineId,
+    run: VerifiedRun,
+) -> Result<PushAnswer, ServerError> {
     let (log, own, policy) = (run.log(), machine.id().clone(), machine.config.policy());
     let (keeper, run) = (Arc::clone(machine), Arc::new(run));
     let brought = Arc::clone(&run);
@@ -162,7 +105,7 @@ pub(super) async fn keep(
     let orphans = &machine.central.orphans;
     match kept?.value {
         Some(Stream::Order) => orphans.brought(node, running_ms()),
-        Some(Stream::Work) => orphans.brought_work.store(true, Ordering::Release),
+        Some(Stream::Work) => orphans.brought_own_work(),
         _ => {}
     }
     let mark = super::exchange::mark_of(machine, &log);
@@ -185,51 +128,68 @@ pub(super) fn follow_requests(
     follow(tx, machine, requests.map(job_of).collect())
 }
 
-// Decides what waits for these jobs, as far as they are known now, and for those that become known thereby.
+// Decides what waits for these jobs, as far as they are known now, and for those that become known thereby. The caller gave no more
+// of them than one commit takes: the claims of all these are proven. The rest that has no room is settled by itself, in other commits.
 fn follow(
     tx: &mut Tx<'_, FleetState>,
     machine: &Machine,
     mut jobs: VecDeque<JobId>,
 ) -> Result<(), ServerError> {
-    let (orphans, policy) = (&machine.central.orphans, machine.config.policy());
-    let mut room = AT_ONCE;
-    while let Some(job) = jobs.pop_front() {
+    let orphans = &machine.central.orphans;
+    let (mut given, mut room) = (jobs.len(), AT_ONCE);
+    while (given > 0 || room > 0)
+        && let Some(job) = jobs.pop_front()
+    {
+        given = given.saturating_sub(1);
         let places = orphans.waiting().of(&job);
         let looks = places.is_some() || orphans.knows_not_all() && has_branches(tx.state());
         if !looks || tx.state().job(&job).is_none() {
             continue;
         }
-        // A part of a branch that cannot be read keeps no machine from pushing; `verify` names it.
-        match About::of(machine, &job) {
-            Ok(about) => take(tx, &about, &policy)?,
-            Err(e) => is_unreadable(&e),
+        take_claims(tx, machine, &job)?;
+        if places.is_none() && orphans.waiting().overflows() {
+            // What waits for it may be among what found no room.
+            orphans.go_through_again();
         }
-        for place in places.iter().flatten() {
-            let told = match told_at(machine, *place) {
-                Ok(Some(told)) => told,
-                Ok(None) => continue,
-                Err(e) => {
-                    is_unreadable(&e);
-                    continue;
-                }
-            };
-            match put_again(tx, machine, &told, &policy)? {
-                Outcome::Waits(on) => orphans.waiting().note(on, *place),
-                Outcome::TooEarly => {}
-                Outcome::Done => {
-                    if let Told::Request(offer) = &told {
-                        jobs.push_back(job_of(offer.said.statement()));
-                    }
-                }
-            }
+        for place in places.iter().flatten().take(room) {
+            jobs.extend(decide_at(tx, machine, *place)?);
         }
         room = room.saturating_sub(1 + places.map_or(0, |places| places.len()));
-        if room == 0 {
-            // The rest is settled by itself, in other commits.
-            return Ok(());
-        }
     }
     Ok(())
+}
+
+fn take_claims(tx: &mut Tx<'_, FleetState>, machine: &Machine, job: &JobId) -> Result<(), ServerError> {
+    // A part of a branch that cannot be read keeps no machine from pushing; `verify` names it.
+    match About::of(machine, job) {
+        Ok(about) => take(tx, &about, &machine.config.policy()),
+        Err(e) => {
+            is_unreadable(&e);
+            Ok(())
+        }
+    }
+}
+
+// Decides what waited at a place; the job that becomes known thereby.
+fn decide_at(
+    tx: &mut Tx<'_, FleetState>,
+    machine: &Machine,
+    place: Place,
+) -> Result<Option<JobId>, ServerError> {
+    let told = match told_at(machine, place) {
+        Ok(Some(told)) => told,
+        Ok(None) => return Ok(None),
+        Err(e) => {
+            is_unreadable(&e);
+            return Ok(None);
+        }
+    };
+    match (put_again(tx, machine, &told, &machine.config.policy())?, &told) {
+        (Outcome::Waits(on), _) => machine.central.orphans.waiting().pass_on(on, place),
+        (Outcome::Done, Told::Request(offer)) => return Ok(Some(job_of(offer.said.statement()))),
+        (Outcome::Done | Outcome::TooEarly, _) => {}
+    }
+    Ok(None)
 }
 
 fn has_branches(state: &FleetState) -> bool {
@@ -240,17 +200,16 @@ fn is_unreadable(e: &ServerError) {
     tracing::error!(code = e.code(), error = %e, "a part of an orphan branch cannot be read");
 }
 
-// Whether there is anything to settle: a branch that was just kept, or a job that something of one waited for.
+// Whether there is anything to settle: a branch that was just kept, a tick that its schedule was to decide first, or a job that
+// something of a branch waited for.
 fn is_to_be_settled(machine: &Machine) -> bool {
     let orphans = &machine.central.orphans;
-    if orphans.is_unsettled(running_ms()) {
-        return true;
-    }
-    !ripe(machine).is_empty()
+    orphans.look(&machine.ledger.snapshot().state);
+    orphans.is_unsettled(running_ms()) || !ripe(machine).is_empty()
 }
 
-// Jobs that are known by now and that something waits for, as many as one commit takes.
-fn ripe(machine: &Machine) -> Vec<JobId> {
+// What waits for jobs that are known by now, as much as one commit takes.
+fn ripe(machine: &Machine) -> Vec<(JobId, Place)> {
     let snapshot = machine.ledger.snapshot();
     let is_known = |job: &JobId| snapshot.state.job(job).is_some();
     machine.central.orphans.waiting().ripe(is_known, AT_ONCE)
@@ -295,35 +254,40 @@ async fn settle_alone(machine: Arc<Machine>, _only: OwnedMutexGuard<()>) {
 
 async fn settle_all(machine: &Arc<Machine>) -> Result<(), ServerError> {
     let orphans = &machine.central.orphans;
-    if orphans.is_unsettled(running_ms()) {
-        // What is kept from here on may be read, or not.
-        let kept = orphans.kept.load(Ordering::Acquire);
-        settle_branches(machine).await?;
-        orphans.settled.store(kept, Ordering::Release);
-    }
     loop {
-        let jobs = ripe(machine);
-        if jobs.is_empty() {
+        if orphans.is_unsettled(running_ms()) {
+            // What is kept from here on may be read, or not.
+            let kept = orphans.kept();
+            settle_branches(machine).await?;
+            orphans.settled(kept);
+        }
+        let ripe = ripe(machine);
+        if ripe.is_empty() {
             return Ok(());
         }
-        let (decider, of) = (Arc::clone(machine), jobs.clone());
-        let following = machine.ledger.submit(move |tx| -> Result<(), ServerError> {
-            decider.central.demand_serving()?;
-            for job in of {
-                follow(tx, &decider, VecDeque::from([job]))?;
+        in_parts(machine, ripe.clone(), |tx, machine, ripe| {
+            let jobs: BTreeSet<JobId> = ripe.iter().map(|(job, _)| *job).collect();
+            for job in &jobs {
+                take_claims(tx, machine, job)?;
             }
-            Ok(())
-        });
-        following.await?;
-        judge_late(machine, jobs.iter().copied().collect()).await?;
-        orphans.waiting().forget(&jobs);
+            let mut known = VecDeque::new();
+            for (_, place) in ripe {
+                known.extend(decide_at(tx, machine, *place)?);
+            }
+            follow(tx, machine, known)
+        })
+        .await?;
+        judge_late(machine, ripe.iter().map(|(job, _)| *job).collect()).await?;
+        if orphans.waiting().forget(&ripe) {
+            orphans.go_through_again();
+        }
     }
 }
 
 // Goes through all that is kept, and says again what nobody said again yet.
 async fn settle_branches(machine: &Arc<Machine>) -> Result<(), ServerError> {
     let orphans = &machine.central.orphans;
-    orphans.waiting().take_overflow();
+    orphans.begin();
     let reader = Arc::clone(machine);
     for branch in blocking(move || Branch::all(&reader)).await? {
         let (mut next, mut counts) = (Some(branch.first()), Counts::default());
@@ -331,54 +295,94 @@ async fn settle_branches(machine: &Arc<Machine>) -> Result<(), ServerError> {
             let (reader, of) = (Arc::clone(machine), branch.clone());
             let piece = blocking(move || of.piece(&reader, first)).await?;
             (next, counts) = (piece.next, counts.and(piece.counts));
-            say_again(machine, piece.told).await?;
+            say_again(machine, &branch, piece.told).await?;
         }
-        if branch.is_open() {
+        // What is cited is not said again.
+        if branch.is_open() && orphans.is_whole() {
             cite(machine, branch, counts).await?;
         }
     }
-    let overflows = orphans.waiting().take_overflow();
-    orphans.overflows.store(overflows, Ordering::Release);
     Ok(())
 }
 
 // One commit, but for erasures, each of which is refused alone.
-async fn say_again(machine: &Arc<Machine>, told: Vec<(Place, Told)>) -> Result<(), ServerError> {
+async fn say_again(
+    machine: &Arc<Machine>,
+    branch: &Branch,
+    told: Vec<(Place, Told)>,
+) -> Result<(), ServerError> {
     let jobs: BTreeSet<JobId> = told.iter().filter_map(|(_, told)| told.proves()).collect();
     let is_alone = |told: &Told| matches!(told, Told::Erasure(_));
-    let mut commits: Vec<Vec<(Place, Told)>> = Vec::new();
+    let mut commits: VecDeque<Vec<(Place, Told)>> = VecDeque::new();
     for (place, told) in told {
-        match commits.last_mut() {
+        match commits.back_mut() {
             Some(last) if !is_alone(&told) && !last.iter().any(|(_, told)| is_alone(told)) => {
                 last.push((place, told));
             }
-            _ => commits.push(vec![(place, told)]),
+            _ => commits.push_back(vec![(place, told)]),
         }
     }
-    for steps in commits {
+    while let Some(steps) = commits.pop_front() {
         let alone = steps.iter().any(|(_, told)| is_alone(told));
-        let (decider, policy) = (Arc::clone(machine), machine.config.policy());
+        // One record may tell two things.
+        let next = commits.front().and_then(|steps| steps.first());
+        let to = match next {
+            Some((next, _)) => next.seq.saturating_sub(1),
+            None => steps.last().map_or(0, |(last, _)| last.seq),
+        };
+        match in_parts(machine, steps, decide_steps).await {
+            Err(e) if alone && super::ticker::is_final(&e) => does_not_apply(&e),
+            decided => decided?,
+        }
+        machine.central.orphans.said_to(branch.cited.log, to);
+    }
+    judge_late(machine, jobs).await
+}
+
+fn decide_steps(
+    tx: &mut Tx<'_, FleetState>,
+    machine: &Machine,
+    steps: &[(Place, Told)],
+) -> Result<(), ServerError> {
+    let (orphans, policy) = (&machine.central.orphans, machine.config.policy());
+    for (place, told) in steps {
+        match (put_again(tx, machine, told, &policy)?, told) {
+            // Noted in the commit: a request that comes in from now on finds it.
+            (Outcome::Waits(on), _) => orphans.waiting().note(on, *place),
+            (Outcome::TooEarly, Told::Tick(tick)) => orphans.defer(&tick.schedule, tick.nominal),
+            (Outcome::Done | Outcome::TooEarly, _) => {}
+        }
+    }
+    Ok(())
+}
+
+// Decides in one commit, or in as many as it takes: one step may end many jobs.
+async fn in_parts<T: Send + Sync + 'static>(
+    machine: &Arc<Machine>,
+    steps: Vec<T>,
+    decide: fn(&mut Tx<'_, FleetState>, &Machine, &[T]) -> Result<(), ServerError>,
+) -> Result<(), ServerError> {
+    let mut parts = vec![0..steps.len()];
+    let steps = Arc::new(steps);
+    while let Some(part) = parts.pop() {
+        let (decider, of, these) = (Arc::clone(machine), Arc::clone(&steps), part.clone());
         let deciding = machine.ledger.submit(move |tx| -> Result<(), ServerError> {
             decider.central.demand_serving()?;
-            for (place, told) in &steps {
-                // Noted in the commit: a request that comes in from now on finds it.
-                match put_again(tx, &decider, told, &policy)? {
-                    Outcome::Done => {}
-                    Outcome::Waits(on) => decider.central.orphans.waiting().note(on, *place),
-                    Outcome::TooEarly => {
-                        let why = "a schedule's tick is decided at its next look";
-                        return Err(ServerError::NotServing(why.into()));
-                    }
-                }
-            }
-            Ok(())
+            decide(tx, &decider, &of[these])
         });
         match deciding.await.map_err(ServerError::from) {
-            Err(e) if alone && super::ticker::is_final(&e) => does_not_apply(&e),
+            Err(e @ ServerError::Ledger(LedgerError::Journal(JournalError::TooLarge { .. }))) => {
+                if part.len() <= 1 {
+                    tracing::error!(code = e.code(), error = %e, "a step of an orphan branch is more than a commit takes");
+                    continue;
+                }
+                let middle = part.start + part.len() / 2;
+                parts.extend([middle..part.end, part.start..middle]);
+            }
             decided => drop(decided?),
         }
     }
-    judge_late(machine, jobs).await
+    Ok(())
 }
 
 async fn blocking<T: Send + 'static>(

@@ -7,8 +7,8 @@ use ledger::core::kinds::JobId;
 use ledger_projections::Place;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Places that are remembered at most: 1 MiB.
-const PLACES_MAX: usize = 16_384;
+/// Places that are remembered at most: 1 MiB. Tests have fewer, to come to the bound.
+const PLACES_MAX: usize = if cfg!(test) { 1024 } else { 16_384 };
 
 /// See the module.
 #[derive(Default)]
@@ -21,9 +21,17 @@ pub(super) struct Waiting {
 impl Waiting {
     /// Something at a place of a branch waits for a job.
     pub(super) fn note(&mut self, on: JobId, at: Place) {
-        if self.places >= PLACES_MAX {
+        let is_known = self.by.get(&on).is_some_and(|places| places.contains(&at));
+        if !is_known && self.places >= PLACES_MAX {
             self.overflows = true;
-        } else if self.by.entry(on).or_default().insert(at) {
+        } else {
+            self.pass_on(on, at);
+        }
+    }
+
+    /// What waited for another job waits for this one; the other gives up its room.
+    pub(super) fn pass_on(&mut self, on: JobId, at: Place) {
+        if self.by.entry(on).or_default().insert(at) {
             self.places += 1;
         }
     }
@@ -33,29 +41,35 @@ impl Waiting {
         self.by.get(job).cloned()
     }
 
-    /// Some of the jobs that are known by now and that something waits for, with at most so many places beside those of one.
-    pub(super) fn ripe(&self, is_known: impl Fn(&JobId) -> bool, most: usize) -> Vec<JobId> {
-        let (mut jobs, mut places) = (Vec::new(), 0usize);
-        for (job, at) in self.by.iter().filter(|(job, _)| is_known(job)) {
-            places = places.saturating_add(at.len());
-            if !jobs.is_empty() && places > most {
-                break;
+    /// So much at most of what waits for jobs that are known by now.
+    pub(super) fn ripe(&self, is_known: impl Fn(&JobId) -> bool, most: usize) -> Vec<(JobId, Place)> {
+        let known = self.by.iter().filter(|(job, _)| is_known(job));
+        let places = known.flat_map(|(job, places)| places.iter().map(|at| (*job, *at)));
+        places.take(most).collect()
+    }
+
+    /// These are decided; whether others found no room that may have some now.
+    pub(super) fn forget(&mut self, decided: &[(JobId, Place)]) -> bool {
+        for (job, at) in decided {
+            let Some(places) = self.by.get_mut(job) else {
+                continue;
+            };
+            self.places -= usize::from(places.remove(at));
+            if places.is_empty() {
+                self.by.remove(job);
             }
-            jobs.push(*job);
         }
-        jobs
+        self.overflows
     }
 
-    /// What waited for these is decided.
-    pub(super) fn forget(&mut self, jobs: &[JobId]) {
-        for job in jobs {
-            self.places -= self.by.remove(job).map_or(0, |places| places.len());
-        }
+    /// Everything is noted anew from here on.
+    pub(super) fn begin(&mut self) {
+        self.overflows = false;
     }
 
-    /// Whether something found no room since this was asked last.
-    pub(super) fn take_overflow(&mut self) -> bool {
-        std::mem::take(&mut self.overflows)
+    /// Whether something found no room since.
+    pub(super) fn overflows(&self) -> bool {
+        self.overflows
     }
 }
 
@@ -68,18 +82,23 @@ mod tests {
         let job = |n: u64| JobId(ledger::core::digest::derived_id(&[&n.to_be_bytes()]));
         let mut waiting = Waiting::default();
         for n in 0..=u64::try_from(PLACES_MAX).unwrap() {
-            assert!(!waiting.take_overflow());
+            assert!(!waiting.overflows());
             for _ in 0..2 {
                 waiting.note(job(n / 2), Place { epoch: 1, seq: n });
             }
         }
-        assert!(waiting.take_overflow() && !waiting.take_overflow());
+        assert!(waiting.overflows());
+        waiting.begin();
+        waiting.note(job(0), Place { epoch: 1, seq: 0 });
+        assert!(!waiting.overflows(), "it has its place");
         assert_eq!(waiting.places, PLACES_MAX);
         assert_eq!(waiting.of(&job(3)).unwrap().len(), 2);
-        let ripe = waiting.ripe(|_| true, 7);
+        let ripe = waiting.ripe(|_| true, 3);
         assert_eq!(ripe.len(), 3);
-        assert_eq!(waiting.ripe(|job| *job == ripe[1], 1), [ripe[1]]);
-        waiting.forget(&ripe);
-        assert_eq!((waiting.places, waiting.of(&ripe[0])), (PLACES_MAX - 6, None));
+        assert_eq!(waiting.ripe(|job| *job == ripe[0].0, 1), [ripe[0]]);
+        // What waits for the next job takes over the room of what it waited for.
+        waiting.pass_on(job(u64::MAX), ripe[0].1);
+        assert!(!waiting.forget(&ripe));
+        assert_eq!((waiting.places, waiting.of(&ripe[0].0)), (PLACES_MAX - 2, None));
     }
 }

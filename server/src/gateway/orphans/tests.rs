@@ -19,6 +19,8 @@ use ledger_projections::queue::{Phase, Standing};
 use ledger_projections::schedules::Input;
 use std::path::Path;
 
+mod bounds;
+
 const SECRET: &str = "the customer is called Xanthippe Quackenbush-Zylberstein";
 
 type Raws = Vec<(Vec<u8>, Option<Payload>)>;
@@ -274,7 +276,7 @@ fn a_branch_is_settled_when_all_of_it_is_here_and_what_comes_meanwhile_is_settle
     let (orphans, studio) = (Orphans::default(), MachineId::new("studio").unwrap());
     // What earlier processes kept.
     assert!(orphans.is_unsettled(0));
-    orphans.settled.store(1, Ordering::Release);
+    orphans.settled(1);
     assert!(!orphans.is_unsettled(0));
 
     orphans.hear(&studio, true, 0);
@@ -337,12 +339,12 @@ async fn a_long_branch_is_settled_in_bounded_pieces_and_a_claim_at_its_end_holds
 
     // Somebody has seen more, in the middle of it.
     let next = first_piece.next.unwrap();
-    say_again(machine, first_piece.told).await.unwrap();
+    say_again(machine, &branch, first_piece.told).await.unwrap();
     assert_eq!(gateway.standing(&given), Standing::Released, "known with its job");
     let at = gateway.end(&gateway.log(Stream::Order));
     machine.central.freeze("studio has seen more".into());
     let rest = branch.piece(machine, next).unwrap();
-    let refused = say_again(machine, rest.told).await;
+    let refused = say_again(machine, &branch, rest.told).await;
     assert!(matches!(refused, Err(ServerError::NotServing(_))), "{refused:?}");
     settle(machine).await;
     assert_eq!(gateway.end(&gateway.log(Stream::Order)), at);
