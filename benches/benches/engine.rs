@@ -3,7 +3,8 @@
 //! With `-- --quick` it only sees that everything runs. With `-- --large` it makes a store of five million receipts too. With
 //! `-- --plot FILE` it draws the plot. With `-- --appends threads`, `--appends tickets`, `--verifies full`, `--verifies hashes`
 //! or `--folds` it does that and nothing else, for a profiler to look at. With `-- --fleet` it measures the queue and the fleet
-//! and nothing else (with `--quick`, only that it runs); with `-- --jobs 1` or `--jobs 16`, jobs of a fleet with so many nodes.
+//! and nothing else (with `--quick`, only that it runs; with `--nodes 1` or `--nodes 16`, only the jobs of a fleet with so many nodes,
+//! beside SQLite); with `-- --jobs 1` or `--jobs 16`, one round of jobs of such a fleet, 20,000 or as many as `--count` says.
 //! With `-- --sync` or `-- --sync COUNT` a backlog of 500,000 or so many receipts goes from a real node to a real gateway.
 
 use ledger::Ledger;
@@ -13,6 +14,11 @@ use ledger_benches::{
     CALLERS, CROWD, Failed, Size, append, child, daemons, fleet, fold, plot, report, run, sync, verify,
 };
 use std::path::Path;
+use tikv_jemallocator::Jemalloc;
+
+// As the binary `ledger` has it.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Receipts of the large store.
 const LARGE: usize = 5_000_000;
@@ -45,12 +51,17 @@ fn main() -> Result<(), Failed> {
         } else {
             fleet::Effort::FULL
         };
-        println!("{}", fleet::rows::rows(&fleet::measure(dir.path(), effort)?));
-    } else if let Some(nodes) = value_of("--jobs") {
+        let only = value_of("--nodes")
+            .map(|nodes| nodes.parse::<usize>())
+            .transpose()?;
         println!(
-            "{:?}",
-            fleet::profile(dir.path(), nodes.parse()?, PROFILED_FLEET)?
+            "{}",
+            fleet::rows::rows(&fleet::measure(dir.path(), effort, only)?)
         );
+    } else if let Some(nodes) = value_of("--jobs") {
+        let count = value_of("--count").map_or(Ok(PROFILED_FLEET), |count| count.parse::<usize>())?;
+        let round = fleet::profile(dir.path(), nodes.parse()?, count)?;
+        println!("{}", fleet::rows::round(&round));
     } else if has("--sync") {
         let receipts = value_of("--sync").and_then(|count| count.parse().ok());
         println!("{}", sync::run(dir.path(), receipts.unwrap_or(sync::WEEK))?);

@@ -19,6 +19,11 @@ use error::CliError;
 use exit::Exit;
 use output::Output;
 use std::process::ExitCode;
+use tikv_jemallocator::Jemalloc;
+
+// Of this binary only: a job takes some 8 % less CPU than with the system's (ADR 0025).
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);

@@ -7,19 +7,57 @@ use tokio::time::Instant;
 const AT_ONCE: u32 = 4;
 /// How many times as long as a run of a copied log took the copying rests, while the machine has jobs to run.
 const RESTS: u32 = 12;
+/// The same while the log brings more than is copied, at first: a burst of jobs goes first.
+const RESTS_IN_A_BURST: u32 = 64;
+/// How long a copy may be behind until it takes its share all the same.
+const BURST_MAX: Duration = Duration::from_secs(30);
 /// The longest such rest.
-const REST_MAX: Duration = Duration::from_secs(1);
+const REST_MAX: Duration = Duration::from_secs(5);
+/// How often it is looked whether the machine still has work, and how many looks in turn must find none: between two short jobs, and
+/// while it waits for the next ones, it has none either.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+const IDLE_LOOKS: u32 = 5;
 
-/// How long the copying of logs rests on a machine that runs jobs, after it worked so long: live work comes first.
+/// How long the copying of a log rests on a machine that runs jobs: live work comes first.
 ///
 /// ```
-/// # use ledger_server::pace::rest_after;
+/// # use ledger_server::pace::Rests;
 /// # use std::time::Duration;
-/// assert_eq!(rest_after(Duration::from_millis(10)), Duration::from_millis(120));
-/// assert_eq!(rest_after(Duration::from_secs(60)), Duration::from_secs(1));
+/// let mut rests = Rests::default();
+/// assert_eq!(rests.after(Duration::from_millis(10), false), Duration::from_millis(120));
+/// assert_eq!(rests.after(Duration::from_millis(10), true), Duration::from_millis(640));
+/// assert_eq!(rests.after(Duration::from_secs(60), true), Duration::from_secs(5));
 /// ```
-pub fn rest_after(worked: Duration) -> Duration {
-    worked.saturating_mul(RESTS).min(REST_MAX)
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rests {
+    // Since when there is more of the log than was copied.
+    behind: Option<Instant>,
+}
+
+impl Rests {
+    /// How long to rest after a run that took so long, and left more to be copied or not.
+    pub fn after(&mut self, worked: Duration, more: bool) -> Duration {
+        let behind = more.then(|| *self.behind.get_or_insert_with(Instant::now));
+        self.behind = behind;
+        let times = match behind {
+            Some(since) if since.elapsed() < BURST_MAX => RESTS_IN_A_BURST,
+            _ => RESTS,
+        };
+        worked.saturating_mul(times).min(REST_MAX)
+    }
+}
+
+/// Rests for a time, or until there was no work for half a second; not at all where there is none. `works` says whether there is work, or
+/// was since it was asked last.
+pub async fn rest(time: Duration, mut works: impl FnMut() -> bool) {
+    let (until, mut idle) = (Instant::now() + time, 0);
+    if !works() {
+        return;
+    }
+    while idle < IDLE_LOOKS && Instant::now() < until {
+        tokio::time::sleep_until(until.min(Instant::now() + LOOK_EVERY)).await;
+        idle = if works() { 0 } else { idle + 1 };
+    }
 }
 
 /// Lets a few through at once, then one in every so long a time. Nothing that comes alone ever waits.
@@ -86,5 +124,30 @@ mod tests {
         let now = Instant::now();
         assert!((0..4).all(|_| pace.begin() <= Instant::now()), "{now:?}");
         assert!(pace.begin() > now);
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_falls_behind_lets_a_burst_go_first_and_then_takes_its_share() {
+        let (mut rests, worked) = (Rests::default(), Duration::from_millis(1));
+        assert_eq!(rests.after(worked, true), worked * RESTS_IN_A_BURST);
+        rests.behind = rests.behind.and_then(|since| since.checked_sub(BURST_MAX));
+        assert_eq!(rests.after(worked, true), worked * RESTS);
+        assert_eq!(rests.after(worked, false), worked * RESTS);
+        assert_eq!(rests.after(worked, true), worked * RESTS_IN_A_BURST);
+    }
+
+    #[tokio::test]
+    async fn a_rest_ends_when_there_was_no_work_for_a_while() {
+        let (mut looks, begun) = (0, Instant::now());
+        // None at the third look, which is between two jobs, and from the fifth on.
+        let works = || {
+            looks += 1;
+            [1, 2, 4].contains(&looks)
+        };
+        rest(Duration::from_secs(3600), works).await;
+        assert_eq!(looks, 4 + IDLE_LOOKS);
+        assert!(begun.elapsed() >= LOOK_EVERY * (looks - 1));
+        rest(LOOK_EVERY / 2, || true).await;
+        rest(Duration::from_secs(3600), || false).await;
     }
 }

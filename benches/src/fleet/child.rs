@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -139,6 +140,11 @@ async fn gateway(dir: &Path) -> Result<(), Failed> {
         tell(std::slice::from_ref(&address))?;
         let mut commands = commands();
         let mut signed = VecDeque::new();
+        let commits = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&commits);
+        machine.ledger.on_commit(move |_| {
+            counted.fetch_add(1, Ordering::AcqRel);
+        });
         while let Some(line) = commands.recv().await {
             let words: Vec<&str> = line.split(' ').collect();
             let told = match words.as_slice() {
@@ -163,7 +169,7 @@ async fn gateway(dir: &Path) -> Result<(), Failed> {
                     }
                     Vec::new()
                 }
-                ["receipts"] => {
+                ["counts"] => {
                     let logs = machine
                         .ledger
                         .snapshot()
@@ -171,7 +177,7 @@ async fn gateway(dir: &Path) -> Result<(), Failed> {
                         .values()
                         .map(|chain| chain.tip().0 + 1)
                         .sum::<u64>();
-                    vec![logs.to_string()]
+                    vec![logs.to_string(), commits.load(Ordering::Acquire).to_string()]
                 }
                 _ => return Err(format!("no such command: {line}").into()),
             };

@@ -83,6 +83,10 @@ pub struct Round {
     pub nodes_us: f64,
     /// Receipts of all logs at the gateway, for each job.
     pub receipts: f64,
+    /// Batches that became durable at the gateway, for each job.
+    pub commits: f64,
+    /// What all nodes together did for each job, in the order of [`Told::counts`].
+    pub nodes: [f64; 5],
 }
 
 /// What all of it came to.
@@ -104,14 +108,15 @@ pub struct Fleet {
     pub idle: Option<(f64, f64)>,
 }
 
-/// Measures all of it in a folder.
+/// Measures all of it in a folder; with `only`, no more than the jobs of a fleet with so many nodes, one of [`NODES`].
 ///
 /// # Errors
 /// What any part says.
-pub fn measure(dir: &Path, effort: Effort) -> Result<Fleet, Failed> {
+pub fn measure(dir: &Path, effort: Effort, only: Option<usize>) -> Result<Fleet, Failed> {
     let runtime = child::runtime()?;
     let mut told = Fleet::default();
-    for (at, nodes) in NODES.into_iter().enumerate() {
+    let wanted = |nodes: usize| only.is_none_or(|only| only == nodes);
+    for (at, nodes) in NODES.into_iter().enumerate().filter(|(_, nodes)| wanted(*nodes)) {
         for _ in 0..effort.rounds {
             let round = runtime.block_on(jobs(&dir.join("fleet"), nodes, effort, &mut told.lone_ms))?;
             eprintln!("{nodes} nodes: {round:?}");
@@ -126,6 +131,9 @@ pub fn measure(dir: &Path, effort: Effort) -> Result<Fleet, Failed> {
             )?);
             std::fs::remove_dir_all(table)?;
         }
+    }
+    if only.is_some() {
+        return Ok(told);
     }
     runtime.block_on(processes(&dir.join("real"), effort, &mut told))?;
     let mut gateway = found(&dir.join("swarm"))?;
@@ -185,7 +193,7 @@ async fn jobs(dir: &Path, nodes: usize, effort: Effort, lone_ms: &mut Vec<f64>) 
         }
     }
     gateway.ask(&format!("sign {NO_OP} {}", effort.jobs))?;
-    let (had, cpu): (u32, _) = (number_of(&gateway.ask("receipts")?)?, gateway.cpu_s());
+    let (had, cpu, before) = (gateway_counts(&mut gateway)?, gateway.cpu_s(), told.counts());
     let runtime = tokio::runtime::Handle::current();
     let ours = tokio::task::block_in_place(|| {
         counted(|| {
@@ -208,7 +216,7 @@ async fn jobs(dir: &Path, nodes: usize, effort: Effort, lone_ms: &mut Vec<f64>) 
         .cpu_s()
         .zip(cpu)
         .map(|(now, then)| (now - then) * 1e6 / jobs);
-    let came: u32 = number_of(&gateway.ask("receipts")?)?;
+    let (came, nodes) = (gateway_counts(&mut gateway)?, told.counts());
     gateway.ask(&format!("succeeded {}", done + effort.jobs))?;
     stop.send_replace(true);
     while let Some(ended) = working.join_next().await {
@@ -219,7 +227,9 @@ async fn jobs(dir: &Path, nodes: usize, effort: Effort, lone_ms: &mut Vec<f64>) 
         per_second: ours.per_second,
         gateway_us,
         nodes_us: ours.cpu_us,
-        receipts: f64::from(came - had) / jobs,
+        receipts: f64::from(came[0] - had[0]) / jobs,
+        commits: f64::from(came[1] - had[1]) / jobs,
+        nodes: [0, 1, 2, 3, 4].map(|at| number(nodes[at] - before[at]) / jobs),
     })
 }
 
@@ -264,6 +274,12 @@ async fn processes(dir: &Path, effort: Effort, told: &mut Fleet) -> Result<(), F
     told.processes_s = number(effort.processes) * 1e3 / took_ms;
     node.stop()?;
     gateway.stop()
+}
+
+// Receipts of all logs at the gateway, and batches that became durable there.
+fn gateway_counts(gateway: &mut Process) -> Result<[u32; 2], Failed> {
+    let told = gateway.ask("counts")?;
+    Ok([number_of(&told)?, number_of(told.get(1..).unwrap_or_default())?])
 }
 
 fn number_of<T: std::str::FromStr>(lines: &[String]) -> Result<T, Failed>

@@ -16,7 +16,7 @@ use ledger_server::exchange::{
     Claim, ClaimAnswer, Claimed, Declared, Hello, HelloAnswer, Mark, Pull, PullAnswer, Push, PushAnswer,
     RUN_BYTES_MAX, RUN_RECORDS_MAX, Raw, decode, encode,
 };
-use ledger_server::pace::{Pace, rest_after};
+use ledger_server::pace::{Pace, Rests, rest};
 use ledger_server::setup;
 use std::path::Path;
 use std::sync::Arc;
@@ -55,6 +55,17 @@ pub struct Told {
     succeeded: AtomicUsize,
     started_us: AtomicU64,
     moved: Notify,
+    done: Done,
+}
+
+/// What was done so far, of all nodes together.
+#[derive(Default)]
+struct Done {
+    claims: AtomicUsize,
+    pushes: AtomicUsize,
+    pulls: AtomicUsize,
+    pulled: AtomicUsize,
+    commits: AtomicUsize,
 }
 
 impl Told {
@@ -67,6 +78,18 @@ impl Told {
             }
             moved.await;
         }
+    }
+
+    /// What was done so far: claims, pushes, pulls of the order, records that these brought, batches that became durable here.
+    pub fn counts(&self) -> [usize; 5] {
+        let Done {
+            claims,
+            pushes,
+            pulls,
+            pulled,
+            commits,
+        } = &self.done;
+        [claims, pushes, pulls, pulled, commits].map(|count| count.load(Ordering::Acquire))
     }
 
     /// When the newest run started, by the clock that all processes share.
@@ -98,8 +121,9 @@ impl Node {
             .central_key;
         let signer = Arc::new(MachineSigner(ledger.clone()));
         let (changed, _) = watch::channel(());
-        let wake = changed.clone();
+        let (wake, counted) = (changed.clone(), Arc::clone(told));
         ledger.on_commit(move |_| {
+            counted.done.commits.fetch_add(1, Ordering::AcqRel);
             wake.send_replace(());
         });
         let node = Arc::new(Self {
@@ -219,6 +243,7 @@ impl Node {
             )
             .await?;
         self.acknowledged.store(answer.mark.seq + 1, Ordering::Release);
+        self.told.done.pushes.fetch_add(1, Ordering::AcqRel);
         self.told.succeeded.fetch_add(ends, Ordering::AcqRel);
         self.told.moved.notify_waiters();
         Ok(sent)
@@ -242,7 +267,9 @@ impl Node {
             .order()
             .ok_or("a node knows its order")?
             .log;
-        let mut pace = Pace::new(PULLS_APART);
+        let (mut pace, mut rests) = (Pace::new(PULLS_APART), Rests::default());
+        let own = self.own(Stream::Work)?;
+        let mut work = self.mark(&own);
         loop {
             let pull = Pull {
                 log,
@@ -251,6 +278,11 @@ impl Node {
             };
             let answer: PullAnswer = self.exchange("pull", encode(&pull)).await?;
             let (began, complete) = (tokio::time::Instant::now(), answer.complete);
+            self.told.done.pulls.fetch_add(1, Ordering::AcqRel);
+            self.told
+                .done
+                .pulled
+                .fetch_add(answer.records.len(), Ordering::AcqRel);
             let chain = self.ledger.snapshot().logs.get(&log).cloned();
             let raw = answer
                 .records
@@ -260,9 +292,12 @@ impl Node {
             let verified = tokio::task::spawn_blocking(move || VerifiedRun::verify(raw, chain.as_deref()));
             if let Some(run) = verified.await?? {
                 self.ledger.submit(move |tx| tx.intake(&run).map(drop)).await?;
-                if self.running.load(Ordering::Acquire) > 0 {
-                    tokio::time::sleep(rest_after(began.elapsed())).await;
-                }
+                let time = rests.after(began.elapsed(), !complete);
+                rest(time, || {
+                    let now = self.mark(&own);
+                    std::mem::replace(&mut work, now) != now || self.running.load(Ordering::Acquire) > 0
+                })
+                .await;
                 if complete {
                     pace.wait().await;
                 }
@@ -286,6 +321,7 @@ impl Node {
                 wait_ms: WAIT_MS,
             };
             let answer: ClaimAnswer = self.exchange("claim", encode(&claim)).await?;
+            self.told.done.claims.fetch_add(1, Ordering::AcqRel);
             for claimed in answer.jobs {
                 let place = places.pop().ok_or("no more jobs than free slots")?;
                 let node = Arc::clone(&self);

@@ -1,8 +1,30 @@
 //! The fleet's rows of `docs/PERFORMANCE.md`.
 
-use super::{Fleet, NODES, middle, percentile};
+use super::{Fleet, NODES, Round, middle, percentile};
 use crate::measure::{median, median_cost};
 use crate::table::{Aim, Row, Table};
+
+/// One round, in words.
+pub fn round(round: &Round) -> String {
+    let gateway = round.gateway_us.unwrap_or(0.0);
+    format!(
+        "{:.0} jobs/s, {:.0} µs of CPU a job: gateway {gateway:.0}, nodes {:.0}; for each job {}",
+        round.per_second,
+        gateway + round.nodes_us,
+        round.nodes_us,
+        done(std::slice::from_ref(round)),
+    )
+}
+
+// How often things were done for each job: what batches are shared among.
+fn done(rounds: &[Round]) -> String {
+    let [claims, pushes, pulls, pulled, commits] =
+        [0, 1, 2, 3, 4].map(|at| middle(rounds, |round| round.nodes[at]));
+    format!(
+        "{:.2} batches at the gateway, {commits:.2} at the nodes; {claims:.2} claims, {pushes:.2} pushes, {pulls:.3} pulls of {pulled:.1} records",
+        middle(rounds, |round| round.commits),
+    )
+}
 
 /// The rows that the fleet is measured by.
 pub fn rows(fleet: &Fleet) -> Table {
@@ -48,12 +70,16 @@ pub fn rows(fleet: &Fleet) -> Table {
             format!("of it the gateway's, {nodes} node{s}"),
             format!("{gateway:.0} µs, {receipts:.1} receipts a job"),
         ));
+        rows.push(Row::new(
+            format!("done for each job, {nodes} node{s}"),
+            done(ours),
+        ));
     }
     let waits = [
         ("run.started durable, no process", &fleet.lone_ms),
         ("the handler's own first line, as a process", &fleet.process_ms),
     ];
-    for (until, ms) in waits {
+    for (until, ms) in waits.into_iter().filter(|(_, ms)| !ms.is_empty()) {
         rows.push(Row::new(
             format!("submit to {until}, idle node"),
             format!(
@@ -63,10 +89,12 @@ pub fn rows(fleet: &Fleet) -> Table {
             ),
         ));
     }
-    rows.push(Row::new(
-        "jobs a second, one real node, `true` as a process under its supervisor, 4 slots",
-        format!("{:.0}/s", fleet.processes_s),
-    ));
+    if fleet.processes_s > 0.0 {
+        rows.push(Row::new(
+            "jobs a second, one real node, `true` as a process under its supervisor, 4 slots",
+            format!("{:.0}/s", fleet.processes_s),
+        ));
+    }
     if let Some(beaten) = &fleet.beaten {
         let what = format!("{} machines that beat: CPU of the gateway", beaten.machines);
         rows.push(match beaten.cores {

@@ -300,7 +300,7 @@ pub async fn run(
     let receipts =
         |told: Vec<String>| -> Result<u32, Failed> { Ok(told.first().ok_or("a number")?.parse()?) };
     let (had, began, cpu) = (
-        receipts(gateway.ask("receipts")?)?,
+        receipts(gateway.ask("counts")?)?,
         Instant::now(),
         gateway.cpu_s(),
     );
@@ -325,7 +325,7 @@ pub async fn run(
     }
     let seconds = began.elapsed().as_secs_f64();
     let used = gateway.cpu_s().zip(cpu).map(|(now, then)| (now - then) / seconds);
-    let came = receipts(gateway.ask("receipts")?)? - had;
+    let came = receipts(gateway.ask("counts")?)? - had;
     Ok(Beaten {
         machines,
         cores: used,

@@ -7,7 +7,7 @@
 use super::claiming::claim_round;
 use super::earlier::give_earlier;
 use super::follow::{offer_all, offer_orphans, show_fork};
-use super::pull::pull_order;
+use super::pull::{Pulls, pull_order};
 use super::push::Pushes;
 use crate::client::{ClientError, Signed};
 use crate::clock::running_ms;
@@ -15,7 +15,6 @@ use crate::error::ServerError;
 use crate::exchange::{Hello, HelloAnswer, Mark, decode, encode};
 use crate::jobs::Jobs;
 use crate::machine::Machine;
-use crate::pace::Pace;
 use ledger::core::{LogId, Stream};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,7 +57,7 @@ pub(crate) struct Link {
     // The id of a claim that was dropped without an answer, to be asked again under the same id.
     pub(super) unanswered: std::sync::Mutex<Option<[u8; 16]>>,
     // How closely pulls of each log follow each other.
-    pub(super) pulls: std::sync::Mutex<BTreeMap<LogId, Pace>>,
+    pub(super) pulls: std::sync::Mutex<BTreeMap<LogId, Pulls>>,
     /// When the last acknowledged beat was sent, by the clock that counts sleep.
     pub(crate) beat_ms: AtomicU64,
     /// A lease's term as the gateway says, milliseconds; 0 while it is not known.

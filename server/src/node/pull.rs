@@ -6,11 +6,11 @@
 use super::follow::follow_epoch;
 use super::link::{EXCHANGE_TIMEOUT, Link};
 use crate::error::ServerError;
-use crate::exchange::{Pull, PullAnswer, Start, encode};
+use crate::exchange::{Mark, Pull, PullAnswer, Start, encode};
 use crate::machine::Machine;
-use crate::pace::{Pace, rest_after};
+use crate::pace::{Pace, Rests, rest};
 use ledger::PrunedStart;
-use ledger::core::LogId;
+use ledger::core::{LogId, Stream};
 use ledger::intake::VerifiedRun;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,19 +36,49 @@ pub(super) async fn pull_log(link: &Arc<Link>, log: LogId, wait_ms: u32) -> Resu
     if is_empty {
         return Ok(more);
     }
-    if link.jobs().is_busy() {
-        tokio::time::sleep(rest_after(began.elapsed())).await;
-    }
-    if !more {
-        tokio::time::sleep_until(next_pull(link, log)).await;
+    let (time, next) = link.pulled(log, began.elapsed(), more);
+    rest(time, || link.works(log)).await;
+    if let Some(next) = next {
+        tokio::time::sleep_until(next).await;
     }
     Ok(more)
 }
 
-// When a log that was pulled to its end may be pulled again.
-fn next_pull(link: &Link, log: LogId) -> Instant {
-    let mut pulls = link.pulls.lock().expect("pulls lock");
-    pulls.entry(log).or_insert_with(|| Pace::new(PULLS_APART)).begin()
+/// How closely pulls of a log follow each other.
+pub(super) struct Pulls {
+    pace: Pace,
+    rests: Rests,
+    // The end of this machine's work log when it was last looked whether there is work.
+    work: Option<Mark>,
+}
+
+impl Link {
+    // How long the copying of a log rests, and when it may be pulled again if there was no more of it.
+    fn pulled(&self, log: LogId, worked: Duration, more: bool) -> (Duration, Option<Instant>) {
+        let mut pulls = self.pulls.lock().expect("pulls lock");
+        let pulls = pulls.entry(log).or_insert_with(|| Pulls {
+            pace: Pace::new(PULLS_APART),
+            rests: Rests::default(),
+            work: self.work(),
+        });
+        let time = pulls.rests.after(worked, more);
+        (time, (!more).then(|| pulls.pace.begin()))
+    }
+
+    // Whether anything runs here, or told of itself since this was asked last for a log.
+    fn works(&self, log: LogId) -> bool {
+        let work = self.work();
+        let mut pulls = self.pulls.lock().expect("pulls lock");
+        let told = pulls
+            .get_mut(&log)
+            .is_some_and(|pulls| std::mem::replace(&mut pulls.work, work) != work);
+        told || self.jobs().is_busy()
+    }
+
+    fn work(&self) -> Option<Mark> {
+        let log = self.machine.ledger.own_log(Stream::Work)?;
+        self.mark(&log)
+    }
 }
 
 /// Takes in what a pull of a log brought; whether there is more to come.
