@@ -299,11 +299,7 @@ pub async fn run(
     let open = Arc::new(Semaphore::new(OPEN_MAX));
     let receipts =
         |told: Vec<String>| -> Result<u32, Failed> { Ok(told.first().ok_or("a number")?.parse()?) };
-    let (had, began, cpu) = (
-        receipts(gateway.ask("counts")?)?,
-        Instant::now(),
-        gateway.cpu_s(),
-    );
+    let (had, began, cpu) = (receipts(gateway.ask("counts")?)?, Instant::now(), gateway.cpu_s());
     let mut slowest_ms: f64 = 0.0;
     let mut ticks = tokio::time::interval(step);
     for _ in 0..periods {
