@@ -7,6 +7,8 @@
 mod claimed;
 mod run;
 mod spent;
+#[cfg(test)]
+mod tests;
 
 use crate::error::ServerError;
 use crate::exchange::{Claimed, Declared};
