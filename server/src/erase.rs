@@ -5,10 +5,12 @@
 
 use crate::error::ServerError;
 use crate::machine::Machine;
+use ledger::core::kinds::Erased;
 use ledger::core::statement::VerifiedStatement;
 use ledger::core::{ReceiptId, Stream};
 use ledger::{Appended, LedgerError, Receipt, Tx};
 use ledger_projections::FleetState;
+use ledger_projections::central::OrderTx;
 
 /// What an erasure came to.
 #[derive(Clone, Debug)]
@@ -46,8 +48,11 @@ impl Machine {
             erased: Vec::new(),
             repeated: true,
         };
-        for target in targets {
-            let (receipt, repeated) = self.erase_one(stream, target, reason).await?;
+        let mut targets = targets.into_iter().peekable();
+        while let Some(target) = targets.next() {
+            // With the last, in the same commit, what was sealed since.
+            let is_last = targets.peek().is_none();
+            let (receipt, repeated) = self.erase_one(stream, target, reason, is_last).await?;
             erasure.erased.push(receipt);
             erasure.repeated &= repeated;
         }
@@ -59,13 +64,23 @@ impl Machine {
         stream: Stream,
         target: Receipt,
         reason: &str,
+        is_last: bool,
     ) -> Result<(Receipt, bool), ServerError> {
         // Checks reason and target before anything is signed.
         let said = self.sign_as_actor(ledger::erase::draft(&target, reason)?)?;
         let reason = reason.to_owned();
         let committed = self
             .ledger
-            .submit(move |tx| say(tx, stream, &target, &reason, &said))
+            .submit(move |tx| -> Result<Appended, ServerError> {
+                let appended = say(tx, stream, &target, &reason, &said)?;
+                if let Some(erased) = ledger::erase::said(appended.receipt())
+                    && is_last
+                    && stream == Stream::Order
+                {
+                    everywhere(tx, &erased)?;
+                }
+                Ok(appended)
+            })
             .await?;
         let repeated = committed.value.is_repetition();
         let receipt = self.settled(&committed.value, committed.receipts)?;
@@ -98,4 +113,18 @@ fn say(
         return Ok(tx.erase(stream, target, reason)?);
     }
     Err(LedgerError::MayNotErase(target.id()).into())
+}
+
+/// Central erases a statement wherever else it was sealed, in the commit in which it was erased in one place: whoever asked for that
+/// knows of no other.
+///
+/// # Errors
+/// [`LedgerError`] as the engine's.
+pub(crate) fn everywhere(tx: &mut Tx<'_, FleetState>, erased: &Erased) -> Result<(), LedgerError> {
+    for copy in OrderTx::sealings(tx, &erased.record)? {
+        if copy.statement().payload.is_some() && tx.erased_by(&copy.evidence())?.is_none() {
+            tx.append(Stream::Order, ledger::erase::draft(&copy, &erased.reason)?)?;
+        }
+    }
+    Ok(())
 }

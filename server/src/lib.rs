@@ -32,6 +32,7 @@ pub mod retention;
 mod say;
 pub mod setup;
 mod standing;
+mod steering;
 pub mod vault;
 pub mod worker;
 

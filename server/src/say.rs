@@ -7,12 +7,12 @@ use crate::error::ServerError;
 use crate::gateway::central;
 use crate::gateway::schedules;
 use crate::machine::{AppendAnswer, Machine, RequestAnswer};
+use crate::steering::{follow_up, may_not_say};
 use ledger::clock::SystemEntropy;
-use ledger::core::kinds::{self, AnyDetail, Detail, InadmissibleReason, JobId, RequestReceived};
+use ledger::core::kinds::{self, Detail, InadmissibleReason, JobId, RequestReceived};
 use ledger::core::statement::VerifiedStatement;
-use ledger::core::{Draft, Statement, Stream};
-use ledger::{Appended, Receipt, Tx};
-use ledger_projections::FleetState;
+use ledger::core::{Draft, Stream};
+use ledger::{Appended, Receipt};
 use ledger_projections::notices;
 use ledger_projections::queue::{answer_for, decide};
 use std::collections::BTreeSet;
@@ -207,13 +207,16 @@ impl Machine {
                     about.before(tx, statement, &policy)?;
                 }
                 let appended = tx.append_signed(stream, &said)?;
-                if let Some(erased) = ledger::erase::said(appended.receipt())
-                    && tx.erased_by(&erased.record)?.is_none()
-                {
-                    return Err(ledger::LedgerError::MayNotErase(erased.id).into());
+                if let Some(erased) = ledger::erase::said(appended.receipt()) {
+                    if tx.erased_by(&erased.record)?.is_none() {
+                        return Err(ledger::LedgerError::MayNotErase(erased.id).into());
+                    }
+                    if stream == Stream::Order {
+                        crate::erase::everywhere(tx, &erased)?;
+                    }
                 }
                 if !appended.is_repetition() {
-                    follow_up(tx, said.statement(), &appended)?;
+                    follow_up(tx, said.statement(), appended.receipt())?;
                 }
                 Ok(appended)
             })
@@ -326,53 +329,6 @@ impl Machine {
             None => Ok(self.ledger.durable(seen)?),
         }
     }
-}
-
-fn may_not_say(said: &Statement, reason: InadmissibleReason) -> ServerError {
-    let kind = &said.kind;
-    ServerError::Forbidden(format!(
-        "this key may not say {kind} here ({reason:?}); ask for a grant"
-    ))
-}
-
-/// Seals in the order what a person says about a job, with what follows from it.
-///
-/// # Errors
-/// [`ServerError::Forbidden`] when the author may not say it, and what the queue refuses.
-pub(crate) fn steer(tx: &mut Tx<'_, FleetState>, said: &VerifiedStatement) -> Result<(), ServerError> {
-    let (statement, now) = (said.statement(), tx.now_us());
-    tx.state()
-        .authorise(statement, Stream::Order, false, now)
-        .map_err(|reason| may_not_say(statement, reason))?;
-    if tx.find(&statement.author, &statement.id)?.is_none() {
-        decide::steers(tx.state(), statement, now)?;
-    }
-    let appended = tx.append_signed(Stream::Order, said)?;
-    if !appended.is_repetition() {
-        follow_up(tx, statement, &appended)?;
-    }
-    Ok(())
-}
-
-// What Central decides from a statement that was just sealed in the order.
-fn follow_up(tx: &mut Tx<'_, FleetState>, said: &Statement, appended: &Appended) -> Result<(), ServerError> {
-    match said.any_detail() {
-        Ok(AnyDetail::JobCancelAsked(_)) => {
-            let drafts = decide::cancel_asked(tx.state(), appended.receipt())?;
-            central::put(tx, drafts)?;
-        }
-        Ok(AnyDetail::JobReleased(_)) => {
-            let drafts = decide::steered(tx.state(), appended.receipt(), tx.now_us());
-            central::put(tx, drafts)?;
-        }
-        Ok(AnyDetail::JobDiscarded(_)) => central::settle(tx)?,
-        Ok(AnyDetail::NodeRetired(retired)) => {
-            let drafts = decide::give_up_on(tx.state(), &retired.machine, tx.now_us());
-            central::put(tx, drafts)?;
-        }
-        _ => {}
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! What an orphan branch tells, decided anew: the steps of one commit.
 
-use super::branch::{About, Told, job_of, lacks, steered};
+use super::about::{About, steered};
+use super::branch::{Told, job_of, lacks};
 use super::central;
 use crate::error::ServerError;
-use crate::machine::Machine;
-use crate::say;
+use crate::steering;
 use ledger::core::kinds::{Detail, Erased, Evidence, Fence, InadmissibleReason, JobId};
 use ledger::core::{Draft, ReceiptId, Stream, Subject, VerifiedStatement};
 use ledger::{LedgerError, Receipt, Tx};
@@ -40,13 +40,15 @@ pub(super) struct Tick {
     pub(super) nominal: i64,
     /// The request as Central said it.
     pub(super) draft: Draft,
+    /// Whether it fired before the cut: the schedule does not decide it once more.
+    pub(super) is_decided: bool,
     pub(super) about: About,
 }
 
 impl Tick {
     /// What becomes of it; nothing when its job is known.
     pub(super) fn becomes(&self, state: &FleetState) -> Option<FiredBefore> {
-        let claimed = !self.about.claims.is_empty();
+        let claimed = self.is_decided || !self.about.claims.is_empty();
         let unknown = state.job(&self.job).is_none();
         unknown.then(|| fired_before(state, &self.schedule, self.nominal, claimed))
     }
@@ -77,7 +79,6 @@ pub(super) enum Outcome {
 /// [`ServerError`] when the store cannot take it, and for an erasure that is not permitted.
 pub(super) fn put_again(
     tx: &mut Tx<'_, FleetState>,
-    machine: &Machine,
     told: &Told,
     policy: &Policy,
 ) -> Result<Outcome, ServerError> {
@@ -109,12 +110,12 @@ pub(super) fn put_again(
             if let Some(job) = job {
                 return Ok(Outcome::Waits(job));
             }
-            match say::steer(tx, said) {
+            match steering::steer(tx, said) {
                 Err(e) if super::ticker::is_final(&e) => does_not_apply(&e),
                 said => said?,
             }
         }
-        Told::Erasure(erasure) => erase(tx, machine, erasure)?,
+        Told::Erasure(erasure) => erase(tx, erasure)?,
     }
     Ok(Outcome::Done)
 }
@@ -152,14 +153,14 @@ fn ask_again(tx: &mut Tx<'_, FleetState>, tick: &Tick, policy: &Policy) -> Resul
 
 // A payload is destroyed where the branch says so, and wherever else its author's statement was sealed: in the order that goes on, when
 // it was offered again. For those Central speaks itself.
-fn erase(tx: &mut Tx<'_, FleetState>, machine: &Machine, erasure: &Erasure) -> Result<(), ServerError> {
+fn erase(tx: &mut Tx<'_, FleetState>, erasure: &Erasure) -> Result<(), ServerError> {
     let record = erasure.erased.record;
-    let target = machine.ledger.get(&record.log, record.seq)?;
-    let target = target.filter(|target| target.seal_digest() == record.seal);
+    let target = tx.get(&record.log, record.seq)?;
+    let is_here = target.is_some_and(|target| target.seal_digest() == record.seal);
     if tx.erased_by(&record)?.is_none() {
         match &erasure.signed {
             // Who the author of what it erases is shows when that comes in. It was heeded: Central says it.
-            Some(said) if target.is_some() => {
+            Some(said) if is_here => {
                 let (statement, now) = (said.statement(), tx.now_us());
                 let may = tx.state().authorise(statement, Stream::Order, false, now);
                 may.map_err(|reason| may_not_erase(erasure.erased.id, reason))?;
@@ -175,20 +176,7 @@ fn erase(tx: &mut Tx<'_, FleetState>, machine: &Machine, erasure: &Erasure) -> R
             return Err(LedgerError::MayNotErase(erasure.erased.id).into());
         }
     }
-    let Some(target) = target else {
-        return Ok(());
-    };
-    for copy in machine.ledger.find(&target.id())? {
-        let said = copy.statement();
-        if said.author == target.statement().author
-            && said.payload.is_some()
-            && tx.erased_by(&copy.evidence())?.is_none()
-        {
-            let draft = ledger::erase::draft(&copy, &erasure.erased.reason)?;
-            tx.append(Stream::Order, draft)?;
-        }
-    }
-    Ok(())
+    Ok(crate::erase::everywhere(tx, &erasure.erased)?)
 }
 
 fn may_not_erase(id: ReceiptId, reason: InadmissibleReason) -> ServerError {

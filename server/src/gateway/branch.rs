@@ -2,25 +2,22 @@
 //!
 //! A branch whose end `log.cited` names was settled up to there: what was asked there applied then, or was refused, and is not asked
 //! again months later. Only what nobody could decide yet is read again: it names a job whose request is not here.
-//!
-//! What the branches tell about one job is found by the index, so that whoever decides about a request knows its claims however far
-//! behind it they stand.
 
-use super::again::{AT_ONCE, BYTES_AT_ONCE, Erasure, Offer, Report, Tick};
-use super::records::{evidence, raw_of};
+use super::about::{About, steered};
+use super::again::{AT_ONCE, BYTES_AT_ONCE, Erasure, Offer, Tick};
+use super::records::raw_of;
 use crate::error::ServerError;
 use crate::exchange::Raw;
 use crate::machine::Machine;
 use ledger::core::digest::derived_id;
 use ledger::core::kinds::{
-    AnyDetail, CitedHead, Class, Detail, Evidence, Fence, JobCancelAsked, JobClaimed, JobDiscarded, JobHeld,
-    JobId, JobLateResult, JobReleased, LateVerdict, LogCited, RequestReceived,
+    AnyDetail, CitedHead, Class, Detail, Fence, JobCancelAsked, JobClaimed, JobDiscarded, JobHeld, JobId,
+    JobReleased, LogCited, RequestReceived,
 };
 use ledger::core::{Draft, Payload, ReceiptId, Record, SignedStatement, Statement, VerifiedStatement};
 use ledger::{LedgerError, Receipt};
 use ledger_projections::schedules::FiredBefore;
 use ledger_projections::{FleetState, Place};
-use std::collections::BTreeSet;
 
 /// What people say about jobs that is said again, beside erasures.
 const STEERS: [&str; 4] = [
@@ -31,8 +28,6 @@ const STEERS: [&str; 4] = [
 ];
 /// Records of a branch that are looked through for one piece at most.
 const LOOK_MAX: usize = 4096;
-/// Receipts about one subject that the index gives at most.
-const ABOUT_SUBJECT_MAX: usize = 10_000;
 
 /// The end of an order behind its cut.
 #[derive(Clone)]
@@ -317,16 +312,23 @@ fn told(machine: &Machine, receipt: &Receipt) -> Result<Option<Told>, ServerErro
 // The request that a schedule's tick became; its cause says which.
 fn tick(machine: &Machine, receipt: &Receipt) -> Result<Option<Told>, ServerError> {
     let (said, job) = (receipt.statement(), job_of(receipt.statement()));
-    let mut fired = None;
+    let (mut fired, snapshot) = (None, machine.ledger.snapshot());
+    let is_before_cut = |fired: &Receipt| {
+        let mut epochs = snapshot.state.epochs();
+        let row = epochs.find(|(_, row)| row.log == fired.log());
+        row.is_some_and(|(_, row)| row.cut.is_none_or(|(cut, _)| fired.seq() <= cut))
+    };
     for cause in said.cause.iter() {
         let found = machine.ledger.find(cause)?.into_iter();
         let mut found = found.filter(|found| found.log() == receipt.log());
         fired = found.find_map(|found| match found.statement().any_detail() {
-            Ok(AnyDetail::ScheduleFired(fired)) if fired.job == job => Some(fired),
+            Ok(AnyDetail::ScheduleFired(fired)) if fired.job == job => Some((fired, is_before_cut(&found))),
             _ => None,
         });
     }
-    let Some(fired) = fired else { return Ok(None) };
+    let Some((fired, is_decided)) = fired else {
+        return Ok(None);
+    };
     let draft = Draft {
         kind: said.kind.clone(),
         schema: said.schema,
@@ -351,6 +353,7 @@ fn tick(machine: &Machine, receipt: &Receipt) -> Result<Option<Told>, ServerErro
         schedule: fired.schedule,
         nominal: fired.nominal,
         draft,
+        is_decided,
         about: About::of(machine, &job)?,
     }))))
 }
@@ -359,7 +362,8 @@ fn claim(receipt: &Receipt) -> Option<Told> {
     claimed(receipt).map(|_| Told::Claim(receipt.clone()))
 }
 
-fn claimed(receipt: &Receipt) -> Option<JobId> {
+/// The job that Central says is claimed.
+pub(super) fn claimed(receipt: &Receipt) -> Option<JobId> {
     match receipt.statement().any_detail() {
         Ok(AnyDetail::JobClaimed(claimed)) if receipt.record.author_signature().is_none() => {
             Some(claimed.job)
@@ -403,81 +407,6 @@ fn spread(machine: &Machine, receipt: &Receipt) -> Result<Option<Told>, ServerEr
     Ok(None)
 }
 
-/// What the branches tell about one job, and what was told under its claims before they were known.
-#[derive(Default)]
-pub(super) struct About {
-    /// Its claims.
-    pub(super) claims: Vec<Receipt>,
-    /// Reports that were rejected because nobody knew their claim, in the order in which they were, and without those that have another
-    /// verdict by now.
-    pub(super) reports: Vec<Report>,
-}
-
-impl About {
-    // How many things are decided of it, and how many bytes it holds.
-    fn size(&self) -> (usize, usize) {
-        let bytes = |receipt: &Receipt| receipt.record.bytes().len();
-        let claims = self.claims.iter().map(bytes);
-        let reports = self.reports.iter().map(|(_, report)| bytes(report));
-        (
-            self.claims.len() + self.reports.len(),
-            claims.chain(reports).sum(),
-        )
-    }
-
-    /// Finds it in this store.
-    ///
-    /// # Errors
-    /// [`LedgerError`] when the store cannot be read.
-    pub(super) fn of(machine: &Machine, job: &JobId) -> Result<Self, ServerError> {
-        let snapshot = machine.ledger.snapshot();
-        let state = &snapshot.state;
-        let (mut claims, mut fences) = (Vec::new(), BTreeSet::new());
-        let mut rejected: Vec<(Fence, Evidence)> = Vec::new();
-        let mut note = |receipt: Receipt| {
-            let row = state.epochs().find(|(_, row)| row.log == receipt.log());
-            let Some((epoch, row)) = row else { return };
-            let is_beyond = row.cut.is_some_and(|(cut, _)| receipt.seq() > cut);
-            match receipt.statement().any_detail() {
-                Ok(AnyDetail::JobClaimed(_)) if is_beyond && claimed(&receipt) == Some(*job) => {
-                    fences.insert(Fence::of_claim(*epoch, receipt.seq(), &receipt.seal_digest()));
-                    claims.push(receipt);
-                }
-                Ok(AnyDetail::JobLateResult(late))
-                    if !is_beyond && late.job == *job && late.verdict == LateVerdict::Rejected =>
-                {
-                    rejected.push((late.fence, late.evidence));
-                }
-                _ => {}
-            }
-        };
-        let found = machine.ledger.by_subject(&job.subject())?;
-        if found.len() < ABOUT_SUBJECT_MAX {
-            found.into_iter().for_each(note);
-        } else {
-            // More than the index gives.
-            let over = state.epochs().skip_while(|(_, row)| row.cut.is_none());
-            for (_, row) in over {
-                for receipt in machine.ledger.range(&row.log, 0, u64::MAX) {
-                    let receipt = receipt?;
-                    if [JobClaimed::KIND, JobLateResult::KIND].contains(&receipt.kind()) {
-                        note(receipt);
-                    }
-                }
-            }
-        }
-        let mut reports = Vec::new();
-        for (fence, at) in rejected.into_iter().filter(|(fence, _)| fences.contains(fence)) {
-            if let Some(report) = evidence(machine, &at)?
-                && state.verdict(&fence, &report.id()).is_none()
-            {
-                reports.push((fence, report));
-            }
-        }
-        Ok(Self { claims, reports })
-    }
-}
-
 /// The id under which the order cites a branch up to a seq.
 pub(super) fn cited_id(cited: &CitedHead, seq: u64) -> ReceiptId {
     derived_id(&[b"orphan branch", &cited.log.0, &seq.to_be_bytes()])
@@ -499,12 +428,16 @@ fn settled_to(
                 row.log == receipt.log() && row.cut.is_none_or(|(cut, _)| receipt.seq() <= cut)
             })
     };
-    for seq in (cut.saturating_add(1)..=cited.head.seq).rev() {
+    let orphans = &machine.central.orphans;
+    let (asked, mut settled) = orphans.cited(&cited.log).unwrap_or((cut, cut));
+    for seq in (asked.saturating_add(1)..=cited.head.seq).rev() {
         if machine.ledger.find(&cited_id(cited, seq))?.iter().any(counts) {
-            return Ok(seq);
+            settled = seq;
+            break;
         }
     }
-    Ok(cut)
+    orphans.cite(cited.log, cited.head.seq, settled);
+    Ok(settled)
 }
 
 /// The job that a request becomes.
@@ -520,17 +453,6 @@ pub(super) fn lacks(state: &FleetState, request: &Statement) -> Option<JobId> {
     let spec = &asked.spec;
     let mut named = spec.depends_on.iter().chain(&spec.retry_of);
     named.find(|job| state.job(job).is_none()).copied()
-}
-
-/// The job that a person's word is about.
-pub(super) fn steered(said: &Statement) -> Option<JobId> {
-    match said.any_detail() {
-        Ok(AnyDetail::JobCancelAsked(said)) => Some(said.job),
-        Ok(AnyDetail::JobHeld(said)) => Some(said.job),
-        Ok(AnyDetail::JobReleased(said)) => Some(said.job),
-        Ok(AnyDetail::JobDiscarded(said)) => Some(said.job),
-        _ => None,
-    }
 }
 
 // Whether nobody could decide about it yet.

@@ -16,10 +16,11 @@ use crate::error::ServerError;
 use crate::exchange::{Mark, Push, PushAnswer};
 use crate::machine::Machine;
 use crate::node::{close, reopen, succeed};
+use crate::steering;
 use ledger::core::kinds::{EpochStarted, NoticeTopic};
 use ledger::core::{Draft, LogId, MachineId, Record, Stream, Subject, chain};
 use ledger::intake::VerifiedRun;
-use ledger::{CommitError, LedgerError, Published};
+use ledger::{LedgerError, Published};
 use ledger_projections::central::put;
 use ledger_projections::{FleetState, notices};
 use std::collections::BTreeSet;
@@ -272,15 +273,23 @@ pub(crate) async fn begin(machine: &Arc<Machine>) -> Result<(), ServerError> {
         cut.seq
     );
     tracing::warn!(epoch, previous = %order.log, cut = cut.seq, "the next epoch begins");
-    let begun = machine.ledger.submit(move |tx| -> Result<(), LedgerError> {
+    let (last, policy) = (machine.ledger.get(&order.log, cut.seq)?, machine.config.policy());
+    let begun = machine.ledger.submit(move |tx| -> Result<(), ServerError> {
         let subject = Subject::new("order").expect("short and printable");
         tx.append(Stream::Order, Draft::of(&started, subject))?;
         let key: [&[u8]; 2] = [b"epoch", &started.log.0];
         let drafts = notices::raise(tx.state(), NoticeTopic::CentralFrozen, None, &text, &key);
         put(tx, drafts)?;
-        Ok(())
+        // The cut may be in the middle of a commit.
+        match last.map_or(Ok(()), |last| steering::complete(tx, &last, &policy)) {
+            Err(e) if super::ticker::is_final(&e) => {
+                tracing::warn!(code = e.code(), error = %e, "what was asked last before the cut is refused");
+                Ok(())
+            }
+            completed => completed,
+        }
     });
-    begun.await.map_err(CommitError::into_ledger)?;
+    begun.await?;
     let begun = machine.ledger.snapshot();
     if begun.state.order().map(|order| order.log) != Some(own) {
         return Err(ServerError::NotServing(format!(

@@ -1,6 +1,7 @@
 //! What only the machine that writes the order does: taking in other machines' logs, deciding, watching the clock,
 //! telling people.
 
+mod about;
 mod again;
 mod backlog;
 mod branch;

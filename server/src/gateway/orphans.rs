@@ -11,8 +11,9 @@
 //! Everything is made from what is kept, a bounded piece at a time, and is done when it was done: a crash anywhere is made up for at
 //! the next start, or by the machine, which tells of its branch until it is settled. Each commit asks anew whether Central decides.
 
+use super::about::About;
 use super::again::{AT_ONCE, Outcome, Report, does_not_apply, judge, put_again, take};
-use super::branch::{About, Branch, Counts, Told, cited_id, job_of, told_at};
+use super::branch::{Branch, Counts, Told, cited_id, job_of, told_at};
 use super::{central, epochs};
 use crate::clock::running_ms;
 use crate::error::ServerError;
@@ -184,7 +185,7 @@ fn decide_at(
             return Ok(None);
         }
     };
-    match (put_again(tx, machine, &told, &machine.config.policy())?, &told) {
+    match (put_again(tx, &told, &machine.config.policy())?, &told) {
         (Outcome::Waits(on), _) => machine.central.orphans.waiting().pass_on(on, place),
         (Outcome::Done, Told::Request(offer)) => return Ok(Some(job_of(offer.said.statement()))),
         (Outcome::Done | Outcome::TooEarly, _) => {}
@@ -346,7 +347,7 @@ fn decide_steps(
 ) -> Result<(), ServerError> {
     let (orphans, policy) = (&machine.central.orphans, machine.config.policy());
     for (place, told) in steps {
-        match (put_again(tx, machine, told, &policy)?, told) {
+        match (put_again(tx, told, &policy)?, told) {
             // Noted in the commit: a request that comes in from now on finds it.
             (Outcome::Waits(on), _) => orphans.waiting().note(on, *place),
             (Outcome::TooEarly, Told::Tick(tick)) => orphans.defer(&tick.schedule, tick.nominal),
@@ -421,12 +422,10 @@ async fn judge_late(machine: &Arc<Machine>, mut jobs: BTreeSet<JobId>) -> Result
 }
 
 async fn cite(machine: &Arc<Machine>, branch: Branch, counts: Counts) -> Result<(), ServerError> {
-    let decider = Arc::clone(machine);
+    let (decider, cited) = (Arc::clone(machine), branch.cited);
     let citing = machine.ledger.submit(move |tx| -> Result<(), ServerError> {
         decider.central.demand_serving()?;
-        let Branch {
-            epoch, cut, cited, ..
-        } = branch;
+        let Branch { epoch, cut, .. } = branch;
         let id = cited_id(&cited, cited.head.seq);
         let subject = Subject::new("order").expect("short and printable");
         let draft = Draft::of(&LogCited { heads: vec![cited] }, subject);
@@ -461,6 +460,10 @@ async fn cite(machine: &Arc<Machine>, branch: Branch, counts: Counts) -> Result<
         Ok(())
     });
     citing.await?;
+    machine
+        .central
+        .orphans
+        .cite(cited.log, cited.head.seq, cited.head.seq);
     Ok(())
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct Orphans {
     waiting: Mutex<Waiting>,
     // Up to where this process said again what a branch tells, by its log.
     said: Mutex<BTreeMap<LogId, u64>>,
+    // Up to where the order was asked for citations of a branch, and the newest seq that it cites.
+    cited: Mutex<BTreeMap<LogId, (u64, u64)>>,
     // Schedule and nominal time, microseconds since 1970, of the earliest tick that a schedule is to decide first.
     too_early: Mutex<Option<(String, i64)>>,
     // More of this machine's own work log is here than when it began.
@@ -35,6 +37,7 @@ impl Default for Orphans {
             bringing: Mutex::default(),
             waiting: Mutex::default(),
             said: Mutex::default(),
+            cited: Mutex::default(),
             too_early: Mutex::default(),
             brought_work: AtomicBool::new(false),
         }
@@ -123,6 +126,18 @@ impl Orphans {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let before = said.entry(log).or_default();
         *before = to.max(*before);
+    }
+
+    /// Up to where the order was asked for citations of a branch, and the newest seq that it cites.
+    pub(in super::super) fn cited(&self, log: &LogId) -> Option<(u64, u64)> {
+        let cited = self.cited.lock().unwrap_or_else(PoisonError::into_inner);
+        cited.get(log).copied()
+    }
+
+    /// The order was asked so far, and cites a branch up to there.
+    pub(in super::super) fn cite(&self, log: LogId, asked: u64, to: u64) {
+        let mut cited = self.cited.lock().unwrap_or_else(PoisonError::into_inner);
+        cited.insert(log, (asked, to));
     }
 
     /// All that is kept is gone through from its beginning.

@@ -172,3 +172,78 @@ async fn steps_that_are_more_together_than_a_commit_takes_are_decided_in_several
     assert_eq!(gateway.end(&facts), before + 288);
     gateway.close().await;
 }
+
+#[tokio::test]
+async fn a_cut_in_the_middle_of_a_commit_loses_neither_a_request_nor_a_tick() {
+    let dir = tempfile::tempdir().unwrap();
+    let (home, old) = (dir.path().join("home"), dir.path().join("old"));
+    let gateway = Gateway::found(&home).await;
+    gateway.define("nightly", Misfire::RunOnce).await;
+    gateway.close().await;
+    copy(&home, &old);
+    let gateway = Gateway::open(&home);
+    let order = gateway.log(Stream::Order);
+    let cut = gateway.end(&order);
+    gateway.fire("nightly").await;
+    let (job, _) = gateway.fired("nightly");
+    let mut tail = gateway.tail(&order, cut, gateway.end(&order));
+    gateway.close().await;
+    // Another copy ends behind the tick, in front of its request.
+    let is_fired = |(record, _): &(Vec<u8>, Option<Payload>)| {
+        let record = ledger::core::Record::parse(record).unwrap();
+        let detail = record.statement().any_detail();
+        matches!(detail, Ok(ledger::core::kinds::AnyDetail::ScheduleFired(fired)) if fired.job == job)
+    };
+    let at = tail.iter().position(is_fired).unwrap();
+    let beyond = tail.split_off(at + 1);
+    let behind = Machine::open_behind(&old, Config::default()).unwrap();
+    let chain = behind.ledger.snapshot().logs.get(&order).cloned();
+    let run = VerifiedRun::verify(tail, chain.as_deref()).unwrap().unwrap();
+    let taking = behind.ledger.submit(move |tx| tx.intake(&run).map(drop));
+    taking.await.unwrap();
+    let gateway = Gateway::go_on(behind, &old).await;
+    gateway.bring(&beyond).await;
+    settle(&gateway.0).await;
+    assert_eq!(gateway.phase(&job), Some(Phase::Ready));
+
+    // The copy ends behind a request, in front of its job.
+    let asked = gateway.said(&spec("render"), None);
+    let job = job_of(asked.statement());
+    gateway.seal_alone(vec![asked]).await;
+    assert_eq!(gateway.phase(&job), None);
+    gateway.close().await;
+    let gateway = Gateway::put_back(&old).await;
+    assert_eq!(gateway.phase(&job), Some(Phase::Ready));
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn what_its_author_erases_once_a_branch_is_settled_is_gone_there_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (home, old) = (dir.path().join("home"), dir.path().join("old"));
+    let gateway = Gateway::found(&home).await;
+    gateway.close().await;
+    copy(&home, &old);
+    let gateway = Gateway::open(&home);
+    let order = gateway.log(Stream::Order);
+    let cut = gateway.end(&order);
+    let request = gateway.said(&spec("render"), Some(SECRET));
+    let id = request.statement().id;
+    gateway.0.request(request).await.unwrap();
+    let tail = gateway.tail(&order, cut, gateway.end(&order));
+    gateway.close().await;
+
+    let gateway = Gateway::put_back(&old).await;
+    gateway.bring(&tail).await;
+    settle(&gateway.0).await;
+    assert_eq!(gateway.count("log.cited"), 1);
+    let sealed = gateway.0.ledger.find(&id).unwrap();
+    let own = gateway.log(Stream::Order);
+    let again = sealed.iter().find(|sealed| sealed.log() == own).unwrap();
+    let draft = ledger::erase::draft(again, "they asked for it").unwrap();
+    let said = gateway.0.sign_as_actor(draft).unwrap();
+    assert!(holds(&old, SECRET));
+    gateway.0.append(said).await.unwrap();
+    assert!(!holds(&old, SECRET));
+    gateway.close().await;
+}
