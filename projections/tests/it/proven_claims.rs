@@ -117,6 +117,27 @@ fn an_exclusive_job_that_is_claimed_is_held_as_soon_as_that_claim_ends_when_a_lo
 }
 
 #[test]
+fn a_job_of_which_a_lost_order_tells_only_that_it_was_accepted_goes_on() {
+    for (handler, ends) in [("render", Phase::Ready), ("nobody-runs-it", Phase::Parked)] {
+        let mut then = World::studio();
+        let mut now = then.clone();
+        let job = then.submit(spec(handler));
+        let known = now.journal.len();
+        for receipt in &then.journal[known..] {
+            now.take(receipt.clone());
+            if receipt.kind() == "job.accepted" {
+                break;
+            }
+        }
+        assert_eq!(now.state.job(&job).unwrap().phase(), Phase::Accepted);
+        now.next_epoch();
+        now.tick();
+        let row = now.state.job(&job).unwrap();
+        assert_eq!((row.phase(), now.inert()), (ends, 0), "{handler}");
+    }
+}
+
+#[test]
 fn a_run_that_was_told_to_stop_by_somebody_whose_word_is_lost_is_charged_to_nobody() {
     for (handler, ends) in [("render", Phase::Ready), ("pay", Phase::Parked)] {
         let mut world = World::studio();

@@ -6,7 +6,7 @@
 
 use super::dependencies::held;
 use super::{OrderDraft, about, steer};
-use crate::queue::{Job, Refusal};
+use crate::queue::{Job, Phase, Refusal};
 use crate::{FleetState, notices};
 use ledger_core::kinds::{AnyDetail, Class, Evidence, Fence, HeldReason, JobClaimProven, JobId, NoticeTopic};
 use ledger_core::{MachineId, Record, chain};
@@ -61,8 +61,13 @@ pub fn prove_claim(state: &FleetState, record: &Record) -> Result<Vec<OrderDraft
         },
     };
     let mut drafts = vec![about(&job.id, &proven, Some(record.statement().id))];
+    let hold = match job.phase() {
+        // The order was lost behind its acceptance.
+        Phase::Accepted => Ok(vec![held(&job.id, HeldReason::ByHand, GIVEN_IN_LOST_TAIL)]),
+        _ => steer::hold(state, &job.id, GIVEN_IN_LOST_TAIL),
+    };
     if proven.class == Class::Exclusive
-        && let Ok(held) = steer::hold(state, &job.id, GIVEN_IN_LOST_TAIL)
+        && let Ok(held) = hold
     {
         // Nothing of it when it was held before; its person has to know all the same.
         drafts.extend(held);

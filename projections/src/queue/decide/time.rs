@@ -2,7 +2,7 @@
 
 use super::dependencies::{free, settle};
 use super::steer::unpaused;
-use super::{OrderDraft, about, ready, routing};
+use super::{OrderDraft, about, parked, ready, routing};
 use crate::FleetState;
 use crate::queue::{Job, JobState, Phase, Policy, micros};
 use ledger_core::kinds::{HeldReason, JobCancelAsked, JobExpired, ParkedReason, ReadyReason};
@@ -12,7 +12,8 @@ pub const DUE_MAX: usize = 1024;
 
 /// Drafts for everything that is due at `now`, microseconds since 1970: what waited for its time becomes ready; what is past
 /// its deadline expires, and a run is told to stop first; parked jobs whose handler is declared by now are released; pauses
-/// end; jobs whose dependencies ended go on or are given up. Failovers are not among them.
+/// end; jobs whose dependencies ended go on or are given up, and so do those of which a lost order tells no more than that they
+/// were accepted. Failovers are not among them.
 pub fn due(state: &FleetState, now: i64, policy: &Policy) -> Vec<OrderDraft> {
     let timed = state.queue().timed_until(now);
     let timed = timed.filter_map(|job| time_came(job, now, policy));
@@ -23,11 +24,23 @@ pub fn due(state: &FleetState, now: i64, policy: &Policy) -> Vec<OrderDraft> {
             && routing::fitting(state, &job.spec).next().is_some()
     });
     let served = served.map(|job| free(state, &job.id, &job.spec, now, ReadyReason::HandlerDeclared));
+    // An order that was lost behind the acceptance of a job ends before what followed from it.
+    let cut_off = state.jobs_in(Phase::Accepted).flat_map(|job| {
+        if routing::fitting(state, &job.spec).next().is_some() {
+            return vec![free(state, &job.id, &job.spec, now, ReadyReason::Accepted)];
+        }
+        let reason = ParkedReason::UnknownHandler;
+        parked(state, &job.id, &job.spec.handler, reason, None, None)
+    });
     let ended = state.queue().pauses().filter_map(|(handler, pause)| {
         let over = pause.until.is_some_and(|until| until <= now);
         over.then(|| unpaused(handler, "its end came"))
     });
-    let all = timed.chain(served).chain(ended).chain(settle(state, now));
+    let all = timed
+        .chain(served)
+        .chain(cut_off)
+        .chain(ended)
+        .chain(settle(state, now));
     all.take(DUE_MAX).collect()
 }
 
