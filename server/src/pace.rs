@@ -37,27 +37,36 @@ pub struct Rests {
 impl Rests {
     /// How long to rest after a run that took so long, and left more to be copied or not.
     pub fn after(&mut self, worked: Duration, more: bool) -> Duration {
-        let behind = more.then(|| *self.behind.get_or_insert_with(Instant::now));
-        self.behind = behind;
-        let times = match behind {
-            Some(since) if since.elapsed() < BURST_MAX => RESTS_IN_A_BURST,
-            _ => RESTS,
+        let since = if more {
+            *self.behind.get_or_insert_with(Instant::now)
+        } else {
+            return worked.saturating_mul(RESTS).min(REST_MAX);
+        };
+        let times = match since.elapsed() < BURST_MAX {
+            true => RESTS_IN_A_BURST,
+            false => RESTS,
         };
         worked.saturating_mul(times).min(REST_MAX)
     }
+
+    /// There was no work: the next burst is another one.
+    pub fn idle(&mut self) {
+        self.behind = None;
+    }
 }
 
-/// Rests for a time, or until there was no work for half a second; not at all where there is none. `works` says whether there is work, or
-/// was since it was asked last.
-pub async fn rest(time: Duration, mut works: impl FnMut() -> bool) {
+/// Rests for a time, or until there was no work for half a second, and says whether that was so; not at all where there is none. `works`
+/// says whether there is work, or was since it was asked last.
+pub async fn rest(time: Duration, mut works: impl FnMut() -> bool) -> bool {
     let (until, mut idle) = (Instant::now() + time, 0);
     if !works() {
-        return;
+        return true;
     }
     while idle < IDLE_LOOKS && Instant::now() < until {
         tokio::time::sleep_until(until.min(Instant::now() + LOOK_EVERY)).await;
         idle = if works() { 0 } else { idle + 1 };
     }
+    idle == IDLE_LOOKS
 }
 
 /// Lets a few through at once, then one in every so long a time. Nothing that comes alone ever waits.
@@ -132,7 +141,10 @@ mod tests {
         assert_eq!(rests.after(worked, true), worked * RESTS_IN_A_BURST);
         rests.behind = rests.behind.and_then(|since| since.checked_sub(BURST_MAX));
         assert_eq!(rests.after(worked, true), worked * RESTS);
+        // One that caught up once is in the same burst still, until there was no work.
         assert_eq!(rests.after(worked, false), worked * RESTS);
+        assert_eq!(rests.after(worked, true), worked * RESTS);
+        rests.idle();
         assert_eq!(rests.after(worked, true), worked * RESTS_IN_A_BURST);
     }
 
@@ -144,10 +156,10 @@ mod tests {
             looks += 1;
             [1, 2, 4].contains(&looks)
         };
-        rest(Duration::from_secs(3600), works).await;
+        assert!(rest(Duration::from_secs(3600), works).await);
         assert_eq!(looks, 4 + IDLE_LOOKS);
         assert!(begun.elapsed() >= LOOK_EVERY * (looks - 1));
-        rest(LOOK_EVERY / 2, || true).await;
-        rest(Duration::from_secs(3600), || false).await;
+        assert!(!rest(LOOK_EVERY / 2, || true).await);
+        assert!(rest(Duration::from_secs(3600), || false).await);
     }
 }

@@ -293,11 +293,14 @@ impl Node {
             if let Some(run) = verified.await?? {
                 self.ledger.submit(move |tx| tx.intake(&run).map(drop)).await?;
                 let time = rests.after(began.elapsed(), !complete);
-                rest(time, || {
+                let idle = rest(time, || {
                     let now = self.mark(&own);
                     std::mem::replace(&mut work, now) != now || self.running.load(Ordering::Acquire) > 0
                 })
                 .await;
+                if idle {
+                    rests.idle();
+                }
                 if complete {
                     pace.wait().await;
                 }

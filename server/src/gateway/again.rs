@@ -103,7 +103,7 @@ pub(super) fn put_again(
             if let Some(job) = job {
                 return Ok(Outcome::Waits(job));
             }
-            prove(tx, [claim])?;
+            prove(tx, [&**claim])?;
         }
         Told::Steer(said) => {
             let job = steered(said.statement()).filter(|job| tx.state().job(job).is_none());

@@ -84,9 +84,9 @@ pub(super) enum Told {
     /// To be said once more by Central, unless the schedule made up for it.
     Tick(Box<Tick>),
     /// To be proven, or to wait for the request of its job.
-    Claim(Receipt),
+    Claim(Box<Receipt>),
     /// To be said again, or to wait for the request of its job.
-    Steer(VerifiedStatement),
+    Steer(Box<VerifiedStatement>),
     /// A payload is destroyed, wherever it was sealed.
     Erasure(Box<Erasure>),
 }
@@ -305,7 +305,7 @@ fn told(machine: &Machine, receipt: &Receipt) -> Result<Option<Told>, ServerErro
             about,
         }))
     } else {
-        Told::Steer(again)
+        Told::Steer(Box::new(again))
     }))
 }
 
@@ -335,7 +335,7 @@ fn tick(machine: &Machine, receipt: &Receipt) -> Result<Option<Told>, ServerErro
         grade: said.grade,
         subject: said.subject.clone(),
         cause: said.cause,
-        trace: said.trace.clone(),
+        trace: said.trace,
         detail: said.detail.clone(),
         id: Some(said.id),
         content: None,
@@ -359,7 +359,7 @@ fn tick(machine: &Machine, receipt: &Receipt) -> Result<Option<Told>, ServerErro
 }
 
 fn claim(receipt: &Receipt) -> Option<Told> {
-    claimed(receipt).map(|_| Told::Claim(receipt.clone()))
+    claimed(receipt).map(|_| Told::Claim(Box::new(receipt.clone())))
 }
 
 /// The job that Central says is claimed.

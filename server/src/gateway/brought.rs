@@ -31,7 +31,12 @@ pub(super) async fn judge_collected(machine: &Arc<Machine>) -> Result<(), Server
             };
             let root = head.filter(|head| head.seq == last).map(|head| head.root);
             let (own, policy) = (machine.id().clone(), machine.config.policy());
+            let healing = Arc::clone(machine);
             let judging = machine.ledger.submit(move |tx| -> Result<(), ServerError> {
+                // It decides already, though nobody else asks it to: somebody may show meanwhile that it must not.
+                if let Some(why) = healing.central.frozen() {
+                    return Err(ServerError::NotServing(why));
+                }
                 Ok(admit(tx, &receipts, &[], stream, root, &own, &policy)?)
             });
             judging.await?;

@@ -106,7 +106,7 @@ async fn keep_whole(
     let orphans = &machine.central.orphans;
     match kept?.value {
         Some(Stream::Order) => orphans.brought(node, running_ms()),
-        Some(Stream::Work) => orphans.brought_own_work(),
+        Some(Stream::Work) => orphans.brought_own_work(running_ms()),
         _ => {}
     }
     let mark = super::exchange::mark_of(machine, &log);
@@ -357,13 +357,15 @@ fn decide_steps(
     Ok(())
 }
 
+type Decide<T> = fn(&mut Tx<'_, FleetState>, &Machine, &[T]) -> Result<(), ServerError>;
+
 // Decides in one commit, or in as many as it takes: one step may end many jobs.
 async fn in_parts<T: Send + Sync + 'static>(
     machine: &Arc<Machine>,
     steps: Vec<T>,
-    decide: fn(&mut Tx<'_, FleetState>, &Machine, &[T]) -> Result<(), ServerError>,
+    decide: Decide<T>,
 ) -> Result<(), ServerError> {
-    let mut parts = vec![0..steps.len()];
+    let mut parts: Vec<_> = std::iter::once(0..steps.len()).collect();
     let steps = Arc::new(steps);
     while let Some(part) = parts.pop() {
         let (decider, of, these) = (Arc::clone(machine), Arc::clone(&steps), part.clone());

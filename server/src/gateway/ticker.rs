@@ -88,7 +88,7 @@ pub(crate) async fn tick_forever(
                 tracing::error!(code = e.code(), error = %e, "the ticker could not write what time brought");
             }
             orphans::settle_soon(&machine);
-            if machine.central.orphans.take_brought_work() {
+            if machine.central.orphans.take_brought_work(now_ms) {
                 let jobs = Arc::clone(&jobs);
                 tokio::spawn(async move {
                     if let Err(e) = jobs.recover_brought().await {

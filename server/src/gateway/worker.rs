@@ -1,6 +1,6 @@
 //! The gateway's own worker: ordinary claims of its own machine, without the wire.
 
-use super::{central, claim_now, opens_in};
+use super::{central, claim_now, opens_in, orphans};
 use crate::error::ServerError;
 use crate::exchange::Claim;
 use crate::jobs::Jobs;
@@ -37,6 +37,8 @@ pub(crate) async fn work_here(machine: Arc<Machine>, jobs: Arc<Jobs>, mut stop: 
             _ = stop.wait_for(|stop| *stop) => return,
         }
     }
+    // What a kept orphan branch proves was given is known before anything is claimed.
+    orphans::settle(&machine).await;
     let mut changed = machine.changed();
     loop {
         changed.mark_unchanged();

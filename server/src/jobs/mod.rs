@@ -188,14 +188,31 @@ impl Jobs {
         let open: Vec<(Fence, JobId)> = open.map(|(fence, run)| (*fence, run.job)).collect();
         drop(snapshot);
         for (fence, job) in open {
-            // What runs here, or what an earlier process left, is told of by those that look after it.
-            let is_held = self.held.lock().expect("held lock").contains_key(&fence);
-            if !is_held && !self.run_dir(&fence).exists() {
+            if self.hold_brought(&fence) {
                 tracing::info!(%fence, %job, "a run was lost with this machine's disk");
-                self.lost(&fence, &job).await?;
+                let told = self.lost(&fence, &job).await;
+                self.held.lock().expect("held lock").remove(&fence);
+                told?;
             }
         }
         Ok(())
+    }
+
+    // Takes a run that only the log knows of, so that its end is told once. What runs here, or what an earlier process left, is told of
+    // by those that look after it; what has ended meanwhile, by nobody.
+    fn hold_brought(&self, fence: &Fence) -> bool {
+        let mut held = self.held.lock().expect("held lock");
+        let state = &self.machine.ledger.snapshot().state;
+        let is_open = state.run(fence).is_some_and(|run| run.ended.is_none());
+        let is_taken = !is_open || held.contains_key(fence) || self.run_dir(fence).exists();
+        if !is_taken {
+            let nobody = Held {
+                handler: String::new(),
+                cancel: None,
+            };
+            held.insert(*fence, nobody);
+        }
+        !is_taken
     }
 
     // Whether it is proven and told what became of the run.

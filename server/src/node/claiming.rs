@@ -8,6 +8,9 @@ use crate::exchange::{Claim, ClaimAnswer, encode};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The part of a term that a claim waits for work at most.
+const WAIT_OF_TERM: u32 = 5;
+
 /// Claims what there is, or waits for it.
 pub(super) async fn claim_round(link: &Arc<Link>) -> Result<(), ServerError> {
     let mut synced = link.synced.subscribe();
@@ -47,7 +50,8 @@ pub(super) async fn claim_round(link: &Arc<Link>) -> Result<(), ServerError> {
             ledger::clock::Entropy::fill(&ledger::clock::SystemEntropy, &mut id);
             id
         });
-    let wait = wait_ms(link);
+    // No longer than leaves a lease that is given at once in its term: see `is_in_term`.
+    let wait = wait_ms(link).min(term_ms / WAIT_OF_TERM);
     let claim = Claim {
         claim: id,
         incarnation: link.machine().incarnation(),

@@ -1,6 +1,7 @@
 //! Copies beside the order: the gateway's own work and facts, so that its disk may die; every machine's logs when configured.
 //!
-//! The gateway's logs are followed by long poll, so that what it says is `replicated` at once; the others are asked for
+//! The gateway's logs are followed by long poll, so that what it says is `replicated` at once, or after the rests of a machine that
+//! runs jobs ([`crate::pace`]); the others are asked for
 //! in turn. Each cursor that is sent tells the gateway what is durable here.
 
 use super::link::Link;
@@ -64,6 +65,10 @@ async fn sweep(link: &Arc<Link>, followed: &[LogId], rest: &[LogId], all: bool) 
             match pull_all(link, log).await {
                 // What the gateway pruned is not to be had any more.
                 Err(ServerError::NotFound(why)) => tracing::debug!(%log, why, "not to be mirrored"),
+                // Of a log that Central's key sealed twice the gateway has another copy; all else goes on.
+                Err(e @ (ServerError::Fork(_) | ServerError::OrderForked(_))) => {
+                    tracing::warn!(%log, code = e.code(), error = %e, "not to be mirrored");
+                }
                 ended => ended?,
             }
         }

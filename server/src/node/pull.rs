@@ -37,7 +37,9 @@ pub(super) async fn pull_log(link: &Arc<Link>, log: LogId, wait_ms: u32) -> Resu
         return Ok(more);
     }
     let (time, next) = link.pulled(log, began.elapsed(), more);
-    rest(time, || link.works(log)).await;
+    if rest(time, || link.works(log)).await {
+        link.idle(log);
+    }
     if let Some(next) = next {
         tokio::time::sleep_until(next).await;
     }
@@ -65,8 +67,18 @@ impl Link {
         (time, (!more).then(|| pulls.pace.begin()))
     }
 
+    fn idle(&self, log: LogId) {
+        if let Some(pulls) = self.pulls.lock().expect("pulls lock").get_mut(&log) {
+            pulls.rests.idle();
+        }
+    }
+
     // Whether anything runs here, or told of itself since this was asked last for a log.
+    // While another epoch's order is awaited nothing is claimed, so nothing goes before copying.
     fn works(&self, log: LogId) -> bool {
+        if self.order.borrow().is_some() && *self.order.borrow() != self.follows() {
+            return false;
+        }
         let work = self.work();
         let mut pulls = self.pulls.lock().expect("pulls lock");
         let told = pulls

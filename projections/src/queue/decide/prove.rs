@@ -89,10 +89,12 @@ pub(super) fn held_for_lost_claim(state: &FleetState, job: &Job) -> Vec<OrderDra
     });
     let exclusive = job.lease().filter(|lease| lease.class == Class::Exclusive);
     match exclusive.and_then(|_| of_lost_tails.find(|(_, claim)| claim.job == job.id)) {
-        Some((fence, claim)) => {
+        Some((_, claim)) => {
             let held = held(&job.id, HeldReason::ByHand, GIVEN_IN_LOST_TAIL);
+            // Each time anew: it is held anew.
+            let ended = job.last_fence.iter();
             std::iter::once(held)
-                .chain(told(state, &job.id, fence, &claim.machine))
+                .chain(ended.flat_map(|ended| told(state, &job.id, ended, &claim.machine)))
                 .collect()
         }
         None => Vec::new(),

@@ -6,7 +6,7 @@ use ledger::core::{LogId, MachineId};
 use ledger_projections::FleetState;
 use ledger_projections::schedules::{FiredBefore, fired_before};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// See the module.
@@ -24,8 +24,8 @@ pub(crate) struct Orphans {
     cited: Mutex<BTreeMap<LogId, (u64, u64)>>,
     // Schedule and nominal time, microseconds since 1970, of the earliest tick that a schedule is to decide first.
     too_early: Mutex<Option<(String, i64)>>,
-    // More of this machine's own work log is here than when it began.
-    brought_work: AtomicBool,
+    // When more of this machine's own work log last came, by the clock that counts sleep, in milliseconds.
+    brought_work: Mutex<Option<u64>>,
 }
 
 impl Default for Orphans {
@@ -39,7 +39,7 @@ impl Default for Orphans {
             said: Mutex::default(),
             cited: Mutex::default(),
             too_early: Mutex::default(),
-            brought_work: AtomicBool::new(false),
+            brought_work: Mutex::default(),
         }
     }
 }
@@ -67,13 +67,16 @@ impl Orphans {
     }
 
     /// More of this machine's own work log is here.
-    pub(super) fn brought_own_work(&self) {
-        self.brought_work.store(true, Ordering::Release);
+    pub(super) fn brought_own_work(&self, now_ms: u64) {
+        *self.brought_work.lock().expect("brought lock") = Some(now_ms);
     }
 
-    /// Whether more of this machine's own work log came since this was last asked.
-    pub(in super::super) fn take_brought_work(&self) -> bool {
-        self.brought_work.swap(false, Ordering::AcqRel)
+    /// Whether more of this machine's own work log came since this was last so, and none for a while: the end of a run may come
+    /// behind its beginning.
+    pub(in super::super) fn take_brought_work(&self, now_ms: u64) -> bool {
+        let mut last = self.brought_work.lock().expect("brought lock");
+        let quiet = |at: &mut u64| now_ms.saturating_sub(*at) >= BRINGING_MS;
+        last.take_if(quiet).is_some()
     }
 
     /// A machine brought a part of a branch, and it is durable.
