@@ -73,10 +73,12 @@ impl Link {
         }
     }
 
-    // Whether anything runs here, or told of itself since this was asked last for a log.
-    // While another epoch's order is awaited nothing is claimed, so nothing goes before copying.
+    // Whether anything runs here, or told of itself since this was asked last for a log. While another epoch's order is awaited nothing is
+    // claimed, so nothing goes before copying.
     fn works(&self, log: LogId) -> bool {
-        if self.order.borrow().is_some() && *self.order.borrow() != self.follows() {
+        // Read once: a second look while the first is held could wait for a writer that waits for the first.
+        let awaited = *self.order.borrow();
+        if awaited.is_some() && awaited != self.follows() {
             return false;
         }
         let work = self.work();
